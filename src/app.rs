@@ -1,0 +1,10 @@
+//! Wiring: opens the store and the rooms, runs what goes on in the background, serves, drains.
+
+mod background;
+mod master_key;
+mod server;
+mod start;
+
+pub use background::Background;
+pub use server::{Gate, serve_until};
+pub use start::{StartError, open_keys, open_state, open_store, open_tokens};

@@ -1,0 +1,101 @@
+//! What goes on beside the requests: following the change log, writing counts, cleaning up.
+
+use std::{sync::Arc, time::Duration};
+
+use tokio::{task::JoinSet, time::MissedTickBehavior};
+
+use crate::{
+    error::Chain,
+    janitor::Janitor,
+    quota::Ledger,
+    state::AppState,
+    store::{
+        StoreError,
+        follower::{Follower, POLL_INTERVAL},
+        freshness::Freshness,
+    },
+};
+
+const FLUSH_INTERVAL: Duration = Duration::from_secs(1);
+const JANITOR_INTERVAL: Duration = Duration::from_secs(60);
+
+/// The work in the background, each piece a `tick` that tests call by hand.
+#[derive(Clone)]
+pub struct Background {
+    /// Follows the change log.
+    pub follower: Arc<Follower>,
+    /// Removes what is past its use.
+    pub janitor: Arc<Janitor>,
+    ledger: Ledger,
+}
+
+impl Background {
+    /// The background of an instance; nothing runs yet.
+    #[must_use]
+    pub fn new(state: &AppState, freshness: Freshness) -> Self {
+        let follower = Follower::new(
+            state.database.clone(),
+            state.clock.clone(),
+            freshness,
+            vec![Arc::new(state.keys.clone())],
+        );
+        Self {
+            follower: Arc::new(follower),
+            janitor: Arc::new(Janitor::new(state)),
+            ledger: state.ledger.clone(),
+        }
+    }
+
+    /// Starts everything. It ends when the set is dropped.
+    #[must_use]
+    pub fn spawn(&self) -> JoinSet<()> {
+        let mut tasks = JoinSet::new();
+        let Self {
+            follower,
+            janitor,
+            ledger,
+        } = self.clone();
+        tasks.spawn(repeat(POLL_INTERVAL, "follow the change log", move || {
+            let follower = Arc::clone(&follower);
+            async move { follower.tick().await }
+        }));
+        tasks.spawn(repeat(
+            FLUSH_INTERVAL,
+            "write the usage counts",
+            move || {
+                let ledger = ledger.clone();
+                async move { ledger.flush().await }
+            },
+        ));
+        tasks.spawn(repeat(JANITOR_INTERVAL, "clean up", move || {
+            let janitor = Arc::clone(&janitor);
+            async move { janitor.tick().await }
+        }));
+        tasks
+    }
+}
+
+/// Does something again and again. Of failures that follow each other, only the first is logged,
+/// and that they are over.
+async fn repeat<F>(interval: Duration, work: &'static str, mut tick: impl FnMut() -> F)
+where
+    F: Future<Output = Result<(), StoreError>>,
+{
+    let mut interval = tokio::time::interval(interval);
+    interval.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let mut is_failing = false;
+    loop {
+        interval.tick().await;
+        match tick().await {
+            Ok(()) if is_failing => {
+                is_failing = false;
+                tracing::info!(work, "background work is well again");
+            }
+            Err(error) if !is_failing => {
+                is_failing = true;
+                tracing::warn!(work, error = %Chain(&error), "background work fails");
+            }
+            Ok(()) | Err(_) => {}
+        }
+    }
+}

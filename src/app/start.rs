@@ -1,0 +1,195 @@
+//! From a configuration to rooms that are ready to use.
+
+use std::{io, net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
+
+use super::master_key;
+use crate::{
+    attempts::Attempts,
+    config::{self, Config, DatabaseKind},
+    health::Health,
+    keys::{self, KeySettings, Keys, KeysError},
+    quota::Ledger,
+    sites::Sites,
+    state::AppState,
+    store::{Database, StoreError, database::sqlite_path, freshness::Freshness, migrations},
+    tokens::{TokenSettings, Tokens},
+    types::{clock::Clock, randomness::Randomness},
+};
+
+/// Why the service could not start, or a command not run.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// The store could not be opened.
+    #[error("cannot open the store {url}")]
+    Open {
+        /// The store, without its password.
+        url: String,
+        /// Why.
+        source: StoreError,
+    },
+    /// The folder or the lock of the embedded store could not be made.
+    #[error("cannot prepare the folder of the store {url}")]
+    Folder {
+        /// The store.
+        url: String,
+        /// Why.
+        source: io::Error,
+    },
+    /// The tables could not be brought up to date.
+    #[error(transparent)]
+    Migrate(#[from] migrations::MigrationError),
+    /// PostgreSQL is shared, so its master key must be given.
+    #[error(
+        "with PostgreSQL, secrets.master_key must be set, the same for every instance; make one \
+         with: export MIRRORY__SECRETS__MASTER_KEY=\"$(openssl rand -base64 32)\""
+    )]
+    NoMasterKey,
+    /// The store has keys and their master key is gone.
+    #[error(
+        "the store's master key is missing: restore {0:?} from your back-up, or set \
+         secrets.master_key"
+    )]
+    LostMasterKey(PathBuf),
+    /// The file with the master key cannot be used.
+    #[error("cannot use the master key in {file:?}: {problem}")]
+    MasterKeyFile {
+        /// The file.
+        file: PathBuf,
+        /// What is wrong with it.
+        problem: String,
+    },
+    /// The signing keys could not be opened.
+    #[error("cannot open the signing keys")]
+    Keys(#[from] KeysError),
+    /// The store failed.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// The address could not be listened on.
+    #[error("cannot listen on {address}; set server.listen to another address")]
+    Listen {
+        /// The address.
+        address: SocketAddr,
+        /// Why.
+        source: io::Error,
+    },
+}
+
+/// Opens the store that the configuration names and brings its tables up to date.
+///
+/// # Errors
+/// When the store cannot be reached, made or migrated.
+pub async fn open_store(
+    settings: &config::Database,
+    deadline: Duration,
+) -> Result<Database, StartError> {
+    let _lock = match settings.url.kind() {
+        DatabaseKind::Sqlite => Some(lock(settings).await?),
+        DatabaseKind::Postgres => None,
+    };
+    let database = Database::open(settings, deadline)
+        .await
+        .map_err(|source| StartError::Open {
+            url: settings.url.redacted().to_owned(),
+            source,
+        })?;
+    database.migrate().await?;
+    Ok(database)
+}
+
+/// Keeps other processes from setting up the same embedded store meanwhile.
+pub(super) async fn lock(settings: &config::Database) -> Result<std::fs::File, StartError> {
+    let path = sqlite_path(settings)?;
+    migrations::lock_embedded(path)
+        .await
+        .map_err(|source| StartError::Folder {
+            url: settings.url.redacted().to_owned(),
+            source,
+        })
+}
+
+/// Opens the store's signing keys, and makes the first one when there is none.
+///
+/// # Errors
+/// When the master key is missing or is not the store's.
+pub async fn open_keys(
+    config: &Config,
+    database: &Database,
+    clock: &Clock,
+    randomness: &Randomness,
+    freshness: Freshness,
+) -> Result<Keys, StartError> {
+    let master_key = master_key::resolve(config, database, randomness).await?;
+    let vault = keys::open_vault(database, &master_key, clock, randomness).await?;
+    let keys = Keys::new(
+        database.clone(),
+        vault,
+        KeySettings {
+            issuer: config.tokens.issuer.clone(),
+            audience: config.tokens.audience.clone(),
+        },
+        clock.clone(),
+        randomness.clone(),
+        freshness,
+    );
+    keys.ensure_first(database, config.tokens.algorithm).await?;
+    Ok(keys)
+}
+
+/// Opens every room over an open store, and makes what the configuration wants to be there.
+///
+/// # Errors
+/// When the keys cannot be opened or the store fails.
+pub async fn open_state(
+    config: Config,
+    database: Database,
+    clock: Clock,
+    randomness: Randomness,
+    freshness: Freshness,
+) -> Result<AppState, StartError> {
+    let keys = open_keys(&config, &database, &clock, &randomness, freshness).await?;
+    let bootstrap = &config.bootstrap;
+    let sites = Sites::new(
+        database.clone(),
+        clock.clone(),
+        randomness.clone(),
+        bootstrap.proxy_secret.as_ref(),
+    );
+    if bootstrap.proxy_secret.is_some() {
+        let mut tx = database.begin().await?;
+        sites
+            .ensure_default(&mut tx, bootstrap.plan.as_str())
+            .await?;
+        tx.commit().await?;
+    }
+    Ok(AppState {
+        ledger: Ledger::new(database.clone(), config.plans.clone(), clock.clone()),
+        attempts: Arc::new(Attempts::new(&config.limits)),
+        tokens: open_tokens(&config, &database, &clock, &randomness),
+        health: Health::new(database.clone(), clock.clone()),
+        config: Arc::new(config),
+        database,
+        clock,
+        randomness,
+        sites,
+        keys,
+    })
+}
+
+/// The tokens of a store, made as the configuration says.
+#[must_use]
+pub fn open_tokens(
+    config: &Config,
+    database: &Database,
+    clock: &Clock,
+    randomness: &Randomness,
+) -> Tokens {
+    Tokens::new(
+        database.clone(),
+        TokenSettings {
+            time_to_live: Duration::from_secs(config.tokens.ttl_seconds.into()),
+            coins: config.tokens.coins,
+        },
+        clock.clone(),
+        randomness.clone(),
+    )
+}

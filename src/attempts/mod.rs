@@ -1,0 +1,102 @@
+//! ROOM: attempts. How often a client address may fail, one token be found valid, and a site ask
+//! for revocations and releases.
+//!
+//! The counts are kept in memory, by each instance for itself, over the monotonic clock, and in
+//! bounded space: 65,536 keys of each kind. When there are more, those whose count ends soonest
+//! are forgotten. So whoever has very many addresses (IPv6: networks) gains that their failures go
+//! uncounted, which so many addresses would have given them anyway; nobody is refused for another's
+//! failures, and memory and time stay bounded.
+//!
+//! [`Window`](window::Window) and [`Allowance`](allowance::Allowance) are pure rules over what a
+//! [`Limiter`](limiter::Limiter) remembers of a key; a further kind of limit is one more of them.
+
+mod address_key;
+mod allowance;
+mod limiter;
+mod window;
+
+use std::{net::IpAddr, num::NonZeroU32, time::Duration};
+
+use self::{address_key::AddressKey, allowance::Allowance, limiter::Limiter, window::Window};
+use crate::{
+    config::Limits,
+    types::{
+        clock::Monotonic,
+        ids::{SiteId, TokenId},
+    },
+};
+
+const MINUTE: Duration = Duration::from_secs(60);
+const HOUR: Duration = Duration::from_secs(60 * 60);
+const REVOCATIONS_PER_MINUTE: NonZeroU32 = NonZeroU32::new(60).unwrap();
+
+/// A limit is reached.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("too many attempts")]
+pub struct TooManyAttempts {
+    /// How long until the next attempt can succeed; a caller tells it in whole seconds, rounded up.
+    pub retry_after: Duration,
+}
+
+/// The limits of one instance.
+#[derive(Debug)]
+pub struct Attempts {
+    failures: Option<Limiter<AddressKey, Window>>,
+    verdicts: Option<Limiter<TokenId, Allowance>>,
+    management: Limiter<SiteId, Window>,
+}
+
+impl Attempts {
+    /// Nothing counted yet; a limit of 0 is off.
+    #[must_use]
+    pub fn new(limits: &Limits) -> Self {
+        let failures = NonZeroU32::new(limits.failures_per_minute);
+        let verdicts = NonZeroU32::new(limits.validations_per_token_per_hour);
+        Self {
+            failures: failures.map(|limit| Limiter::new(Window::new(limit, MINUTE))),
+            verdicts: verdicts.map(|limit| Limiter::new(Allowance::new(limit, HOUR))),
+            management: Limiter::new(Window::new(REVOCATIONS_PER_MINUTE, MINUTE)),
+        }
+    }
+
+    /// Counts a failed request of this client: a wrong secret, a malformed or forged token.
+    ///
+    /// # Errors
+    /// When the client has used up its failures of the minute that began with the first of them;
+    /// the failure is then to be answered with the error in place of its reason.
+    pub fn failure(&self, address: IpAddr, now: Monotonic) -> Result<(), TooManyAttempts> {
+        match &self.failures {
+            Some(failures) => failures.take(AddressKey::from(address), now),
+            None => Ok(()),
+        }
+    }
+
+    /// Takes one valid verdict from what the token is good for, before it is charged.
+    ///
+    /// # Errors
+    /// When the token was found valid as often as an instance allows.
+    pub fn verdict(&self, token_id: TokenId, now: Monotonic) -> Result<(), TooManyAttempts> {
+        match &self.verdicts {
+            Some(verdicts) => verdicts.take(token_id, now),
+            None => Ok(()),
+        }
+    }
+
+    /// Gives a verdict back that was taken and not told: the quota was used up, or the store down.
+    pub fn verdict_unused(&self, token_id: TokenId, now: Monotonic) {
+        if let Some(verdicts) = &self.verdicts {
+            verdicts.give_back(&token_id, now);
+        }
+    }
+
+    /// Counts a call to revoke a token or to release a machine; a site has 60 a minute.
+    ///
+    /// # Errors
+    /// When the site has used them up.
+    pub fn management(&self, site_id: SiteId, now: Monotonic) -> Result<(), TooManyAttempts> {
+        self.management.take(site_id, now)
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,352 @@
+use std::{
+    collections::HashMap,
+    net::{IpAddr, Ipv4Addr},
+    sync::Barrier,
+    thread,
+};
+
+use proptest::prelude::*;
+use uuid::Uuid;
+
+use super::*;
+use crate::config::Config;
+
+fn attempts(failures_per_minute: u32, validations_per_token_per_hour: u32) -> Attempts {
+    Attempts::new(&Limits {
+        failures_per_minute,
+        validations_per_token_per_hour,
+    })
+}
+
+fn at(seconds: u64) -> Monotonic {
+    Monotonic::from_micros(seconds * 1_000_000)
+}
+
+fn address(number: u32) -> IpAddr {
+    IpAddr::V4(Ipv4Addr::from_bits(number))
+}
+
+fn token(number: u128) -> TokenId {
+    TokenId::from_uuid(Uuid::from_u128(number))
+}
+
+fn refused_for(seconds: u64) -> Result<(), TooManyAttempts> {
+    Err(TooManyAttempts {
+        retry_after: Duration::from_secs(seconds),
+    })
+}
+
+#[test]
+fn failures_after_the_thirtieth_are_refused_until_the_minute_of_the_first_has_passed() {
+    let attempts = Attempts::new(&Config::load(None, []).unwrap().limits);
+    for second in 0..30 {
+        assert_eq!(attempts.failure(address(1), at(second)), Ok(()));
+    }
+    assert_eq!(attempts.failure(address(1), at(30)), refused_for(30));
+    assert_eq!(attempts.failure(address(1), at(59)), refused_for(1));
+    assert_eq!(attempts.failure(address(1), at(60)), Ok(()));
+    assert_eq!(attempts.failure(address(1), at(119)), Ok(()));
+}
+
+#[test]
+fn one_address_is_not_refused_for_anothers_failures() {
+    let attempts = attempts(1, 1);
+    let six = |text: &str| text.parse::<IpAddr>().unwrap();
+    assert_eq!(attempts.failure(address(1), at(0)), Ok(()));
+    assert_eq!(attempts.failure(address(1), at(0)), refused_for(60));
+    assert_eq!(attempts.failure(address(2), at(0)), Ok(()));
+    assert_eq!(
+        attempts.failure(six("::ffff:0.0.0.1"), at(0)),
+        refused_for(60)
+    );
+    assert_eq!(attempts.failure(six("2001:db8::1"), at(0)), Ok(()));
+    assert_eq!(attempts.failure(six("2001:db8::2"), at(0)), refused_for(60));
+    assert_eq!(attempts.failure(six("2001:db8:0:1::2"), at(0)), Ok(()));
+}
+
+#[test]
+fn token_is_good_for_thirty_verdicts_at_once_and_thirty_more_an_hour() {
+    let attempts = attempts(30, 30);
+    for _ in 0..30 {
+        assert_eq!(attempts.verdict(token(1), at(0)), Ok(()));
+    }
+    assert_eq!(attempts.verdict(token(1), at(0)), refused_for(120));
+    assert_eq!(attempts.verdict(token(1), at(119)), refused_for(1));
+    assert_eq!(attempts.verdict(token(1), at(120)), Ok(()));
+    assert_eq!(attempts.verdict(token(1), at(120)), refused_for(120));
+    let later = at(120 + 3600);
+    for _ in 0..30 {
+        assert_eq!(attempts.verdict(token(1), later), Ok(()));
+    }
+    assert_eq!(attempts.verdict(token(1), later), refused_for(120));
+    assert_eq!(attempts.verdict(token(2), later), Ok(()));
+}
+
+#[test]
+fn verdict_that_was_not_told_is_given_back() {
+    let attempts = attempts(30, 1);
+    attempts.verdict_unused(token(1), at(0));
+    assert_eq!(attempts.verdict(token(1), at(0)), Ok(()));
+    attempts.verdict_unused(token(1), at(0));
+    assert_eq!(attempts.verdict(token(1), at(0)), Ok(()));
+    assert_eq!(attempts.verdict(token(1), at(1)), refused_for(3599));
+    attempts.verdict_unused(token(1), at(5000));
+    attempts.verdict_unused(token(1), at(5000));
+    assert_eq!(attempts.verdict(token(1), at(5000)), Ok(()));
+    assert_eq!(attempts.verdict(token(1), at(5000)), refused_for(3600));
+}
+
+#[test]
+fn site_has_sixty_revocations_and_releases_a_minute() {
+    let attempts = attempts(0, 0);
+    let site = |number| SiteId::from_uuid(Uuid::from_u128(number));
+    for _ in 0..60 {
+        assert_eq!(attempts.management(site(1), at(10)), Ok(()));
+    }
+    assert_eq!(attempts.management(site(1), at(10)), refused_for(60));
+    assert_eq!(attempts.management(site(2), at(10)), Ok(()));
+    assert_eq!(attempts.management(site(1), at(70)), Ok(()));
+}
+
+#[test]
+fn limit_of_zero_is_off() {
+    let attempts = attempts(0, 0);
+    for _ in 0..1000 {
+        assert_eq!(attempts.failure(address(1), at(0)), Ok(()));
+        assert_eq!(attempts.verdict(token(1), at(0)), Ok(()));
+    }
+    attempts.verdict_unused(token(1), at(0));
+}
+
+#[test]
+fn largest_limit_neither_refuses_nor_overflows() {
+    let attempts = attempts(u32::MAX, u32::MAX);
+    let end_of_time = Monotonic::from_micros(u64::MAX);
+    for now in [at(0), at(1), end_of_time, at(2), end_of_time] {
+        assert_eq!(attempts.verdict(token(1), now), Ok(()));
+        assert_eq!(attempts.failure(address(1), now), Ok(()));
+    }
+}
+
+/// How many of `threads` × `each` calls at once succeed.
+fn successes(threads: usize, each: usize, call: impl Fn() -> bool + Sync) -> usize {
+    let barrier = Barrier::new(threads);
+    thread::scope(|scope| {
+        let race = || {
+            barrier.wait();
+            (0..each).filter(|_| call()).count()
+        };
+        let runners: Vec<_> = (0..threads).map(|_| scope.spawn(race)).collect();
+        runners
+            .into_iter()
+            .map(|runner| runner.join().unwrap())
+            .sum()
+    })
+}
+
+#[test]
+fn exactly_the_limit_of_racing_attempts_passes() {
+    let attempts = attempts(100, 100);
+    let failures = successes(8, 200, || attempts.failure(address(1), at(5)).is_ok());
+    assert_eq!(failures, 100);
+    let verdicts = successes(8, 200, || attempts.verdict(token(1), at(5)).is_ok());
+    assert_eq!(verdicts, 100);
+    let taken_and_given_back = successes(8, 200, || {
+        let taken = attempts.verdict(token(2), at(5)).is_ok();
+        if taken {
+            attempts.verdict_unused(token(2), at(5));
+        }
+        taken
+    });
+    assert_eq!(taken_and_given_back, 1600);
+    assert_eq!(
+        successes(8, 200, || attempts.verdict(token(2), at(5)).is_ok()),
+        100
+    );
+}
+
+#[test]
+fn a_million_addresses_take_bounded_space() {
+    let attempts = attempts(30, 30);
+    let failures = attempts.failures.as_ref().unwrap();
+    let mut most = 0;
+    for number in 0..1_000_000 {
+        let now = Monotonic::from_micros(u64::from(number));
+        assert_eq!(attempts.failure(address(number), now), Ok(()));
+        if number % 10_000 == 0 {
+            most = most.max(failures.keys());
+        }
+    }
+    assert!(most <= 65_536, "{most}");
+    assert!(failures.keys() > 16_384, "{}", failures.keys());
+}
+
+#[test]
+fn what_has_ended_is_forgotten_before_anything_else() {
+    let attempts = attempts(1, 1);
+    assert_eq!(attempts.failure(address(0), at(59)), Ok(()));
+    for number in 1..40_000 {
+        assert_eq!(attempts.failure(address(number), at(0)), Ok(()));
+    }
+    for number in 40_000..80_000 {
+        assert_eq!(attempts.failure(address(number), at(60)), Ok(()));
+    }
+    assert_eq!(attempts.failure(address(0), at(60)), refused_for(59));
+    assert_eq!(attempts.failure(address(79_999), at(60)), refused_for(60));
+}
+
+#[test]
+fn whoever_is_refused_longest_is_forgotten_last() {
+    let attempts = attempts(30, 30);
+    for _ in 0..30 {
+        assert_eq!(attempts.verdict(token(0), at(0)), Ok(()));
+    }
+    for number in 1..500_000 {
+        assert_eq!(attempts.verdict(token(number), at(0)), Ok(()));
+    }
+    assert_eq!(attempts.verdict(token(0), at(0)), refused_for(120));
+}
+
+#[test]
+fn of_many_that_end_at_once_a_full_shard_keeps_half() {
+    let attempts = attempts(1, 1);
+    for number in 0..500_000 {
+        assert_eq!(attempts.failure(address(number), at(0)), Ok(()));
+        if number > 100_000 && number % 10_000 == 0 {
+            let keys = attempts.failures.as_ref().unwrap().keys();
+            assert!((30_000..=65_536).contains(&keys), "{keys}");
+        }
+    }
+}
+
+#[derive(Clone, Copy, Debug)]
+enum Step {
+    Wait(u64),
+    Take(u8),
+    GiveBack(u8),
+}
+
+fn steps(longest_wait_micros: u64) -> impl Strategy<Value = Vec<Step>> {
+    let step = prop_oneof![
+        1 => (0..longest_wait_micros).prop_map(Step::Wait),
+        4 => (0..3_u8).prop_map(Step::Take),
+        1 => (0..3_u8).prop_map(Step::GiveBack),
+    ];
+    prop::collection::vec(step, 0..300)
+}
+
+proptest! {
+    /// The model keeps every attempt since the beginning and counts anew each time.
+    #[test]
+    fn window_agrees_with_a_plain_model(limit in 1..6_u32, steps in steps(50_000_000)) {
+        let attempts = attempts(limit, 0);
+        let mut history: HashMap<u8, Vec<u64>> = HashMap::new();
+        let mut now = 0;
+        for step in steps {
+            match step {
+                Step::Wait(micros) => now += micros,
+                Step::GiveBack(_) => {}
+                Step::Take(key) => {
+                    let past = history.entry(key).or_default();
+                    past.push(now);
+                    let mut start = past[0];
+                    let mut events = 0;
+                    for moment in past.iter() {
+                        if *moment >= start + 60_000_000 {
+                            (start, events) = (*moment, 0);
+                        }
+                        events += 1;
+                    }
+                    let expected = if events <= limit {
+                        Ok(())
+                    } else {
+                        let retry_after = Duration::from_micros(start + 60_000_000 - now);
+                        Err(TooManyAttempts { retry_after })
+                    };
+                    let answer = attempts.failure(address(u32::from(key)), Monotonic::from_micros(now));
+                    prop_assert_eq!(answer, expected);
+                }
+            }
+        }
+    }
+
+    /// A token bucket in its textbook form, in fractions of an event: `limit` events of room, which
+    /// come back evenly over an hour.
+    #[test]
+    fn allowance_agrees_with_a_token_bucket(limit in 1..50_u32, steps in steps(600_000_000)) {
+        const EVENT: u128 = 3_600_000_000;
+        let attempts = attempts(0, limit);
+        let full = u128::from(limit) * EVENT;
+        let mut rooms: HashMap<u8, u128> = HashMap::new();
+        let mut now = 0;
+        for step in steps {
+            let moment = Monotonic::from_micros(now);
+            match step {
+                Step::Wait(micros) => {
+                    now += micros;
+                    for room in rooms.values_mut() {
+                        *room = full.min(*room + u128::from(micros) * u128::from(limit));
+                    }
+                }
+                Step::GiveBack(key) => {
+                    attempts.verdict_unused(token(u128::from(key)), moment);
+                    let room = rooms.entry(key).or_insert(full);
+                    *room = full.min(*room + EVENT);
+                }
+                Step::Take(key) => {
+                    let room = rooms.entry(key).or_insert(full);
+                    let answer = attempts.verdict(token(u128::from(key)), moment);
+                    if let Some(rest) = room.checked_sub(EVENT) {
+                        *room = rest;
+                        prop_assert_eq!(answer, Ok(()));
+                    } else {
+                        let wait = (EVENT - *room).div_ceil(u128::from(limit));
+                        let retry_after = Duration::from_micros(u64::try_from(wait).unwrap());
+                        prop_assert_eq!(answer, Err(TooManyAttempts { retry_after }));
+                    }
+                }
+            }
+        }
+    }
+
+    /// What the contract says, without a bucket: no stretch of time of any length has more verdicts
+    /// in it than the limit and as many an hour, and no verdict is refused that keeps to this.
+    #[test]
+    fn allowance_is_as_generous_as_the_contract(limit in 1..20_u32, waits in prop::collection::vec(0..400_000_000_u64, 1..150)) {
+        let attempts = attempts(0, limit);
+        let mut told: Vec<u64> = Vec::new();
+        let mut now = 0;
+        for wait in waits {
+            // Bursts and pauses.
+            now += wait.saturating_sub(200_000_000);
+            let fits = told.iter().chain([&now]).enumerate().all(|(earlier, since)| {
+                let events = (told.len() + 1 - earlier) as u128 * 3_600_000_000;
+                let allowed = u128::from(limit) * u128::from(3_600_000_000 + now - since);
+                events <= allowed
+            });
+            let answer = attempts.verdict(token(1), Monotonic::from_micros(now));
+            prop_assert_eq!(answer.is_ok(), fits);
+            if fits {
+                told.push(now);
+            }
+        }
+    }
+
+    /// Whoever waits as long as told succeeds, and not a microsecond earlier.
+    #[test]
+    fn retry_after_is_exact(limit in 1..1000_u32, tries in 1..1200_u32, pause in 0..1_000_000_u64) {
+        let attempts = attempts(limit, limit);
+        let (mut now, mut refused) = (0, None);
+        for _ in 0..tries {
+            now += pause;
+            refused = attempts.verdict(token(1), Monotonic::from_micros(now)).err();
+        }
+        if let Some(TooManyAttempts { retry_after }) = refused {
+            let wait = u64::try_from(retry_after.as_micros()).unwrap();
+            prop_assert!(wait > 0);
+            let early = Monotonic::from_micros(now + wait - 1);
+            prop_assert!(attempts.verdict(token(1), early).is_err());
+            prop_assert!(attempts.verdict(token(1), Monotonic::from_micros(now + wait)).is_ok());
+        }
+    }
+}

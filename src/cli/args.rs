@@ -1,0 +1,217 @@
+//! What can be typed.
+
+use std::{path::PathBuf, time::Duration};
+
+use clap::{Parser, Subcommand};
+
+use crate::{
+    keys::{Algorithm, Kid},
+    sites::MAX_GRACE,
+    types::ids::{SiteId, TokenId, WpUserId},
+};
+
+/// A self-hosted token service for desktop apps that are sold through a WordPress site.
+#[derive(Debug, Parser)]
+#[command(name = "mirrory", version, propagate_version = true)]
+pub(super) struct Args {
+    /// A configuration file (TOML); the environment's MIRRORY__SECTION__KEY goes before it.
+    #[arg(long, global = true, env = "MIRRORY_CONFIG", value_name = "FILE")]
+    pub(super) config: Option<PathBuf>,
+    /// Print one JSON document and nothing else on stdout.
+    #[arg(long, global = true)]
+    pub(super) json: bool,
+    #[command(subcommand)]
+    pub(super) command: Option<Command>,
+}
+
+#[derive(Debug, Subcommand)]
+pub(super) enum Command {
+    /// Apply the migrations and serve until SIGTERM or SIGINT. Also without a command.
+    Serve,
+    /// Apply the migrations and end.
+    Migrate,
+    /// Sites and their proxy secrets.
+    #[command(subcommand)]
+    Site(SiteCommand),
+    /// Tokens and their machines.
+    #[command(subcommand)]
+    Token(TokenCommand),
+    /// What a site has used of its plan.
+    Usage {
+        /// The site.
+        site_id: SiteId,
+    },
+    /// Signing keys.
+    #[command(subcommand)]
+    Key(KeyCommand),
+    /// Print the configuration in force, without its secrets.
+    Config,
+    /// Print the OpenAPI 3.1 document.
+    Openapi,
+    /// Ask the local server how it is; for container health checks.
+    Healthcheck,
+}
+
+#[derive(Debug, Subcommand)]
+pub(super) enum SiteCommand {
+    /// Print every site.
+    List,
+    /// Print a site.
+    Show {
+        /// The site.
+        site_id: SiteId,
+    },
+    #[command(flatten)]
+    Change(SiteChange),
+}
+
+#[derive(Debug, Subcommand)]
+pub(super) enum SiteChange {
+    /// Make a site and print its proxy secret, once.
+    Create {
+        /// What people call it.
+        #[arg(long)]
+        name: String,
+        /// Where it is.
+        #[arg(long)]
+        url: Option<String>,
+        /// One of the configured plans.
+        #[arg(long, default_value = "free")]
+        plan: String,
+    },
+    /// Put a site on another plan; its counters stay.
+    SetPlan {
+        /// The site.
+        site_id: SiteId,
+        /// One of the configured plans.
+        plan: String,
+    },
+    /// Stop a site from issuing tokens, and its tokens from being valid.
+    Suspend {
+        /// The site.
+        site_id: SiteId,
+    },
+    /// Undo a suspension.
+    Resume {
+        /// The site.
+        site_id: SiteId,
+    },
+    /// Delete a site: its secrets end and its tokens are revoked, at once and for good.
+    Delete {
+        /// The site.
+        site_id: SiteId,
+    },
+    /// Give a site a new proxy secret and print it, once.
+    RotateSecret {
+        /// The site.
+        site_id: SiteId,
+        /// How long the old secret stays good: as in 90s, 30m, 24h, 7d; 0s ends it at once.
+        #[arg(long, default_value = "24h", value_parser = parse_grace)]
+        grace: Duration,
+    },
+}
+
+#[derive(Debug, Subcommand)]
+pub(super) enum TokenCommand {
+    /// Print a site's tokens, the newest first.
+    List {
+        /// The site.
+        #[arg(long)]
+        site: SiteId,
+        /// Only those of this WordPress user.
+        #[arg(long, value_parser = WpUserId::parse)]
+        user: Option<WpUserId>,
+        /// At most so many.
+        #[arg(long, default_value_t = 1000, value_parser = clap::value_parser!(u32).range(1..))]
+        limit: u32,
+    },
+    /// Print a token's record.
+    Show {
+        /// The token.
+        token_id: TokenId,
+    },
+    #[command(flatten)]
+    Change(TokenChange),
+}
+
+#[derive(Clone, Copy, Debug, Subcommand)]
+pub(super) enum TokenChange {
+    /// Take a token back, for good.
+    Revoke {
+        /// The token.
+        token_id: TokenId,
+    },
+    /// Unbind a token from its machine; the next machine binds it anew.
+    Release {
+        /// The token.
+        token_id: TokenId,
+    },
+}
+
+#[derive(Debug, Subcommand)]
+pub(super) enum KeyCommand {
+    /// Print the signing keys.
+    List,
+    /// Make a key that signs in 2 seconds; the old one goes on verifying.
+    Rotate {
+        /// What to sign with; unless told, tokens.algorithm.
+        #[arg(long, ignore_case = true)]
+        algorithm: Option<Algorithm>,
+    },
+    /// End a key, and with it every token that it signed.
+    Revoke {
+        /// The key.
+        kid: Kid,
+    },
+}
+
+/// A whole number and its unit: s, m, h or d; seconds without one.
+fn parse_grace(text: &str) -> Result<Duration, String> {
+    let (digits, seconds_per_unit) = match text.char_indices().last() {
+        Some((end, 's')) => (&text[..end], 1),
+        Some((end, 'm')) => (&text[..end], 60),
+        Some((end, 'h')) => (&text[..end], 60 * 60),
+        Some((end, 'd')) => (&text[..end], 24 * 60 * 60),
+        _ => (text, 1),
+    };
+    let seconds = digits
+        .parse::<u64>()
+        .ok()
+        .and_then(|count| count.checked_mul(seconds_per_unit));
+    match seconds.map(Duration::from_secs) {
+        Some(grace) if grace <= MAX_GRACE => Ok(grace),
+        _ => Err("must be 0s to 7d, as in 90s, 30m, 24h or 7d".to_owned()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        Args::command().debug_assert();
+    }
+
+    #[test]
+    fn grace_is_a_number_with_a_unit_up_to_seven_days() {
+        assert_eq!(parse_grace("0s"), Ok(Duration::ZERO));
+        assert_eq!(parse_grace("90"), Ok(Duration::from_secs(90)));
+        assert_eq!(parse_grace("24h"), Ok(Duration::from_secs(86_400)));
+        assert_eq!(parse_grace("7d"), Ok(MAX_GRACE));
+        for text in [
+            "",
+            "h",
+            "-1s",
+            "8d",
+            "169h",
+            "1.5h",
+            "1w",
+            "99999999999999999999d",
+        ] {
+            assert!(parse_grace(text).is_err(), "{text}");
+        }
+    }
+}

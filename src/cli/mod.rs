@@ -1,0 +1,95 @@
+//! The command line: one file a group of commands, each a thin caller of a room.
+
+mod args;
+mod healthcheck;
+mod key;
+mod output;
+mod serve;
+mod site;
+mod token;
+mod usage;
+
+use std::process::ExitCode;
+
+use clap::Parser;
+use serde_json::json;
+
+use self::{
+    args::{Args, Command},
+    output::{Answer, Failure, Format},
+};
+use crate::{
+    app::{StartError, open_store},
+    config::{Config, process_environment},
+    openapi,
+    store::{Database, database::COMMAND_DEADLINE},
+    telemetry::{self, LogFormat},
+    types::{clock::Clock, randomness::Randomness},
+};
+
+/// What a command works with.
+struct Context {
+    config: Config,
+    clock: Clock,
+    randomness: Randomness,
+}
+
+impl Context {
+    async fn open_store(&self) -> Result<Database, StartError> {
+        open_store(&self.config.database, COMMAND_DEADLINE).await
+    }
+}
+
+/// Runs the program: 0 done, 1 failed, 2 wrong usage.
+#[must_use]
+pub fn run() -> ExitCode {
+    let args = Args::parse();
+    let format = Format::from(args.json);
+    match start(args, format) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failure) => failure.report(format),
+    }
+}
+
+fn start(args: Args, format: Format) -> Result<(), Failure> {
+    let config = Config::load(args.config.as_deref(), process_environment()?)?;
+    let log_format = config.log.format.unwrap_or_else(LogFormat::for_stderr);
+    // Dropped last: what is logged until then is written.
+    let _guard = telemetry::init(log_format)?;
+    let context = Context {
+        config,
+        clock: Clock::system(),
+        randomness: Randomness::system(),
+    };
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()?;
+    let command = args.command.unwrap_or(Command::Serve);
+    runtime
+        .block_on(execute(context, command, format))?
+        .print(format)
+}
+
+async fn execute(context: Context, command: Command, format: Format) -> Result<Answer, Failure> {
+    match command {
+        Command::Serve => serve::run(context, format).await,
+        Command::Migrate => {
+            context.open_store().await?;
+            let answer = json!({ "status": "migrated" });
+            Ok(Answer::Text("the store is up to date".to_owned(), answer))
+        }
+        Command::Site(command) => site::run(&context, command).await,
+        Command::Token(command) => token::run(&context, command).await,
+        Command::Usage { site_id } => usage::run(&context, site_id).await,
+        Command::Key(command) => key::run(&context, command).await,
+        Command::Config => {
+            let toml = context
+                .config
+                .to_toml()
+                .map_err(|error| Failure::new(error.to_string()))?;
+            Ok(Answer::Text(toml, serde_json::to_value(&context.config)?))
+        }
+        Command::Openapi => Answer::document(&openapi::document()),
+        Command::Healthcheck => healthcheck::run(&context).await,
+    }
+}

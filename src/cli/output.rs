@@ -1,0 +1,186 @@
+//! What commands print: one JSON document, or text for people.
+
+use std::{
+    io::{self, Write},
+    process::ExitCode,
+};
+
+use serde::Serialize;
+use serde_json::{Value, json};
+
+use crate::{
+    app::StartError, config::ConfigError, error::Chain, keys::KeysError, quota::QuotaError,
+    store::StoreError, telemetry::TelemetryError,
+};
+
+/// For whom a command prints.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Format {
+    /// People.
+    Text,
+    /// Programs.
+    Json,
+}
+
+impl From<bool> for Format {
+    fn from(json: bool) -> Self {
+        if json { Self::Json } else { Self::Text }
+    }
+}
+
+/// What a command has to say.
+pub(super) enum Answer {
+    /// One thing: a line a field.
+    One(Value),
+    /// Several: a table with these columns.
+    Many(Vec<Value>, &'static [&'static str]),
+    /// A text that is the answer as it is, and the same as JSON.
+    Text(String, Value),
+    /// Nothing more: what there was is printed.
+    Nothing,
+}
+
+impl Answer {
+    pub(super) fn one(value: &impl Serialize) -> Result<Self, Failure> {
+        Ok(Self::One(serde_json::to_value(value)?))
+    }
+
+    pub(super) fn many(
+        values: &[impl Serialize],
+        columns: &'static [&'static str],
+    ) -> Result<Self, Failure> {
+        let values = values
+            .iter()
+            .map(serde_json::to_value)
+            .collect::<Result<_, _>>()?;
+        Ok(Self::Many(values, columns))
+    }
+
+    /// The same for people as for programs.
+    pub(super) fn document(value: &impl Serialize) -> Result<Self, Failure> {
+        let value = serde_json::to_value(value)?;
+        Ok(Self::Text(pretty(&value)?, value))
+    }
+
+    pub(super) fn print(self, format: Format) -> Result<(), Failure> {
+        let text = match (self, format) {
+            (Self::Nothing, _) => return Ok(()),
+            (Self::One(value) | Self::Text(_, value), Format::Json) => pretty(&value)?,
+            (Self::Many(values, _), Format::Json) => pretty(&Value::Array(values))?,
+            (Self::Text(text, _), Format::Text) => text,
+            (Self::One(value), Format::Text) => lines(&value),
+            (Self::Many(values, columns), Format::Text) => table(&values, columns),
+        };
+        writeln!(io::stdout().lock(), "{}", text.trim_end())?;
+        Ok(())
+    }
+}
+
+fn pretty(value: &Value) -> Result<String, Failure> {
+    Ok(serde_json::to_string_pretty(value)?)
+}
+
+/// A line a field; those of an object inside one are shown as `outer.inner`.
+fn lines(value: &Value) -> String {
+    let mut lines = String::new();
+    for (name, value) in value.as_object().into_iter().flatten() {
+        match value {
+            Value::Object(inner) => {
+                for (inner_name, value) in inner {
+                    lines += &format!("{name}.{inner_name}: {}\n", plain(value));
+                }
+            }
+            Value::Array(rows) => {
+                for row in rows {
+                    lines += &format!("{name}: {}\n", plain(row));
+                }
+            }
+            value => lines += &format!("{name}: {}\n", plain(value)),
+        }
+    }
+    lines
+}
+
+fn table(values: &[Value], columns: &[&str]) -> String {
+    let header = columns.iter().map(|column| column.to_uppercase()).collect();
+    let cells = |value: &Value| columns.iter().map(|column| plain(&value[column])).collect();
+    let rows: Vec<Vec<String>> = std::iter::once(header)
+        .chain(values.iter().map(cells))
+        .collect();
+    let width = |column: usize| rows.iter().map(|row| row[column].chars().count()).max();
+    let widths: Vec<_> = (0..columns.len())
+        .map(|column| width(column).unwrap_or(0))
+        .collect();
+    let mut text = String::new();
+    for row in &rows {
+        for (cell, width) in row.iter().zip(&widths) {
+            text += &format!("{cell:width$}  ");
+        }
+        text.truncate(text.trim_end().len());
+        text.push('\n');
+    }
+    text
+}
+
+fn plain(value: &Value) -> String {
+    match value {
+        Value::Null => "-".to_owned(),
+        Value::String(text) => text.clone(),
+        other => other.to_string(),
+    }
+}
+
+/// Why a command failed, in one line.
+#[derive(Debug, thiserror::Error)]
+#[error("{message}")]
+pub(super) struct Failure {
+    message: String,
+    exit_code: u8,
+}
+
+impl Failure {
+    /// A failure that says what to do.
+    pub(super) fn new(message: impl Into<String>) -> Self {
+        Self {
+            message: message.into(),
+            exit_code: 1,
+        }
+    }
+
+    /// What was typed can never work.
+    pub(super) fn usage(message: impl Into<String>) -> Self {
+        Self {
+            message: message.into(),
+            exit_code: 2,
+        }
+    }
+
+    pub(super) fn report(&self, format: Format) -> ExitCode {
+        eprintln!("mirrory: {}", self.message);
+        if format == Format::Json {
+            println!("{}", json!({ "error": self.message }));
+        }
+        ExitCode::from(self.exit_code)
+    }
+}
+
+macro_rules! fails_with {
+    ($($error:ty),*) => {$(
+        impl From<$error> for Failure {
+            fn from(error: $error) -> Self {
+                Self::new(Chain(&error).to_string())
+            }
+        }
+    )*};
+}
+
+fails_with!(
+    ConfigError,
+    KeysError,
+    QuotaError,
+    StartError,
+    StoreError,
+    TelemetryError,
+    io::Error,
+    serde_json::Error
+);

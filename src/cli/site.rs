@@ -1,0 +1,97 @@
+//! `mirrory site …`
+
+use serde_json::{Value, json};
+
+use super::{
+    Context,
+    args::{SiteChange, SiteCommand},
+    output::{Answer, Failure},
+};
+use crate::{
+    config::Plans,
+    sites::{NewSite, Site, Sites},
+    store::{Tx, changes::Actor},
+    types::{ids::SiteId, secret::ProxySecret},
+};
+
+const COLUMNS: &[&str] = &["id", "name", "url", "plan", "status", "created_at"];
+
+pub(super) async fn run(context: &Context, command: SiteCommand) -> Result<Answer, Failure> {
+    if let SiteCommand::Change(SiteChange::Create { plan, .. } | SiteChange::SetPlan { plan, .. }) =
+        &command
+    {
+        require_plan(&context.config.plans, plan)?;
+    }
+    let database = context.open_store().await?;
+    let sites = Sites::new(
+        database.clone(),
+        context.clock.clone(),
+        context.randomness.clone(),
+        None,
+    );
+    match command {
+        SiteCommand::List => Answer::many(&sites.list().await?, COLUMNS),
+        SiteCommand::Show { site_id } => found(sites.find(site_id).await?, site_id),
+        SiteCommand::Change(change) => {
+            let mut tx = database.begin().await?;
+            let answer = apply(&sites, &mut tx, change).await?;
+            tx.commit().await?;
+            Ok(answer)
+        }
+    }
+}
+
+async fn apply(sites: &Sites, tx: &mut Tx, change: SiteChange) -> Result<Answer, Failure> {
+    let actor = Actor::Operator;
+    match change {
+        SiteChange::Create { name, url, plan } => {
+            let site = NewSite::parse(&name, url.as_deref(), &plan)
+                .map_err(|invalid| Failure::usage(invalid.to_string()))?;
+            let (site, secret) = sites.create(tx, actor, &site).await?;
+            Ok(Answer::One(with_secret(&site, &secret)?))
+        }
+        SiteChange::SetPlan { site_id, plan } => {
+            found(sites.set_plan(tx, actor, site_id, &plan).await?, site_id)
+        }
+        SiteChange::Suspend { site_id } => found(sites.suspend(tx, actor, site_id).await?, site_id),
+        SiteChange::Resume { site_id } => found(sites.resume(tx, actor, site_id).await?, site_id),
+        SiteChange::Delete { site_id } => found(sites.delete(tx, actor, site_id).await?, site_id),
+        SiteChange::RotateSecret { site_id, grace } => {
+            let rotated = sites.rotate_secret(tx, actor, site_id, grace).await?;
+            let rotated = rotated.ok_or_else(|| no_site(site_id))?;
+            Ok(Answer::One(json!({
+                "id": site_id,
+                "proxy_secret": rotated.secret.reveal(),
+                "previous_expires_at": rotated.previous_expires_at,
+            })))
+        }
+    }
+}
+
+/// A new site as it is shown the one time that its secret is.
+pub(super) fn with_secret(site: &Site, secret: &ProxySecret) -> Result<Value, Failure> {
+    let mut shown = serde_json::to_value(site)?;
+    shown["proxy_secret"] = secret.reveal().into();
+    Ok(shown)
+}
+
+fn found(site: Option<Site>, site_id: SiteId) -> Result<Answer, Failure> {
+    Answer::one(&site.ok_or_else(|| no_site(site_id))?)
+}
+
+pub(super) fn no_site(site_id: SiteId) -> Failure {
+    Failure::new(format!(
+        "there is no site {site_id}; `mirrory site list` shows those that there are"
+    ))
+}
+
+fn require_plan(plans: &Plans, plan: &str) -> Result<(), Failure> {
+    if plans.contains_key(plan) {
+        return Ok(());
+    }
+    let names: Vec<_> = plans.keys().map(ToString::to_string).collect();
+    Err(Failure::usage(format!(
+        "there is no plan {plan:?}; the configuration has {}",
+        names.join(", ")
+    )))
+}

@@ -1,0 +1,105 @@
+//! `mirrory token …`
+
+use serde_json::{Value, json};
+
+use super::{
+    Context,
+    args::{TokenChange, TokenCommand},
+    output::{Answer, Failure},
+    site::no_site,
+};
+use crate::{
+    app::open_tokens,
+    sites::Sites,
+    store::{Tx, changes::Actor},
+    tokens::{HeldToken, SiteState, TokenRecord, TokenState, Tokens},
+    types::{clock::Timestamp, ids::TokenId},
+};
+
+const COLUMNS: &[&str] = &[
+    "token_id",
+    "user_id",
+    "state",
+    "machine_id",
+    "coins",
+    "issued_at",
+    "expires_at",
+];
+
+pub(super) async fn run(context: &Context, command: TokenCommand) -> Result<Answer, Failure> {
+    let database = context.open_store().await?;
+    let Context {
+        config,
+        clock,
+        randomness,
+    } = context;
+    let tokens = open_tokens(config, &database, clock, randomness);
+    let now = clock.now();
+    match command {
+        TokenCommand::List { site, user, limit } => {
+            let sites = Sites::new(database, clock.clone(), randomness.clone(), None);
+            if sites.find(site).await?.is_none() {
+                return Err(no_site(site));
+            }
+            let records = tokens.list(site, user, limit.into()).await?;
+            let shown: Vec<_> = records
+                .iter()
+                .map(|record| show(record, state(record, now)))
+                .collect();
+            Answer::many(&shown, COLUMNS)
+        }
+        TokenCommand::Show { token_id } => find(&tokens, token_id, now).await,
+        TokenCommand::Change(change) => {
+            let mut tx = database.begin().await?;
+            let token_id = apply(&tokens, &mut tx, change).await?;
+            tx.commit().await?;
+            find(&tokens, token_id, now).await
+        }
+    }
+}
+
+async fn apply(tokens: &Tokens, tx: &mut Tx, change: TokenChange) -> Result<TokenId, Failure> {
+    match change {
+        TokenChange::Revoke { token_id } => {
+            tokens.revoke(tx, Actor::Operator, token_id).await?;
+            Ok(token_id)
+        }
+        TokenChange::Release { token_id } => {
+            tokens.release(tx, Actor::Operator, token_id).await?;
+            Ok(token_id)
+        }
+    }
+}
+
+async fn find(tokens: &Tokens, token_id: TokenId, now: Timestamp) -> Result<Answer, Failure> {
+    let HeldToken { record, site } = tokens
+        .find(token_id)
+        .await?
+        .ok_or_else(|| Failure::new(format!("there is no token {token_id}")))?;
+    let state = match site {
+        SiteState::Deleted => "revoked",
+        SiteState::Present { .. } => state(&record, now),
+    };
+    Ok(Answer::One(show(&record, state)))
+}
+
+fn state(record: &TokenRecord, now: Timestamp) -> &'static str {
+    match record.state {
+        TokenState::Revoked { .. } => "revoked",
+        TokenState::Active if now >= record.expires_at => "expired",
+        TokenState::Active => "active",
+    }
+}
+
+fn show(record: &TokenRecord, state: &str) -> Value {
+    json!({
+        "token_id": record.token_id,
+        "site_id": record.site_id,
+        "user_id": record.user_id,
+        "state": state,
+        "machine_id": record.machine_id,
+        "coins": record.coins,
+        "issued_at": record.issued_at,
+        "expires_at": record.expires_at,
+    })
+}

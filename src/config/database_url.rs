@@ -1,0 +1,320 @@
+//! The database's URL, whose password is shown to nobody.
+
+use std::{fmt, str::FromStr};
+
+use secrecy::{ExposeSecret, SecretString};
+use serde::{Serialize, Serializer};
+use sqlx::{postgres::PgConnectOptions, sqlite::SqliteConnectOptions};
+use url::{Url, form_urlencoded};
+
+/// Where the data is: an embedded SQLite file or a PostgreSQL database.
+///
+/// Debug, `Display` and `Serialize` show it with `[secret]` in the password's place.
+#[derive(Clone)]
+pub struct DatabaseUrl {
+    url: SecretString,
+    redacted: String,
+    kind: DatabaseKind,
+}
+
+/// The two kinds of store.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum DatabaseKind {
+    /// A PostgreSQL server, for one instance or many.
+    Postgres,
+    /// A file of this one instance.
+    Sqlite,
+}
+
+/// Why a text is no database URL; never quotes it.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{0}")]
+pub struct InvalidDatabaseUrl(&'static str);
+
+impl DatabaseUrl {
+    /// Which kind of store it names.
+    #[must_use]
+    pub const fn kind(&self) -> DatabaseKind {
+        self.kind
+    }
+
+    /// The URL with its password, for the driver alone.
+    #[must_use]
+    pub fn expose(&self) -> &str {
+        self.url.expose_secret()
+    }
+
+    /// The URL with `[secret]` in the password's place.
+    #[must_use]
+    pub fn redacted(&self) -> &str {
+        &self.redacted
+    }
+}
+
+impl FromStr for DatabaseUrl {
+    type Err = InvalidDatabaseUrl;
+
+    fn from_str(text: &str) -> Result<Self, InvalidDatabaseUrl> {
+        let (redacted, kind) = if text.starts_with("sqlite:") {
+            check_sqlite(text)?;
+            (text.to_owned(), DatabaseKind::Sqlite)
+        } else if text.starts_with("postgres://") || text.starts_with("postgresql://") {
+            (redact_postgres(text)?, DatabaseKind::Postgres)
+        } else {
+            return Err(InvalidDatabaseUrl(
+                "must begin with `sqlite:`, `postgres://` or `postgresql://`",
+            ));
+        };
+        Ok(Self {
+            url: text.into(),
+            redacted,
+            kind,
+        })
+    }
+}
+
+fn check_sqlite(text: &str) -> Result<(), InvalidDatabaseUrl> {
+    let (_, parameters) = text.split_once('?').unwrap_or((text, ""));
+    if parameters.contains("memory") {
+        return Err(IN_MEMORY);
+    }
+    if !matches!(parameters, "" | "mode=rw" | "mode=rwc") {
+        return Err(InvalidDatabaseUrl(
+            "may have no parameter but `mode=rwc`: journal, locks and cache are the service's own",
+        ));
+    }
+    let options = SqliteConnectOptions::from_str(text)
+        .map_err(|_| InvalidDatabaseUrl("must be `sqlite:` and the path of a file, in UTF-8"))?;
+    // An empty name is a temporary database; the driver writes `file:` for one in memory, and
+    // otherwise such a name has parameters of its own.
+    let name = options.get_filename().as_os_str().as_encoded_bytes();
+    if name.is_empty() || name == b":memory:" || name.starts_with(b"file:") || name.contains(&0) {
+        return Err(IN_MEMORY);
+    }
+    Ok(())
+}
+
+const IN_MEMORY: InvalidDatabaseUrl =
+    InvalidDatabaseUrl("must name a file: a database in memory would lose every token at the end");
+
+/// What the driver takes in a URL. It would log any other parameter with its value, which may be
+/// a misspelt password, and go on without it.
+const POSTGRES_PARAMETERS: [&str; 18] = [
+    "sslmode",
+    "ssl-mode",
+    "sslrootcert",
+    "ssl-root-cert",
+    "ssl-ca",
+    "sslcert",
+    "ssl-cert",
+    "sslkey",
+    "ssl-key",
+    "statement-cache-capacity",
+    "host",
+    "hostaddr",
+    "port",
+    "dbname",
+    "user",
+    "password",
+    "application_name",
+    "options",
+];
+
+fn redact_postgres(text: &str) -> Result<String, InvalidDatabaseUrl> {
+    let url = Url::parse(text).map_err(|_| MALFORMED)?;
+    let query = url.query().unwrap_or_default();
+    // A `/`, `?` or `#` in a password ends it early, and the rest would be shown as path or query.
+    if url.fragment().is_some() || url.path().contains('@') || query.contains('@') {
+        return Err(InvalidDatabaseUrl(
+            "must have `@`, `/`, `?` and `#` percent-encoded in the user name and the password",
+        ));
+    }
+    let known = |name: &str| POSTGRES_PARAMETERS.contains(&name) || name.starts_with("options[");
+    if !form_urlencoded::parse(query.as_bytes()).all(|(name, _)| known(&name)) {
+        return Err(InvalidDatabaseUrl(
+            "has a parameter that is not known here; known are sslmode, sslrootcert, sslcert, \
+             sslkey, statement-cache-capacity, host, hostaddr, port, dbname, user, password, \
+             application_name and options",
+        ));
+    }
+    PgConnectOptions::from_str(text).map_err(|_| MALFORMED)?;
+    Ok(show_postgres(&url))
+}
+
+const MALFORMED: InvalidDatabaseUrl = InvalidDatabaseUrl(
+    "must be postgres://USER:PASSWORD@HOST:PORT/DATABASE, with special characters percent-encoded \
+     and parameters that PostgreSQL knows",
+);
+
+fn show_postgres(url: &Url) -> String {
+    let mut shown = format!("{}://{}", url.scheme(), url.username());
+    if url.password().is_some() {
+        shown.push_str(":[secret]");
+    }
+    if url.password().is_some() || !url.username().is_empty() {
+        shown.push('@');
+    }
+    shown.push_str(url.host_str().unwrap_or_default());
+    if let Some(port) = url.port() {
+        shown.push_str(&format!(":{port}"));
+    }
+    shown.push_str(url.path());
+    if let Some(query) = url.query() {
+        let pairs: Vec<_> = query.split('&').map(show_parameter).collect();
+        shown.push('?');
+        shown.push_str(&pairs.join("&"));
+    }
+    shown
+}
+
+fn show_parameter(pair: &str) -> &str {
+    match form_urlencoded::parse(pair.as_bytes()).next() {
+        Some((name, _)) if name == "password" => "password=[secret]",
+        _ => pair,
+    }
+}
+
+impl fmt::Debug for DatabaseUrl {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, formatter)
+    }
+}
+
+impl fmt::Display for DatabaseUrl {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str(&self.redacted)
+    }
+}
+
+impl Serialize for DatabaseUrl {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(&self.redacted)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parse(text: &str) -> Result<DatabaseUrl, InvalidDatabaseUrl> {
+        text.parse()
+    }
+
+    #[test]
+    fn kind_is_told_by_the_scheme() {
+        for text in [
+            "sqlite:x.db",
+            "sqlite://data/x.db",
+            "sqlite:///var/x.db?mode=rwc",
+        ] {
+            let url = parse(text).unwrap();
+            assert_eq!(url.kind(), DatabaseKind::Sqlite);
+            assert_eq!((url.expose(), url.redacted()), (text, text));
+        }
+        for text in [
+            "postgres://host/db",
+            "postgresql://user@host:5432/db?sslmode=require",
+        ] {
+            let url = parse(text).unwrap();
+            assert_eq!(url.kind(), DatabaseKind::Postgres);
+            assert_eq!((url.expose(), url.redacted()), (text, text));
+        }
+        for text in ["", "x.db", "mysql://host/db", "postgres:db", "SQLITE:x.db"] {
+            assert!(
+                parse(text)
+                    .unwrap_err()
+                    .to_string()
+                    .starts_with("must begin with"),
+                "{text}"
+            );
+        }
+    }
+
+    #[test]
+    fn password_is_shown_in_no_form() {
+        for (text, redacted) in [
+            ("postgres://u:hidden@h/d", "postgres://u:[secret]@h/d"),
+            (
+                "postgres://u:hid%40den%2F@h:1/d",
+                "postgres://u:[secret]@h:1/d",
+            ),
+            ("postgres://:hidden@h", "postgres://:[secret]@h"),
+            ("postgres://u:hid:den@h/d", "postgres://u:[secret]@h/d"),
+            ("postgres://u:hid@den@h/d", "postgres://u:[secret]@h/d"),
+            (
+                "postgres:///d?host=/run&user=u&password=hidden&sslmode=disable",
+                "postgres:///d?host=/run&user=u&password=[secret]&sslmode=disable",
+            ),
+            (
+                "postgres://u:hidden@[::1]/d?pass%77ord=hidden&password=hid+den",
+                "postgres://u:[secret]@[::1]/d?password=[secret]&password=[secret]",
+            ),
+        ] {
+            let url = parse(text).unwrap();
+            assert_eq!(url.expose(), text);
+            assert_eq!(url.redacted(), redacted);
+            assert_eq!(format!("{url} {url:?}"), format!("{redacted} {redacted}"));
+        }
+    }
+
+    #[test]
+    fn password_that_ends_the_authority_is_refused() {
+        for text in [
+            "postgres://u:12/34@h/d",
+            "postgres://u:12?34@h/d",
+            "postgres://u:12#34@h/d",
+            "postgres://u@h/d?password=12#34",
+            "postgres://u:ab/cd@h/d",
+        ] {
+            assert!(parse(text).is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn what_the_driver_would_ignore_or_refuse_is_refused() {
+        for text in [
+            "postgres://h/d?target_session_attrs=read-write",
+            "postgres://h/d?passwrd=hidden",
+            "postgres://h/d?password=ab&cd",
+            "postgres://h/d?sslmode=maybe",
+            "postgres://h/d?port=x",
+            "postgres://h:99999/d",
+            "postgres://h,i/d",
+            "postgres://%ff@h/d",
+        ] {
+            let message = parse(text).unwrap_err().to_string();
+            assert!(
+                !message.contains("hidden") && !message.contains("cd"),
+                "{message}"
+            );
+        }
+        assert!(parse("postgres://h/d?options[search_path]=a&application_name=b").is_ok());
+    }
+
+    #[test]
+    fn sqlite_must_name_a_file() {
+        for text in [
+            "sqlite:",
+            "sqlite://",
+            "sqlite::memory:",
+            "sqlite://:memory:",
+            "sqlite:%3Amemory%3A",
+            "sqlite://x.db?mode=memory",
+            "sqlite:file:x?mode=memory",
+            "sqlite:file:x.db",
+            "sqlite:x.db?vfs=memdb",
+            "sqlite:x%00.db",
+        ] {
+            assert_eq!(parse(text).unwrap_err(), IN_MEMORY, "{text}");
+        }
+        for text in [
+            "sqlite:x.db?cache=shared",
+            "sqlite:x.db?immutable=1",
+            "sqlite:x.db?x",
+            "sqlite:%ff",
+        ] {
+            assert!(parse(text).is_err(), "{text}");
+        }
+    }
+}

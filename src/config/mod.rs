@@ -1,0 +1,197 @@
+//! Configuration: typed sections, checked once at the start.
+//!
+//! `config/default.toml` lists every setting and is compiled in, so that there is one place for a
+//! default. A file overrides it, `DATABASE_URL` overrides `database.url`, and variables named
+//! `MIRRORY__SECTION__KEY` override them all, setting by setting. What is unknown or bad stops the
+//! start with one line that names the setting and where it was found, and never shows a value: it
+//! may be a secret.
+//!
+//! A new setting is a field here and a line in `config/default.toml`.
+
+mod database_url;
+mod error;
+mod layers;
+mod plan;
+#[cfg(test)]
+mod tests;
+mod values;
+
+use std::{net::SocketAddr, path::Path};
+
+use axum::http::HeaderValue;
+use ipnet::IpNet;
+use secrecy::SecretString;
+use serde::{Deserialize, Serialize};
+
+use crate::{keys::signer::Algorithm, telemetry::LogFormat, types::secret::ProxySecret};
+
+pub use self::{
+    database_url::{DatabaseKind, DatabaseUrl, InvalidDatabaseUrl},
+    error::{ConfigError, Origin},
+    layers::process_environment,
+    plan::{InvalidPlanName, MAX_CALLS, Plan, PlanName, Plans},
+};
+
+/// The configuration in force.
+///
+/// Serialises with secrets and the database password shown as `[secret]`.
+#[derive(Clone, Debug, Deserialize, Serialize)]
+pub struct Config {
+    /// Listening, and what a request may take.
+    pub server: Server,
+    /// The store.
+    pub database: Database,
+    /// What must stay secret.
+    pub secrets: Secrets,
+    /// What is written into tokens.
+    pub tokens: Tokens,
+    /// Limits that an instance keeps in memory.
+    pub limits: Limits,
+    /// The site of an operator who chooses the secret.
+    pub bootstrap: Bootstrap,
+    /// Logging.
+    pub log: Log,
+    /// How many calls a site may make, by the name of its plan. Default: `free` 5 a day and 50 a
+    /// month, `developer` 20 and 500, `professional` 200 and 5,000, `enterprise` 100,000 and
+    /// 1,000,000.
+    pub plans: Plans,
+}
+
+/// `[server]`
+#[derive(Clone, Debug, Deserialize, Serialize)]
+pub struct Server {
+    /// Address and port to serve on. Default: `127.0.0.1:8080`.
+    #[serde(deserialize_with = "values::socket_address")]
+    pub listen: SocketAddr,
+    /// Networks of the reverse proxies whose `X-Forwarded-For` is believed. Default: none, so that
+    /// the peer is the client.
+    #[serde(deserialize_with = "values::networks")]
+    pub trusted_proxies: Vec<IpNet>,
+    /// Origins whose web pages may call validate-token and health, as browsers write them.
+    /// Default: none.
+    #[serde(
+        deserialize_with = "values::origins",
+        serialize_with = "values::show_origins"
+    )]
+    pub cors_origins: Vec<HeaderValue>,
+    /// Seconds that a request's body may take to arrive, 1 to 600; then 408. Default: 10.
+    #[serde(deserialize_with = "values::whole_number::<1, 600, _, _>")]
+    pub body_timeout_seconds: u32,
+    /// Seconds that a whole request may take, 1 to 600; then 503. Default: 15.
+    #[serde(deserialize_with = "values::whole_number::<1, 600, _, _>")]
+    pub request_timeout_seconds: u32,
+    /// Seconds that running requests are given to end after SIGTERM or SIGINT, 0 to 3600.
+    /// Default: 30.
+    #[serde(deserialize_with = "values::whole_number::<0, 3600, _, _>")]
+    pub drain_seconds: u32,
+}
+
+/// `[database]`
+#[derive(Clone, Debug, Deserialize, Serialize)]
+pub struct Database {
+    /// The embedded SQLite file or the PostgreSQL database. Default: `sqlite://data/mirrory.db`.
+    #[serde(deserialize_with = "values::database_url")]
+    pub url: DatabaseUrl,
+    /// Connections that an instance opens to PostgreSQL at most, 1 to 1000. Default: 16.
+    #[serde(deserialize_with = "values::whole_number::<1, 1000, _, _>")]
+    pub max_connections: u32,
+}
+
+/// `[secrets]`
+#[derive(Clone, Debug, Deserialize, Serialize)]
+pub struct Secrets {
+    /// Base64 (RFC 4648, section 4, padded) of the 32 bytes that wrap the data key. Default: none;
+    /// with PostgreSQL it is required.
+    #[serde(
+        default,
+        deserialize_with = "values::master_key",
+        serialize_with = "values::hide"
+    )]
+    pub master_key: Option<SecretString>,
+}
+
+/// `[tokens]`
+#[derive(Clone, Debug, Deserialize, Serialize)]
+pub struct Tokens {
+    /// Seconds from a token's issue to its expiry, 1 to 315360000 (10 years). Default: 86400.
+    #[serde(deserialize_with = "values::whole_number::<1, 315_360_000, _, _>")]
+    pub ttl_seconds: u32,
+    /// The algorithm of the first signing key; it has no effect on a store that has keys.
+    /// Default: `HS256`.
+    #[serde(deserialize_with = "values::algorithm")]
+    pub algorithm: Algorithm,
+    /// The claim `iss`, written and required. Default: `mirrory`.
+    #[serde(deserialize_with = "values::claim")]
+    pub issuer: String,
+    /// The claim `aud`, written and required. Default: `mirrory-desktop`.
+    #[serde(deserialize_with = "values::claim")]
+    pub audience: String,
+    /// What a token costs the WordPress user, written on its record; 0 or more. Default: 200.
+    #[serde(deserialize_with = "values::whole_number::<0, { i64::MAX }, _, _>")]
+    pub coins: i64,
+}
+
+/// `[limits]`
+#[derive(Clone, Debug, Deserialize, Serialize)]
+pub struct Limits {
+    /// Failed requests that one client address has a minute; 0: off. Default: 30.
+    #[serde(deserialize_with = "values::whole_number::<0, { u32::MAX as i64 }, _, _>")]
+    pub failures_per_minute: u32,
+    /// Valid verdicts that one token is good for at once, and again an hour; 0: off. Default: 30.
+    #[serde(deserialize_with = "values::whole_number::<0, { u32::MAX as i64 }, _, _>")]
+    pub validations_per_token_per_hour: u32,
+}
+
+/// `[bootstrap]`
+#[derive(Clone, Debug, Deserialize, Serialize)]
+pub struct Bootstrap {
+    /// One more secret of the site `default`: 16 to 512 bytes, not beginning with `mps_`.
+    /// Default: none.
+    #[serde(
+        default,
+        deserialize_with = "values::proxy_secret",
+        serialize_with = "values::hide"
+    )]
+    pub proxy_secret: Option<ProxySecret>,
+    /// The plan that the site `default` is made on; one of [`Config::plans`]. Default: `free`.
+    #[serde(deserialize_with = "values::plan_name")]
+    pub plan: PlanName,
+}
+
+/// `[log]`
+#[derive(Clone, Debug, Deserialize, Serialize)]
+pub struct Log {
+    /// How log lines look. Default: none, which is [`LogFormat::for_stderr`].
+    #[serde(default, deserialize_with = "values::log_format")]
+    pub format: Option<LogFormat>,
+}
+
+impl Config {
+    /// Reads the defaults, then `file`, then `environment`.
+    ///
+    /// The caller chooses the file (`--config`, else `MIRRORY_CONFIG`) and hands in the variables,
+    /// mostly [`process_environment`]'s. Of these only `DATABASE_URL` and those that begin with
+    /// `MIRRORY__` count. `Config::load(None, [])` is the defaults.
+    ///
+    /// # Errors
+    /// When the file cannot be read or is no TOML, and when a setting is unknown or bad.
+    pub fn load(
+        file: Option<&Path>,
+        environment: impl IntoIterator<Item = (String, String)>,
+    ) -> Result<Self, ConfigError> {
+        let layers = layers::Layers::read(file, environment)?;
+        let config: Self = layers.deserialize()?;
+        if !config.plans.contains_key(&config.bootstrap.plan) {
+            return Err(layers.bad(&["bootstrap", "plan"], "must be one of the plans".into()));
+        }
+        Ok(config)
+    }
+
+    /// This configuration as TOML, with secrets shown as `[secret]`; for people to read.
+    ///
+    /// # Errors
+    /// When a value has no form in TOML, which no setting's type allows.
+    pub fn to_toml(&self) -> Result<String, toml::ser::Error> {
+        toml::to_string(self)
+    }
+}

@@ -1,0 +1,168 @@
+//! Reading requests: the JSON body with our refusals, and its fields one by one.
+
+use std::{sync::Arc, time::Duration};
+
+use axum::{
+    body::{Body, Bytes},
+    http::{HeaderMap, HeaderValue, header},
+    response::{IntoResponse, Response},
+};
+use http_body_util::{BodyExt, LengthLimitError, Limited};
+use serde_json::value::RawValue;
+
+use crate::error::{ApiError, FieldError};
+
+/// The most that a request body may have, in bytes.
+pub const MAX_BODY_BYTES: usize = 16 * 1024;
+
+/// Reads a body to its end.
+///
+/// # Errors
+/// 413 when it is larger than [`MAX_BODY_BYTES`], 408 when it takes longer than `patience`.
+pub(crate) async fn read_body(
+    headers: &HeaderMap,
+    body: Body,
+    patience: Duration,
+) -> Result<Bytes, ApiError> {
+    let announced = headers
+        .get(header::CONTENT_LENGTH)
+        .and_then(|length| length.to_str().ok()?.parse::<u64>().ok());
+    if announced.is_some_and(|length| length > MAX_BODY_BYTES as u64) {
+        return Err(ApiError::BodyTooLarge);
+    }
+    let reading = Limited::new(body, MAX_BODY_BYTES).collect();
+    match tokio::time::timeout(patience, reading).await {
+        Ok(Ok(collected)) => Ok(collected.to_bytes()),
+        Ok(Err(error)) if error.is::<LengthLimitError>() => Err(ApiError::BodyTooLarge),
+        Ok(Err(_)) => Err(ApiError::MalformedJson(
+            "The body ended before it was whole.".to_owned(),
+        )),
+        Err(_) => Err(ApiError::RequestTimeout),
+    }
+}
+
+/// Takes `application/json` and any `…+json`, parameters ignored, without a content coding.
+///
+/// # Errors
+/// 415 for all else.
+pub(crate) fn require_json(headers: &HeaderMap) -> Result<(), ApiError> {
+    let mut types = headers.get_all(header::CONTENT_TYPE).into_iter();
+    let (Some(media_type), None) = (types.next(), types.next()) else {
+        return Err(ApiError::UnsupportedMediaType);
+    };
+    let essence = media_type
+        .to_str()
+        .map_err(|_| ApiError::UnsupportedMediaType)?
+        .split(';')
+        .next()
+        .unwrap_or_default()
+        .trim()
+        .to_ascii_lowercase();
+    let is_json = match essence.split_once('/') {
+        Some(("application", "json")) => true,
+        Some((kind, subtype)) => {
+            !kind.is_empty() && subtype.len() > "+json".len() && subtype.ends_with("+json")
+        }
+        None => false,
+    };
+    if is_json && !headers.contains_key(header::CONTENT_ENCODING) {
+        Ok(())
+    } else {
+        Err(ApiError::UnsupportedMediaType)
+    }
+}
+
+/// Parses a JSON object into a struct whose fields are `Option<&RawValue>`, so that what is no JSON
+/// is told apart from what is no field of ours.
+///
+/// # Errors
+/// 400 when the body is no UTF-8 (a byte-order mark included), no JSON object, or gives a field of
+/// the struct twice.
+pub(crate) fn parse_object<'a, T: serde::Deserialize<'a>>(body: &'a [u8]) -> Result<T, ApiError> {
+    let text = std::str::from_utf8(body)
+        .map_err(|_| ApiError::MalformedJson("The body is not UTF-8.".to_owned()))?;
+    // A struct may also be read from an array; only an object is meant.
+    if !text
+        .trim_start_matches([' ', '\t', '\n', '\r'])
+        .starts_with('{')
+    {
+        return Err(ApiError::MalformedJson(
+            "The body must be a JSON object.".to_owned(),
+        ));
+    }
+    serde_json::from_str(text).map_err(|error| {
+        // The error's own text may quote what was sent; where it happened says enough.
+        ApiError::MalformedJson(format!(
+            "The body is not a JSON object with each field once: line {}, column {}.",
+            error.line(),
+            error.column()
+        ))
+    })
+}
+
+/// Parses fields one by one, and collects what is wrong with each.
+#[derive(Default)]
+pub(crate) struct Fields {
+    errors: Vec<FieldError>,
+}
+
+impl Fields {
+    /// A field that must be there.
+    pub(crate) fn required<T>(
+        &mut self,
+        field: &'static str,
+        value: Option<&RawValue>,
+        parse: impl FnOnce(&RawValue) -> Result<T, String>,
+    ) -> Option<T> {
+        if value.is_none() {
+            self.refuse(field, "is required".to_owned());
+        }
+        self.optional(field, value, parse)
+    }
+
+    /// A field that may be absent or null.
+    pub(crate) fn optional<T>(
+        &mut self,
+        field: &'static str,
+        value: Option<&RawValue>,
+        parse: impl FnOnce(&RawValue) -> Result<T, String>,
+    ) -> Option<T> {
+        parse(value?)
+            .map_err(|message| self.refuse(field, message))
+            .ok()
+    }
+
+    /// Notes that a field is wrong.
+    pub(crate) fn refuse(&mut self, field: &'static str, message: String) {
+        self.errors.push(FieldError { field, message });
+    }
+
+    /// Hands over what was parsed, if every field of it was right.
+    pub(crate) fn finish<T>(self, parsed: Option<T>) -> Result<T, ApiError> {
+        match parsed {
+            Some(parsed) if self.errors.is_empty() => Ok(parsed),
+            _ => Err(ApiError::InvalidRequest(self.errors)),
+        }
+    }
+}
+
+/// A field's text, when it is a JSON string.
+pub(crate) fn string(value: &RawValue) -> Result<String, String> {
+    serde_json::from_str(value.get()).map_err(|_| "must be a string".to_owned())
+}
+
+/// A JSON response. Serialising one of our own types cannot fail but for a fault of ours, which is
+/// answered as such.
+pub(crate) struct Json<T>(pub(crate) T);
+
+impl<T: serde::Serialize> IntoResponse for Json<T> {
+    fn into_response(self) -> Response {
+        match serde_json::to_vec(&self.0) {
+            Ok(body) => {
+                let media_type = HeaderValue::from_static("application/json");
+                ([(header::CONTENT_TYPE, media_type)], body).into_response()
+            }
+            Err(error) => ApiError::Internal(Arc::new(error)).into_response(),
+        }
+    }
+}

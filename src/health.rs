@@ -1,0 +1,267 @@
+//! `GET /mirrory/health`, `/livez` and `/readyz`: whether the service is well, lives, and can take
+//! requests.
+
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
+
+use axum::{
+    Extension, Router,
+    extract::State,
+    http::{HeaderValue, StatusCode, header},
+    response::{IntoResponse, Response},
+    routing::get,
+};
+use serde::Serialize;
+use tokio::sync::Mutex;
+use utoipa::ToSchema;
+
+use crate::{
+    config::DatabaseKind,
+    error::{ApiError, Chain, Verbatim},
+    extract::Json,
+    middleware::{cors, edge::EdgeLayer},
+    state::AppState,
+    store::Database,
+    types::clock::{Clock, Monotonic},
+};
+
+/// How long what the store last said is repeated: however many probes come, it is asked once.
+const REPEATED_FOR: Duration = Duration::from_secs(1);
+
+/// How far our clock may be off the store's.
+const MAX_SKEW: Duration = Duration::from_secs(5);
+
+/// The endpoints of this module.
+pub fn router(state: &AppState) -> Router<AppState> {
+    let health = cors::layered(get(get_health), &state.config.server.cors_origins);
+    Router::new()
+        .route("/mirrory/health", health)
+        .route("/livez", get(get_liveness))
+        .route("/readyz", get(get_readiness))
+}
+
+/// How the service is. Clones share it.
+#[derive(Clone, Debug)]
+pub struct Health {
+    database: Database,
+    clock: Clock,
+    is_draining: Arc<AtomicBool>,
+    last: Arc<Mutex<Option<(Monotonic, Probe)>>>,
+}
+
+/// What asking the store came to.
+#[derive(Clone, Copy, Debug)]
+struct Probe {
+    latency_ms: Option<f64>,
+    skew: Duration,
+}
+
+impl Health {
+    /// The health of a service over this store.
+    #[must_use]
+    pub fn new(database: Database, clock: Clock) -> Self {
+        Self {
+            database,
+            clock,
+            is_draining: Arc::default(),
+            last: Arc::default(),
+        }
+    }
+
+    /// Notes that the process takes no more requests and only finishes what it has.
+    pub fn drain(&self) {
+        self.is_draining.store(true, Ordering::Release);
+    }
+
+    /// What the store says, or said within the last second. Who asks meanwhile waits for the one
+    /// answer: the store is given a second for it.
+    async fn probe(&self) -> Probe {
+        let mut last = self.last.lock().await;
+        let began = self.clock.monotonic();
+        if let Some((at, probe)) = *last
+            && began.since(at) < REPEATED_FOR
+        {
+            return probe;
+        }
+        let probe = match self.database.now().await {
+            Ok(store_now) => {
+                let latency = self.clock.monotonic().since(began);
+                let skew = self.clock.now().as_micros().abs_diff(store_now.as_micros());
+                Probe {
+                    latency_ms: Some((latency.as_secs_f64() * 1e6).round() / 1e3),
+                    skew: Duration::from_micros(skew),
+                }
+            }
+            Err(error) => {
+                tracing::warn!(error = %Chain(&error), "the store did not answer a health check");
+                Probe {
+                    latency_ms: None,
+                    skew: Duration::ZERO,
+                }
+            }
+        };
+        *last = Some((self.clock.monotonic(), probe));
+        probe
+    }
+}
+
+/// How the service and its store are.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct HealthResponse {
+    /// `healthy` when the store answers.
+    #[schema(example = "healthy")]
+    status: HealthStatus,
+    /// The version of the service.
+    #[schema(example = "0.1.0")]
+    version: &'static str,
+    /// Seconds since its start.
+    #[schema(example = 12)]
+    uptime_seconds: u64,
+    store: StoreHealth,
+}
+
+/// `healthy` or `unhealthy`.
+#[derive(Debug, Serialize, ToSchema)]
+#[serde(rename_all = "snake_case")]
+enum HealthStatus {
+    Healthy,
+    Unhealthy,
+}
+
+/// How the store is.
+#[derive(Debug, Serialize, ToSchema)]
+struct StoreHealth {
+    /// `up` when it answered within a second.
+    #[schema(example = "up")]
+    status: StoreStatus,
+    /// Which database it is.
+    #[schema(value_type = String, example = "postgres")]
+    kind: DatabaseKind,
+    /// How long it took to answer, in milliseconds; absent when it did not.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(example = 0.4, nullable = false)]
+    latency_ms: Option<f64>,
+}
+
+/// `up` or `down`.
+#[derive(Debug, Serialize, ToSchema)]
+#[serde(rename_all = "snake_case")]
+enum StoreStatus {
+    Up,
+    Down,
+}
+
+/// Whether the process lives, or can take requests.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct ProbeResponse {
+    /// `ok`, or what is in the way.
+    #[schema(example = "ok")]
+    status: &'static str,
+}
+
+/// Report health
+///
+/// For operators and monitors: 200 when the store answers within a second, else 503. Asks the store
+/// at most once a second, however often it is asked itself.
+#[utoipa::path(
+    get,
+    path = "/mirrory/health",
+    tag = "operation",
+    responses(
+        (status = 200, description = "The store answers.", body = HealthResponse),
+        (status = 503, description = "The store does not answer.", body = HealthResponse)
+    )
+)]
+pub(crate) async fn get_health(State(health): State<Health>) -> Response {
+    let probe = health.probe().await;
+    let is_up = probe.latency_ms.is_some();
+    let body = HealthResponse {
+        status: if is_up {
+            HealthStatus::Healthy
+        } else {
+            HealthStatus::Unhealthy
+        },
+        version: env!("CARGO_PKG_VERSION"),
+        uptime_seconds: health.clock.monotonic().as_micros() / 1_000_000,
+        store: StoreHealth {
+            status: if is_up {
+                StoreStatus::Up
+            } else {
+                StoreStatus::Down
+            },
+            kind: health.database.kind(),
+            latency_ms: probe.latency_ms,
+        },
+    };
+    respond(is_up, body)
+}
+
+/// Report liveness
+///
+/// For a supervisor that restarts what does not answer: 200 while the process runs.
+#[utoipa::path(
+    get,
+    path = "/livez",
+    tag = "operation",
+    responses((status = 200, description = "The process runs.", body = ProbeResponse))
+)]
+pub(crate) async fn get_liveness() -> Response {
+    respond(true, ProbeResponse { status: "ok" })
+}
+
+/// Report readiness
+///
+/// For a load balancer: 503 while the service starts, drains, has no store, or has a clock that is
+/// more than 5 seconds off the store's.
+#[utoipa::path(
+    get,
+    path = "/readyz",
+    tag = "operation",
+    responses(
+        (status = 200, description = "The service takes requests.", body = ProbeResponse),
+        (status = 503, description = "It does not, and why.", body = ProbeResponse)
+    )
+)]
+pub(crate) async fn get_readiness(State(health): State<Health>) -> Response {
+    let status = if health.is_draining.load(Ordering::Acquire) {
+        "draining"
+    } else {
+        match health.probe().await {
+            Probe {
+                latency_ms: None, ..
+            } => "store is down",
+            Probe { skew, .. } if skew > MAX_SKEW => "clock is off the store's",
+            Probe { .. } => "ok",
+        }
+    };
+    respond(status == "ok", ProbeResponse { status })
+}
+
+/// What a process answers that cannot do more yet: it lives, and all else is to come back.
+#[must_use]
+pub fn starting_router(edge: EdgeLayer) -> Router {
+    Router::new()
+        .route("/livez", get(get_liveness))
+        .route("/readyz", get(get_readiness_at_start))
+        .fallback(async || ApiError::Overloaded)
+        .layer(edge)
+}
+
+async fn get_readiness_at_start() -> Response {
+    respond(false, ProbeResponse { status: "starting" })
+}
+
+fn respond<T: Serialize>(is_well: bool, body: T) -> Response {
+    let status = if is_well {
+        StatusCode::OK
+    } else {
+        StatusCode::SERVICE_UNAVAILABLE
+    };
+    let no_store = [(header::CACHE_CONTROL, HeaderValue::from_static("no-store"))];
+    (status, Extension(Verbatim), no_store, Json(body)).into_response()
+}

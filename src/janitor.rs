@@ -1,0 +1,114 @@
+//! The janitor: removes what is past its use, in small batches, one instance at a time.
+
+use std::time::Duration;
+
+use uuid::Uuid;
+
+use crate::{
+    keys::Keys,
+    quota::Ledger,
+    sites::Sites,
+    state::AppState,
+    store::{Database, StoreError, changes, leases},
+    tokens::Tokens,
+    types::clock::Clock,
+};
+
+/// How many rows one statement removes.
+const BATCH: i64 = 500;
+
+/// How many batches of each kind one round removes: more than a round's worth of new rows.
+const BATCHES: usize = 400;
+
+/// How long an instance claims the work for; renewed before each kind.
+const LEASE: Duration = Duration::from_secs(180);
+
+/// How long changes are kept: far longer than any follower may lag.
+const CHANGES_KEPT: Duration = Duration::from_secs(24 * 60 * 60);
+
+/// Cleans up for all rooms.
+pub struct Janitor {
+    database: Database,
+    clock: Clock,
+    sites: Sites,
+    keys: Keys,
+    ledger: Ledger,
+    tokens: Tokens,
+    /// This instance, among those that take turns.
+    holder: Uuid,
+}
+
+impl Janitor {
+    /// A janitor of an instance.
+    #[must_use]
+    pub fn new(state: &AppState) -> Self {
+        Self {
+            holder: state.randomness.uuid_v7(state.clock.now()),
+            database: state.database.clone(),
+            clock: state.clock.clone(),
+            sites: state.sites.clone(),
+            keys: state.keys.clone(),
+            ledger: state.ledger.clone(),
+            tokens: state.tokens.clone(),
+        }
+    }
+
+    /// One round, unless another instance has claimed it.
+    ///
+    /// # Errors
+    /// When the store fails; the next round goes on where this one ended.
+    pub async fn tick(&self) -> Result<(), StoreError> {
+        for kind in Kind::ALL {
+            let now = self.clock.now();
+            let until = now.after(LEASE);
+            if !leases::claim(&self.database, "janitor", self.holder, now, until).await? {
+                break;
+            }
+            self.clear(kind).await?;
+        }
+        Ok(())
+    }
+
+    /// Removes batch after batch until one comes back less than full.
+    async fn clear(&self, kind: Kind) -> Result<(), StoreError> {
+        for _ in 0..BATCHES {
+            if self.sweep(kind).await? < BATCH.unsigned_abs() {
+                break;
+            }
+        }
+        Ok(())
+    }
+
+    async fn sweep(&self, kind: Kind) -> Result<u64, StoreError> {
+        match kind {
+            Kind::Tokens => self.tokens.sweep(BATCH).await,
+            Kind::Sites => self.sites.sweep(BATCH).await,
+            Kind::Keys => self.keys.sweep(BATCH).await,
+            Kind::Usage => self.ledger.sweep(BATCH).await,
+            Kind::Changes => {
+                let cutoff = self.clock.now().before(CHANGES_KEPT);
+                changes::sweep(&self.database, cutoff, BATCH).await
+            }
+        }
+    }
+}
+
+/// What is cleaned up; sites after the tokens that keep them.
+#[derive(Clone, Copy)]
+enum Kind {
+    Tokens,
+    Sites,
+    Keys,
+    Usage,
+    Changes,
+}
+
+impl Kind {
+    const ALL: [Self; 5] = [
+        Self::Tokens,
+        Self::Sites,
+        Self::Keys,
+        Self::Usage,
+        Self::Changes,
+    ];
+}

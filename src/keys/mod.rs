@@ -1,0 +1,16 @@
+//! ROOM keys: the signing keys. Made, kept encrypted, rotated, revoked, published as a JWK set.
+//!
+//! All instances share the keys of the store. Each holds them unsealed in memory, and trusts that
+//! only while it follows the change log.
+
+pub(crate) mod endpoint;
+mod keyring;
+mod record;
+pub mod signer;
+mod store;
+pub mod vault;
+
+pub use endpoint::router;
+pub use keyring::{KeySettings, Keys, KeysError, NewKey, Rejected, has_vault, open_vault};
+pub use record::{KeyInfo, KeyRecord, KeyState};
+pub use signer::{Algorithm, Kid, TokenClaims};

@@ -1,0 +1,20 @@
+//! Mirrory: a token service for people who sell a desktop app through a WordPress site.
+pub mod app;
+pub mod attempts;
+pub mod cli;
+pub mod config;
+pub mod error;
+pub(crate) mod extract;
+pub mod health;
+pub mod janitor;
+pub mod keys;
+pub mod middleware;
+pub mod openapi;
+pub mod quota;
+pub mod router;
+pub mod sites;
+pub mod state;
+pub mod store;
+pub mod telemetry;
+pub mod tokens;
+pub mod types;

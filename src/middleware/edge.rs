@@ -1,0 +1,190 @@
+//! The outermost layer: request id, time-out, caught panics, problem bodies, headers, log line.
+//!
+//! It is one layer and written by hand since every request pays for it: a stack of general ones
+//! that do the same leaves a third less throughput.
+
+use std::{
+    future::poll_fn,
+    panic::{AssertUnwindSafe, catch_unwind},
+    task::{Context, Poll},
+    time::Duration,
+};
+
+use axum::{
+    extract::{MatchedPath, Request},
+    http::{HeaderMap, HeaderName, HeaderValue, Method, header},
+    response::{IntoResponse, Response},
+};
+use futures_util::future::BoxFuture;
+use tower::{Layer, Service};
+
+use crate::{
+    error::{ApiError, Chain, Problem},
+    types::{clock::Clock, ids::SiteId, randomness::Randomness},
+};
+
+const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+const MAX_REQUEST_ID_BYTES: usize = 128;
+
+/// The site that a request was made by or about, in the extensions of its response; for the log.
+#[derive(Clone, Copy)]
+pub(crate) struct LoggedSite(pub(crate) Option<SiteId>);
+
+/// Gives each response an `x-request-id`, the caller's own when it is 1–128 visible ASCII
+/// characters; writes out problems; turns a panic into a 500 and a request that takes longer than
+/// the time-out into a 503; and logs one line a request.
+#[derive(Clone, Debug)]
+pub struct EdgeLayer {
+    clock: Clock,
+    randomness: Randomness,
+    timeout: Duration,
+}
+
+impl EdgeLayer {
+    /// An edge that answers every request within `timeout`.
+    #[must_use]
+    pub const fn new(clock: Clock, randomness: Randomness, timeout: Duration) -> Self {
+        Self {
+            clock,
+            randomness,
+            timeout,
+        }
+    }
+}
+
+impl<S> Layer<S> for EdgeLayer {
+    type Service = Edge<S>;
+
+    fn layer(&self, inner: S) -> Self::Service {
+        Edge {
+            inner,
+            layer: self.clone(),
+        }
+    }
+}
+
+/// The service that [`EdgeLayer`] makes.
+#[derive(Clone, Debug)]
+pub struct Edge<S> {
+    inner: S,
+    layer: EdgeLayer,
+}
+
+impl<S> Service<Request> for Edge<S>
+where
+    S: Service<Request, Response = Response> + Clone + Send + 'static,
+    S::Future: Send,
+    S::Error: Send,
+{
+    type Response = Response;
+    type Error = S::Error;
+    type Future = BoxFuture<'static, Result<Response, S::Error>>;
+
+    fn poll_ready(&mut self, context: &mut Context<'_>) -> Poll<Result<(), S::Error>> {
+        self.inner.poll_ready(context)
+    }
+
+    fn call(&mut self, request: Request) -> Self::Future {
+        let seen = Seen::new(&request, &self.layer);
+        let timeout = self.layer.timeout;
+        let inner = &mut self.inner;
+        // A panic before the first await is one too.
+        let started = catch_unwind(AssertUnwindSafe(|| inner.call(request)));
+        Box::pin(async move {
+            let response = match started {
+                Ok(future) => answer(future, timeout).await?,
+                Err(_) => panicked(),
+            };
+            Ok(seen.finish(response))
+        })
+    }
+}
+
+async fn answer<E>(
+    future: impl Future<Output = Result<Response, E>>,
+    timeout: Duration,
+) -> Result<Response, E> {
+    let mut future = std::pin::pin!(future);
+    let caught =
+        poll_fn(
+            |context| match catch_unwind(AssertUnwindSafe(|| future.as_mut().poll(context))) {
+                Ok(polled) => polled,
+                Err(_) => Poll::Ready(Ok(panicked())),
+            },
+        );
+    match tokio::time::timeout(timeout, caught).await {
+        Ok(answered) => answered,
+        Err(_) => Ok(ApiError::Overloaded.into_response()),
+    }
+}
+
+/// The panic hook has written where and why to the log.
+fn panicked() -> Response {
+    ApiError::internal("the request's handler panicked").into_response()
+}
+
+/// What is remembered of a request until its response is there.
+struct Seen {
+    method: Method,
+    path: Option<MatchedPath>,
+    request_id: HeaderValue,
+    clock: Clock,
+    started_micros: u64,
+}
+
+impl Seen {
+    fn new(request: &Request, layer: &EdgeLayer) -> Self {
+        Self {
+            method: request.method().clone(),
+            path: request.extensions().get::<MatchedPath>().cloned(),
+            request_id: request_id(request.headers(), layer),
+            clock: layer.clock.clone(),
+            started_micros: layer.clock.monotonic().as_micros(),
+        }
+    }
+
+    fn finish(self, response: Response) -> Response {
+        let (mut response, cause) = Problem::write_out(response, &self.request_id);
+        let request_id = self.request_id.to_str().unwrap_or_default();
+        if let Some(cause) = cause {
+            tracing::error!(
+                request.id = request_id,
+                error = %Chain(cause.as_ref()),
+                "a request failed on our side"
+            );
+        }
+        let site = response.extensions().get::<LoggedSite>().copied();
+        let duration_micros = self.clock.monotonic().as_micros() - self.started_micros;
+        tracing::info!(
+            method = self.method.as_str(),
+            path = self.path.as_ref().map(MatchedPath::as_str),
+            status = response.status().as_u16(),
+            duration_ms = duration_micros as f64 / 1000.0,
+            request.id = request_id,
+            site.id = site
+                .and_then(|LoggedSite(site_id)| site_id)
+                .map(tracing::field::display),
+            "request"
+        );
+        let headers = response.headers_mut();
+        headers.insert(REQUEST_ID, self.request_id);
+        headers.insert(
+            header::X_CONTENT_TYPE_OPTIONS,
+            HeaderValue::from_static("nosniff"),
+        );
+        response
+    }
+}
+
+fn request_id(headers: &HeaderMap, layer: &EdgeLayer) -> HeaderValue {
+    let own = headers.get(REQUEST_ID).filter(|id| {
+        (1..=MAX_REQUEST_ID_BYTES).contains(&id.len())
+            && id.as_bytes().iter().all(u8::is_ascii_graphic)
+    });
+    own.cloned().unwrap_or_else(|| {
+        let id = layer.randomness.uuid_v7(layer.clock.now());
+        let mut buffer = uuid::Uuid::encode_buffer();
+        HeaderValue::from_str(id.as_hyphenated().encode_lower(&mut buffer))
+            .unwrap_or(HeaderValue::from_static("unknown"))
+    })
+}

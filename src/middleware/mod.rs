@@ -1,0 +1,5 @@
+//! Tower layers that know no capability.
+
+pub mod client_address;
+pub mod cors;
+pub mod edge;

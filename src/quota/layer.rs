@@ -1,0 +1,232 @@
+//! The tower layer that charges a call before it is made and settles the charge on its response.
+
+use std::{
+    sync::Arc,
+    task::{Context, Poll},
+};
+
+use axum::{
+    extract::Request,
+    http::Extensions,
+    response::{IntoResponse, Response},
+};
+use futures_util::future::BoxFuture;
+use tower::{Layer, Service};
+
+use super::{
+    fields,
+    ledger::{Ledger, QuotaError},
+    windows::Standing,
+};
+use crate::{
+    error::ApiError,
+    types::{clock::Clock, ids::SiteId},
+};
+
+/// What a request is to be charged, put into its extensions by the layer that proved its caller.
+#[derive(Clone, Debug)]
+pub struct Meter {
+    /// Who pays; nobody is known behind a forged token.
+    pub payer: Option<Payer>,
+    /// How much.
+    pub charge: Charge,
+    /// Whether the caller is told where its quota stands.
+    pub disclosure: Disclosure,
+}
+
+/// A site and the plan it is on.
+#[derive(Clone, Debug)]
+pub struct Payer {
+    /// The site.
+    pub site_id: SiteId,
+    /// The name of its plan.
+    pub plan: Arc<str>,
+}
+
+/// The price of a request.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Charge {
+    /// One call.
+    Call,
+    /// Nothing.
+    Nothing,
+}
+
+/// Who may know where a quota stands: the site's proxy, not the customer's app.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Disclosure {
+    /// The response carries the `RateLimit` fields.
+    Shown,
+    /// It does not.
+    Hidden,
+}
+
+/// What a charged request came to; put into the extensions of its response. A response without one
+/// gets its charge back.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Outcome {
+    /// A token was issued.
+    Issued,
+    /// A token was found valid.
+    Validated,
+}
+
+/// Asked before a call is refused: has it meanwhile become one that costs nothing?
+pub trait SecondLook: Clone + Send + Sync + 'static {
+    /// Looks again, and notes in the request's extensions what it found.
+    fn costs_nothing(
+        &self,
+        extensions: &mut Extensions,
+    ) -> impl Future<Output = Result<bool, ApiError>> + Send;
+}
+
+/// Reserves a call for each request whose [`Meter`] says so, and settles it on the response: what
+/// has an [`Outcome`] stays charged, all else is given back. A request that is dropped on its way
+/// stays charged.
+///
+/// # Errors
+/// 429 `quota_exceeded` when the site's day or month is used up; 500 when no layer before this one
+/// left a [`Meter`].
+#[derive(Clone)]
+pub struct QuotaLayer<L> {
+    ledger: Ledger,
+    clock: Clock,
+    second_look: L,
+}
+
+impl<L> QuotaLayer<L> {
+    /// Charges `ledger`; `second_look` is asked before a request is refused.
+    pub const fn new(ledger: Ledger, clock: Clock, second_look: L) -> Self {
+        Self {
+            ledger,
+            clock,
+            second_look,
+        }
+    }
+}
+
+impl<S, L: Clone> Layer<S> for QuotaLayer<L> {
+    type Service = Quota<S, L>;
+
+    fn layer(&self, inner: S) -> Self::Service {
+        Quota {
+            inner,
+            layer: self.clone(),
+        }
+    }
+}
+
+/// The service that [`QuotaLayer`] makes.
+#[derive(Clone)]
+pub struct Quota<S, L> {
+    inner: S,
+    layer: QuotaLayer<L>,
+}
+
+impl<S, L> Service<Request> for Quota<S, L>
+where
+    S: Service<Request, Response = Response> + Clone + Send + 'static,
+    S::Future: Send,
+    S::Error: Send,
+    L: SecondLook,
+{
+    type Response = Response;
+    type Error = S::Error;
+    type Future = BoxFuture<'static, Result<Response, S::Error>>;
+
+    fn poll_ready(&mut self, context: &mut Context<'_>) -> Poll<Result<(), S::Error>> {
+        self.inner.poll_ready(context)
+    }
+
+    fn call(&mut self, request: Request) -> Self::Future {
+        let clone = self.inner.clone();
+        let inner = std::mem::replace(&mut self.inner, clone);
+        let layer = self.layer.clone();
+        Box::pin(async move { layer.charge(inner, request).await })
+    }
+}
+
+impl<L: SecondLook> QuotaLayer<L> {
+    async fn charge<S>(&self, mut inner: S, mut request: Request) -> Result<Response, S::Error>
+    where
+        S: Service<Request, Response = Response>,
+    {
+        let Some(meter) = request.extensions_mut().remove::<Meter>() else {
+            return Ok(ApiError::missing_layer("identify").into_response());
+        };
+        let reserved = match (&meter.payer, meter.charge) {
+            (Some(payer), Charge::Call) => self.ledger.reserve(payer.site_id, &payer.plan, 1).await,
+            _ => {
+                let response = inner.call(request).await?;
+                return Ok(self.disclose(&meter, None, response).await);
+            }
+        };
+        let permit = match reserved {
+            Ok(permit) => permit,
+            Err(refused) => {
+                return match self.second_look(refused, request.extensions_mut()).await {
+                    Ok(()) => {
+                        let response = inner.call(request).await?;
+                        Ok(self.disclose(&meter, None, response).await)
+                    }
+                    Err((error, standing)) => {
+                        let response = error.into_response();
+                        Ok(self.disclose(&meter, standing, response).await)
+                    }
+                };
+            }
+        };
+        let standing = permit.standing;
+        let response = inner.call(request).await?;
+        let outcome = response.extensions().get::<Outcome>().copied();
+        permit.settle(outcome).await;
+        let unchanged = outcome.is_some() || response.status().is_server_error();
+        let known = unchanged.then_some(standing);
+        Ok(self.disclose(&meter, known, response).await)
+    }
+
+    /// Passes a request after all, or says with what it is refused and where the quota stands.
+    async fn second_look(
+        &self,
+        refused: QuotaError,
+        extensions: &mut Extensions,
+    ) -> Result<(), (ApiError, Option<Standing>)> {
+        let QuotaError::Exceeded(standing) = refused else {
+            return Err((refused.into(), None));
+        };
+        match self.second_look.costs_nothing(extensions).await {
+            Ok(true) => Ok(()),
+            Ok(false) => {
+                let violated = standing.violated_by(1);
+                let error = ApiError::QuotaExceeded {
+                    violated: violated.names(),
+                    retry_after: standing.retry_after(violated, self.clock.now()),
+                };
+                Err((error, Some(standing)))
+            }
+            Err(error) => Err((error, Some(standing))),
+        }
+    }
+
+    /// Adds the `RateLimit` fields where they are due. When the store cannot tell where the quota
+    /// stands, the response goes without: it matters more than they do.
+    pub(crate) async fn disclose(
+        &self,
+        meter: &Meter,
+        known: Option<Standing>,
+        mut response: Response,
+    ) -> Response {
+        let (Disclosure::Shown, Some(payer)) = (meter.disclosure, &meter.payer) else {
+            return response;
+        };
+        let standing = match known {
+            Some(standing) => Some(standing),
+            None if response.status().is_server_error() => None,
+            None => self.ledger.standing(payer.site_id, &payer.plan).await.ok(),
+        };
+        if let Some(standing) = standing {
+            fields::write(response.headers_mut(), &standing, self.clock.now());
+        }
+        response
+    }
+}

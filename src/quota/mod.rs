@@ -1,0 +1,16 @@
+//! ROOM quota: plans, their calendar windows, the ledger of what sites have used, and the tower
+//! layer that charges a call before it is made.
+//!
+//! Never more calls than a plan allows are let through: a charge is one statement that takes only
+//! what both windows still have. What ends in a fault is given back.
+
+mod fields;
+mod layer;
+mod ledger;
+mod store;
+mod windows;
+
+pub use layer::{Charge, Disclosure, Meter, Outcome, Payer, QuotaLayer, SecondLook};
+pub use ledger::{Ledger, Permit, QuotaError};
+pub use store::DayCounts;
+pub use windows::{Standing, Violated, WindowUsage, Windows};

@@ -1,0 +1,229 @@
+//! Calendar windows and what is left of them: pure arithmetic.
+
+use std::time::Duration;
+
+use jiff::{civil::Date, tz::Offset};
+
+use crate::{config::Plan, types::clock::Timestamp};
+
+const SECONDS_PER_DAY: i64 = 86_400;
+
+/// The calendar day and month, in UTC, that a moment lies in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Windows {
+    /// Days since 1970-01-01.
+    pub day: i64,
+    /// Months since January of the year 0.
+    pub month: i64,
+    /// The first moment of the next day.
+    pub day_ends: Timestamp,
+    /// The first moment of the next month.
+    pub month_ends: Timestamp,
+    /// How long the month is, in seconds.
+    pub month_seconds: u64,
+}
+
+impl Windows {
+    /// The windows around `now`.
+    #[must_use]
+    pub fn at(now: Timestamp) -> Self {
+        let day = now.as_seconds().div_euclid(SECONDS_PER_DAY);
+        let date = jiff::Timestamp::from_second(now.as_seconds())
+            .map_or(Date::ZERO, |moment| Offset::UTC.to_datetime(moment).date());
+        let month_days = i64::from(date.days_in_month());
+        let first_of_month = day - i64::from(date.day()) + 1;
+        Self {
+            day,
+            month: i64::from(date.year()) * 12 + i64::from(date.month()) - 1,
+            day_ends: Timestamp::from_seconds((day + 1) * SECONDS_PER_DAY),
+            month_ends: Timestamp::from_seconds((first_of_month + month_days) * SECONDS_PER_DAY),
+            month_seconds: (month_days * SECONDS_PER_DAY).unsigned_abs(),
+        }
+    }
+}
+
+/// What a site has used, as the store has it: of the windows in which it last made a call.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, sqlx::FromRow)]
+pub struct StoredUsage {
+    pub(super) day: i64,
+    pub(super) day_used: i64,
+    pub(super) month: i64,
+    pub(super) month_used: i64,
+}
+
+/// One window of a site's quota.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct WindowUsage {
+    /// How many calls the plan allows in it.
+    pub limit: u64,
+    /// How many were made.
+    pub used: u64,
+    /// When it ends.
+    pub resets_at: Timestamp,
+}
+
+impl WindowUsage {
+    /// How many calls are left.
+    #[must_use]
+    pub const fn remaining(&self) -> u64 {
+        self.limit.saturating_sub(self.used)
+    }
+}
+
+/// Where a site stands: both windows, as of a moment.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Standing {
+    /// The calendar day.
+    pub day: WindowUsage,
+    /// The calendar month.
+    pub month: WindowUsage,
+    /// How long the month is, in seconds.
+    pub month_seconds: u64,
+}
+
+impl Standing {
+    /// Reads what is stored under the eyes of `windows`: a window that is over counts nothing. One
+    /// that lies ahead was begun by an instance whose clock runs before ours, and counts.
+    #[must_use]
+    pub fn new(plan: &Plan, windows: &Windows, usage: Option<StoredUsage>) -> Self {
+        let used = |window: Option<(i64, i64)>, current| match window {
+            Some((stored, used)) if stored >= current => used.max(0).unsigned_abs(),
+            _ => 0,
+        };
+        Self {
+            day: WindowUsage {
+                limit: plan.calls_per_day,
+                used: used(usage.map(|usage| (usage.day, usage.day_used)), windows.day),
+                resets_at: windows.day_ends,
+            },
+            month: WindowUsage {
+                limit: plan.calls_per_month,
+                used: used(
+                    usage.map(|usage| (usage.month, usage.month_used)),
+                    windows.month,
+                ),
+                resets_at: windows.month_ends,
+            },
+            month_seconds: windows.month_seconds,
+        }
+    }
+
+    /// Which windows have fewer than `calls` left.
+    #[must_use]
+    pub const fn violated_by(&self, calls: u64) -> Violated {
+        Violated {
+            day: self.day.remaining() < calls,
+            month: self.month.remaining() < calls,
+        }
+    }
+
+    /// How long a site that is refused must wait: until the last of the violated windows is over.
+    #[must_use]
+    pub fn retry_after(&self, violated: Violated, now: Timestamp) -> Duration {
+        let ends = if violated.month {
+            self.month.resets_at
+        } else {
+            self.day.resets_at
+        };
+        Duration::from_secs(now.seconds_until(ends))
+    }
+}
+
+/// The windows that a call would overrun.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Violated {
+    /// The day is used up.
+    pub day: bool,
+    /// The month is used up.
+    pub month: bool,
+}
+
+impl Violated {
+    /// Whether any is.
+    #[must_use]
+    pub const fn any(self) -> bool {
+        self.day || self.month
+    }
+
+    /// Their names, as in `RateLimit-Policy`.
+    #[must_use]
+    pub fn names(self) -> Vec<&'static str> {
+        [(self.day, "day"), (self.month, "month")]
+            .into_iter()
+            .filter_map(|(violated, name)| violated.then_some(name))
+            .collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn at(text: &str) -> Timestamp {
+        let moment: jiff::Timestamp = text.parse().unwrap();
+        Timestamp::from_micros(moment.as_microsecond())
+    }
+
+    #[test]
+    fn windows_end_at_midnight_and_at_the_first_of_the_month() {
+        let windows = Windows::at(at("2028-02-29T23:59:59.999999Z"));
+        assert_eq!(windows.day_ends.to_string(), "2028-03-01T00:00:00Z");
+        assert_eq!(windows.month_ends.to_string(), "2028-03-01T00:00:00Z");
+        assert_eq!(windows.month_seconds, 29 * 86_400);
+
+        let next = Windows::at(at("2028-03-01T00:00:00Z"));
+        assert_eq!(next.day, windows.day + 1);
+        assert_eq!(next.month, windows.month + 1);
+        assert_eq!(next.month_ends.to_string(), "2028-04-01T00:00:00Z");
+    }
+
+    #[test]
+    fn december_is_followed_by_january() {
+        let december = Windows::at(at("2026-12-31T12:00:00Z"));
+        let january = Windows::at(at("2027-01-01T00:00:00Z"));
+        assert_eq!(december.month_ends.to_string(), "2027-01-01T00:00:00Z");
+        assert_eq!(january.month, december.month + 1);
+    }
+
+    #[test]
+    fn a_window_that_is_over_counts_nothing_and_one_ahead_counts() {
+        let plan = Plan {
+            calls_per_day: 5,
+            calls_per_month: 50,
+        };
+        let windows = Windows::at(at("2026-11-21T00:00:00Z"));
+        let usage = |day, month| StoredUsage {
+            day,
+            day_used: 3,
+            month,
+            month_used: 7,
+        };
+        let standing = |day, month| Standing::new(&plan, &windows, Some(usage(day, month)));
+        assert_eq!(standing(windows.day, windows.month).day.remaining(), 2);
+        assert_eq!(standing(windows.day + 1, windows.month).day.remaining(), 2);
+        assert_eq!(standing(windows.day - 1, windows.month).day.remaining(), 5);
+        assert_eq!(standing(windows.day, windows.month - 1).month.used, 0);
+        assert_eq!(Standing::new(&plan, &windows, None).month.remaining(), 50);
+    }
+
+    #[test]
+    fn a_refused_site_waits_for_the_last_violated_window() {
+        let plan = Plan {
+            calls_per_day: 1,
+            calls_per_month: 1,
+        };
+        let now = at("2026-11-21T22:00:00.5Z");
+        let standing = Standing::new(&plan, &Windows::at(now), None);
+        let day = Violated {
+            day: true,
+            month: false,
+        };
+        let both = Violated {
+            day: true,
+            month: true,
+        };
+        assert_eq!(standing.retry_after(day, now).as_secs(), 7200);
+        assert_eq!(standing.retry_after(both, now).as_secs(), 7200 + 9 * 86_400);
+        assert_eq!(both.names(), ["day", "month"]);
+    }
+}

@@ -1,0 +1,38 @@
+//! Every mount and every layer, on one screen.
+
+use std::time::Duration;
+
+use axum::Router;
+
+use crate::{
+    error::ApiError,
+    health, keys,
+    middleware::{client_address::ClientAddressLayer, edge::EdgeLayer},
+    openapi,
+    state::AppState,
+    tokens,
+};
+
+/// The whole service over its state.
+///
+/// A request passes, from the outside in: the edge, which must see every answer, also the router's
+/// own; the client's address, which a refusal is counted by; then the layers of its room.
+pub fn router(state: &AppState) -> Router {
+    let edge = EdgeLayer::new(
+        state.clock.clone(),
+        state.randomness.clone(),
+        Duration::from_secs(state.config.server.request_timeout_seconds.into()),
+    );
+    Router::new()
+        .merge(tokens::router(state))
+        .merge(keys::router())
+        .merge(health::router(state))
+        .merge(openapi::router())
+        .fallback(async || ApiError::NotFound)
+        .method_not_allowed_fallback(async || ApiError::MethodNotAllowed)
+        .layer(ClientAddressLayer::new(
+            state.config.server.trusted_proxies.clone(),
+        ))
+        .layer(edge)
+        .with_state(state.clone())
+}

@@ -1,0 +1,297 @@
+//! The only SQL of the sites room.
+
+use super::site::{NewSite, Site, SiteStatus};
+use crate::{
+    store::{Database, StoreError, Tx, affected, in_tx, read, write},
+    types::{
+        clock::Timestamp,
+        ids::{SecretId, SiteId},
+        secret::SecretDigest,
+    },
+};
+
+/// What a secret proves.
+#[derive(Clone, Debug, sqlx::FromRow)]
+pub(super) struct CallerRow {
+    pub(super) site_id: SiteId,
+    pub(super) plan: String,
+    #[sqlx(try_from = "String")]
+    pub(super) status: SiteStatus,
+    pub(super) digest: SecretDigest,
+}
+
+#[derive(sqlx::FromRow)]
+struct SiteRow {
+    site_id: SiteId,
+    name: String,
+    url: Option<String>,
+    plan: String,
+    #[sqlx(try_from = "String")]
+    status: SiteStatus,
+    created_at: Timestamp,
+}
+
+impl From<SiteRow> for Site {
+    fn from(row: SiteRow) -> Self {
+        Self {
+            id: row.site_id,
+            name: row.name,
+            url: row.url,
+            plan: row.plan,
+            status: row.status,
+            created_at: row.created_at,
+        }
+    }
+}
+
+/// The value of `sites.singleton` on the site of the configured secret.
+const DEFAULT: &str = "default";
+
+const INSERT: &str = "\
+INSERT INTO sites (site_id, name, url, plan, status, created_at) VALUES ($1, $2, $3, $4, $5, $6) \
+RETURNING site_id, name, url, plan, status, created_at";
+
+const INSERT_DEFAULT: &str = "\
+INSERT INTO sites (site_id, name, plan, status, created_at, singleton) \
+VALUES ($1, $2, $3, $4, $5, $2) ON CONFLICT (singleton) DO NOTHING";
+
+const FIND: &str = "\
+SELECT site_id, name, url, plan, status, created_at FROM sites \
+WHERE site_id = $1 AND deleted_at IS NULL";
+
+const LIST: &str = "\
+SELECT site_id, name, url, plan, status, created_at FROM sites \
+WHERE deleted_at IS NULL ORDER BY site_id";
+
+const SET_PLAN: &str = "\
+UPDATE sites SET plan = $2 WHERE site_id = $1 AND deleted_at IS NULL \
+RETURNING site_id, name, url, plan, status, created_at";
+
+const SET_STATUS: &str = "\
+UPDATE sites SET status = $2 WHERE site_id = $1 AND deleted_at IS NULL \
+RETURNING site_id, name, url, plan, status, created_at";
+
+const DELETE: &str = "\
+UPDATE sites SET deleted_at = $2, singleton = NULL WHERE site_id = $1 AND deleted_at IS NULL \
+RETURNING site_id, name, url, plan, status, created_at";
+
+const FIND_BY_SECRET: &str = "\
+SELECT sites.site_id, sites.plan, sites.status, proxy_secrets.digest \
+FROM proxy_secrets JOIN sites ON sites.site_id = proxy_secrets.site_id \
+WHERE proxy_secrets.secret_id = $1 \
+  AND (proxy_secrets.expires_at IS NULL OR proxy_secrets.expires_at > $2) \
+  AND sites.deleted_at IS NULL";
+
+const FIND_DEFAULT: &str = "\
+SELECT site_id, name, url, plan, status, created_at FROM sites \
+WHERE singleton = $1 AND deleted_at IS NULL";
+
+const INSERT_SECRET: &str = "\
+INSERT INTO proxy_secrets (secret_id, site_id, digest, created_at) VALUES ($1, $2, $3, $4)";
+
+const END_OLDER_SECRETS: &str = "\
+UPDATE proxy_secrets SET expires_at = $2 WHERE site_id = $1 AND expires_at > $2";
+
+const END_NEWEST_SECRET: &str = "\
+UPDATE proxy_secrets SET expires_at = $2 WHERE site_id = $1 AND expires_at IS NULL";
+
+const SWEEP_SECRETS: &str = "\
+DELETE FROM proxy_secrets WHERE secret_id IN (\
+SELECT secret_id FROM proxy_secrets JOIN sites ON sites.site_id = proxy_secrets.site_id \
+WHERE proxy_secrets.expires_at <= $1 OR sites.deleted_at IS NOT NULL LIMIT $2)";
+
+const SWEEP_SITES: &str = "\
+DELETE FROM sites WHERE site_id IN (SELECT site_id FROM sites WHERE deleted_at IS NOT NULL \
+AND NOT EXISTS (SELECT 1 FROM tokens WHERE tokens.site_id = sites.site_id) LIMIT $1)";
+
+#[derive(Clone, Debug)]
+pub(super) struct SiteStore {
+    database: Database,
+}
+
+impl SiteStore {
+    pub(super) const fn new(database: Database) -> Self {
+        Self { database }
+    }
+
+    /// The site that a live secret of this id belongs to, with the digest to compare.
+    pub(super) async fn find_by_secret(
+        &self,
+        secret_id: SecretId,
+        now: Timestamp,
+    ) -> Result<Option<CallerRow>, StoreError> {
+        read!(self.database, |connection| sqlx::query_as(FIND_BY_SECRET)
+            .bind(secret_id)
+            .bind(now)
+            .fetch_optional(connection))
+    }
+
+    pub(super) async fn find_default(&self) -> Result<Option<Site>, StoreError> {
+        let row: Option<SiteRow> = read!(self.database, |connection| sqlx::query_as(FIND_DEFAULT)
+            .bind(DEFAULT)
+            .fetch_optional(connection))?;
+        Ok(row.map(Site::from))
+    }
+
+    pub(super) async fn find(&self, site_id: SiteId) -> Result<Option<Site>, StoreError> {
+        let row: Option<SiteRow> = read!(self.database, |connection| sqlx::query_as(FIND)
+            .bind(site_id)
+            .fetch_optional(connection))?;
+        Ok(row.map(Site::from))
+    }
+
+    pub(super) async fn list(&self) -> Result<Vec<Site>, StoreError> {
+        let rows: Vec<SiteRow> = read!(self.database, |connection| sqlx::query_as(LIST)
+            .fetch_all(connection))?;
+        Ok(rows.into_iter().map(Site::from).collect())
+    }
+
+    /// Removes up to `limit` secrets that are good for nothing any more.
+    pub(super) async fn sweep_secrets(
+        &self,
+        now: Timestamp,
+        limit: i64,
+    ) -> Result<u64, StoreError> {
+        write!(self.database, |connection| affected(
+            sqlx::query(SWEEP_SECRETS)
+                .bind(now)
+                .bind(limit)
+                .execute(connection)
+        ))
+    }
+
+    /// Removes up to `limit` deleted sites whose tokens are gone.
+    pub(super) async fn sweep_sites(&self, limit: i64) -> Result<u64, StoreError> {
+        write!(self.database, |connection| affected(
+            sqlx::query(SWEEP_SITES).bind(limit).execute(connection)
+        ))
+    }
+}
+
+/// Whether there has never been a site, or all that were are swept away.
+pub(super) async fn is_empty(tx: &mut Tx) -> Result<bool, StoreError> {
+    let found: Option<(i64,)> = in_tx!(tx, |connection| sqlx::query_as(
+        "SELECT created_at FROM sites LIMIT 1"
+    )
+    .fetch_optional(connection))?;
+    Ok(found.is_none())
+}
+
+pub(super) async fn find_in(tx: &mut Tx, site_id: SiteId) -> Result<Option<Site>, StoreError> {
+    let row: Option<SiteRow> = in_tx!(tx, |connection| sqlx::query_as(FIND)
+        .bind(site_id)
+        .fetch_optional(connection))?;
+    Ok(row.map(Site::from))
+}
+
+pub(super) async fn insert(
+    tx: &mut Tx,
+    site_id: SiteId,
+    site: &NewSite,
+    now: Timestamp,
+) -> Result<Site, StoreError> {
+    let row: SiteRow = in_tx!(tx, |connection| sqlx::query_as(INSERT)
+        .bind(site_id)
+        .bind(&site.name)
+        .bind(&site.url)
+        .bind(&site.plan)
+        .bind(SiteStatus::Active.as_str())
+        .bind(now)
+        .fetch_one(connection))?;
+    Ok(row.into())
+}
+
+/// Makes the site `default` unless it is there; whether it made it.
+pub(super) async fn insert_default(
+    tx: &mut Tx,
+    site_id: SiteId,
+    plan: &str,
+    now: Timestamp,
+) -> Result<bool, StoreError> {
+    let inserted = in_tx!(tx, |connection| affected(
+        sqlx::query(INSERT_DEFAULT)
+            .bind(site_id)
+            .bind(DEFAULT)
+            .bind(plan)
+            .bind(SiteStatus::Active.as_str())
+            .bind(now)
+            .execute(connection)
+    ))?;
+    Ok(inserted == 1)
+}
+
+pub(super) async fn set_plan(
+    tx: &mut Tx,
+    site_id: SiteId,
+    plan: &str,
+) -> Result<Option<Site>, StoreError> {
+    let row: Option<SiteRow> = in_tx!(tx, |connection| sqlx::query_as(SET_PLAN)
+        .bind(site_id)
+        .bind(plan)
+        .fetch_optional(connection))?;
+    Ok(row.map(Site::from))
+}
+
+pub(super) async fn set_status(
+    tx: &mut Tx,
+    site_id: SiteId,
+    status: SiteStatus,
+) -> Result<Option<Site>, StoreError> {
+    let row: Option<SiteRow> = in_tx!(tx, |connection| sqlx::query_as(SET_STATUS)
+        .bind(site_id)
+        .bind(status.as_str())
+        .fetch_optional(connection))?;
+    Ok(row.map(Site::from))
+}
+
+pub(super) async fn delete(
+    tx: &mut Tx,
+    site_id: SiteId,
+    now: Timestamp,
+) -> Result<Option<Site>, StoreError> {
+    let row: Option<SiteRow> = in_tx!(tx, |connection| sqlx::query_as(DELETE)
+        .bind(site_id)
+        .bind(now)
+        .fetch_optional(connection))?;
+    Ok(row.map(Site::from))
+}
+
+pub(super) async fn insert_secret(
+    tx: &mut Tx,
+    secret_id: SecretId,
+    site_id: SiteId,
+    digest: &SecretDigest,
+    now: Timestamp,
+) -> Result<(), StoreError> {
+    in_tx!(tx, |connection| affected(
+        sqlx::query(INSERT_SECRET)
+            .bind(secret_id)
+            .bind(site_id)
+            .bind(digest)
+            .bind(now)
+            .execute(connection)
+    ))?;
+    Ok(())
+}
+
+/// Gives the newest secret until `grace_ends` and ends those before it now; whether there was one.
+pub(super) async fn end_secrets(
+    tx: &mut Tx,
+    site_id: SiteId,
+    now: Timestamp,
+    grace_ends: Timestamp,
+) -> Result<bool, StoreError> {
+    in_tx!(tx, |connection| affected(
+        sqlx::query(END_OLDER_SECRETS)
+            .bind(site_id)
+            .bind(now)
+            .execute(connection)
+    ))?;
+    let ended = in_tx!(tx, |connection| affected(
+        sqlx::query(END_NEWEST_SECRET)
+            .bind(site_id)
+            .bind(grace_ends)
+            .execute(connection)
+    ))?;
+    Ok(ended > 0)
+}

@@ -1,0 +1,92 @@
+//! The follower: reads the change log and tells those who keep something in memory.
+
+use std::{pin::Pin, sync::Arc, time::Duration};
+
+use tokio::sync::Mutex;
+
+use super::{
+    Database, StoreError,
+    changes::{self, SeenChange},
+    freshness::Freshness,
+};
+use crate::types::clock::Clock;
+
+/// How often the log is read.
+pub const POLL_INTERVAL: Duration = Duration::from_millis(250);
+
+const BATCH: i64 = 1000;
+
+/// What a [`Follows`] does when it is told something.
+pub type Following<'a> = Pin<Box<dyn Future<Output = Result<(), StoreError>> + Send + 'a>>;
+
+/// Something that keeps a part of the store in memory.
+pub trait Follows: Send + Sync {
+    /// Takes in what was changed; nothing in memory may contradict it afterwards.
+    fn apply<'a>(&'a self, changes: &'a [SeenChange]) -> Following<'a>;
+
+    /// Forgets or reads again everything, since changes may have been missed.
+    fn reset(&self) -> Following<'_>;
+}
+
+/// Reads the change log to its end, again and again.
+pub struct Follower {
+    database: Database,
+    clock: Clock,
+    freshness: Freshness,
+    followers: Vec<Arc<dyn Follows>>,
+    read_to: Mutex<Option<i64>>,
+}
+
+impl Follower {
+    /// A follower that has read nothing yet.
+    #[must_use]
+    pub fn new(
+        database: Database,
+        clock: Clock,
+        freshness: Freshness,
+        followers: Vec<Arc<dyn Follows>>,
+    ) -> Self {
+        Self {
+            database,
+            clock,
+            freshness,
+            followers,
+            read_to: Mutex::new(None),
+        }
+    }
+
+    /// Reads what is new, passes it on, and extends the [`Freshness`] from the moment it began.
+    ///
+    /// # Errors
+    /// When the store fails; what is in memory then grows stale, and is not used.
+    pub async fn tick(&self) -> Result<(), StoreError> {
+        let mut read_to = self.read_to.lock().await;
+        let began = self.clock.monotonic();
+        let newest = changes::newest(&self.database).await?;
+        while *read_to != Some(newest) {
+            *read_to = Some(self.step(*read_to, newest).await?);
+        }
+        self.freshness.extend_from(began);
+        Ok(())
+    }
+
+    /// Takes in one batch of changes, and says how far it came. A gap, or a log that ends before
+    /// what was read (the store was restored from a back-up), means that changes were missed.
+    async fn step(&self, read_to: Option<i64>, newest: i64) -> Result<i64, StoreError> {
+        if let Some(read_to) = read_to.filter(|read_to| *read_to < newest) {
+            let mut batch = changes::after(&self.database, read_to, BATCH).await?;
+            batch.retain(|change| change.seq <= newest);
+            let first = batch.first().map(|change| change.seq);
+            if let Some(last) = batch.last().filter(|_| first == Some(read_to + 1)) {
+                for follower in &self.followers {
+                    follower.apply(&batch).await?;
+                }
+                return Ok(last.seq);
+            }
+        }
+        for follower in &self.followers {
+            follower.reset().await?;
+        }
+        Ok(newest)
+    }
+}

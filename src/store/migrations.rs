@@ -1,0 +1,77 @@
+//! Migrations: embedded, for each database its own, applied safely by instances that start at once.
+
+use std::{fs::File, path::PathBuf};
+
+use sqlx::{Connection, migrate::Migrator};
+
+use super::{Database, database::Pools};
+
+static POSTGRES: Migrator = sqlx::migrate!("migrations/postgres");
+static SQLITE: Migrator = sqlx::migrate!("migrations/sqlite");
+
+/// Why the tables could not be brought up to date.
+#[derive(Debug, thiserror::Error)]
+pub enum MigrationError {
+    /// The database failed, or its history is not ours.
+    #[error("the migrations could not be applied")]
+    Migrate(#[from] sqlx::migrate::MigrateError),
+    /// No connection to apply them on.
+    #[error("no connection to apply the migrations on")]
+    Connect(#[from] sqlx::Error),
+}
+
+impl Database {
+    /// Applies what is missing. Several instances may do so at once: PostgreSQL makes them wait on
+    /// an advisory lock, and the embedded store's callers hold [`lock_embedded`].
+    ///
+    /// A migration that this binary does not know is left alone, so that an older instance can
+    /// restart during a rolling upgrade.
+    ///
+    /// # Errors
+    /// When a migration fails, or one that was applied has changed since.
+    pub async fn migrate(&self) -> Result<(), MigrationError> {
+        match self.pools() {
+            // On a connection of its own, closed at the end: given back to the pool, a failed
+            // migration would keep the advisory lock, and every other instance would hang.
+            Pools::Postgres(pool) => {
+                let mut connection = pool.acquire().await?.detach();
+                let outcome = forgiving(&POSTGRES).run(&mut connection).await;
+                connection.close().await?;
+                outcome?;
+            }
+            Pools::Sqlite { writer, .. } => forgiving(&SQLITE).run(writer).await?,
+        }
+        Ok(())
+    }
+}
+
+fn forgiving(migrator: &'static Migrator) -> Migrator {
+    let mut migrator = Migrator {
+        migrations: migrator.migrations.clone(),
+        ..Migrator::DEFAULT
+    };
+    migrator.set_ignore_missing(true);
+    migrator
+}
+
+/// Keeps other processes from setting up the same embedded store until it is dropped; SQLite has
+/// no lock that outlasts a transaction, and the file with the master key is no part of one.
+///
+/// # Errors
+/// When the folder or the lock file cannot be made.
+pub(crate) async fn lock_embedded(store: PathBuf) -> std::io::Result<File> {
+    let locking = tokio::task::spawn_blocking(move || {
+        if let Some(folder) = store
+            .parent()
+            .filter(|folder| !folder.as_os_str().is_empty())
+        {
+            std::fs::create_dir_all(folder)?;
+        }
+        let mut name = store.into_os_string();
+        name.push(".lock");
+        let file = File::options().create(true).append(true).open(name)?;
+        file.lock()?;
+        Ok(file)
+    });
+    locking.await.map_err(std::io::Error::other)?
+}

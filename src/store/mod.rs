@@ -1,0 +1,93 @@
+//! The store: one SQL for SQLite and PostgreSQL, transactions, migrations, and the change log.
+//!
+//! A room's SQL is a static text that both databases take. [`read!`], [`write!`] and [`in_tx!`]
+//! expand one expression once a database and put a deadline around it: sqlx has no query time-out,
+//! and a frozen server answers nothing.
+
+pub mod changes;
+pub mod database;
+pub mod error;
+pub mod follower;
+pub mod freshness;
+pub mod leases;
+pub mod migrations;
+pub mod tx;
+
+pub use database::Database;
+pub use error::StoreError;
+pub use tx::Tx;
+
+/// How many rows a statement touched, whichever database ran it.
+pub(crate) async fn affected<R: RowsAffected>(
+    statement: impl Future<Output = Result<R, sqlx::Error>>,
+) -> Result<u64, sqlx::Error> {
+    statement.await.map(|result| result.rows_affected())
+}
+
+pub(crate) trait RowsAffected {
+    fn rows_affected(&self) -> u64;
+}
+
+impl RowsAffected for sqlx::postgres::PgQueryResult {
+    fn rows_affected(&self) -> u64 {
+        self.rows_affected()
+    }
+}
+
+impl RowsAffected for sqlx::sqlite::SqliteQueryResult {
+    fn rows_affected(&self) -> u64 {
+        self.rows_affected()
+    }
+}
+
+/// Runs one statement that only reads.
+macro_rules! read {
+    ($database:expr, |$connection:ident| $statement:expr) => {
+        match $database.pools() {
+            $crate::store::database::Pools::Postgres(pool) => {
+                $crate::store::database::with_connection!($database, pool, |$connection| $statement)
+            }
+            $crate::store::database::Pools::Sqlite { readers, .. } => {
+                $crate::store::database::with_connection!($database, readers, |$connection| {
+                    $statement
+                })
+            }
+        }
+    };
+}
+
+/// Runs one statement that writes, in a transaction of its own.
+macro_rules! write {
+    ($database:expr, |$connection:ident| $statement:expr) => {
+        match $database.pools() {
+            $crate::store::database::Pools::Postgres(pool) => {
+                $crate::store::database::with_connection!($database, pool, |$connection| $statement)
+            }
+            $crate::store::database::Pools::Sqlite { writer, .. } => {
+                $crate::store::database::with_connection!($database, writer, |$connection| {
+                    $statement
+                })
+            }
+        }
+    };
+}
+
+/// Runs one statement inside a transaction.
+macro_rules! in_tx {
+    ($tx:expr, |$connection:ident| $statement:expr) => {{
+        let tx: &mut $crate::store::Tx = $tx;
+        let (inner, deadline, doubt) = tx.parts();
+        match inner {
+            $crate::store::tx::Inner::Postgres(transaction) => {
+                let $connection = &mut **transaction;
+                $crate::store::tx::before(deadline, doubt, $statement).await
+            }
+            $crate::store::tx::Inner::Sqlite(transaction) => {
+                let $connection = &mut **transaction;
+                $crate::store::tx::before(deadline, doubt, $statement).await
+            }
+        }
+    }};
+}
+
+pub(crate) use {in_tx, read, write};

@@ -1,0 +1,93 @@
+//! Transactions.
+
+use sqlx::{Postgres, Sqlite, Transaction};
+use tokio::time::{Instant, timeout_at};
+
+use super::{
+    Database, StoreError,
+    database::{Doubt, Pools},
+};
+
+/// An open transaction: it is undone when dropped without a [`Tx::commit`].
+///
+/// The whole of it, from the connection to the commit, has the database's one deadline.
+pub struct Tx {
+    inner: Inner,
+    deadline: Instant,
+    doubt: Doubt,
+}
+
+pub(crate) enum Inner {
+    Postgres(Transaction<'static, Postgres>),
+    Sqlite(Transaction<'static, Sqlite>),
+}
+
+impl Database {
+    /// Begins a transaction that may write. On SQLite it takes the write lock at once: one that
+    /// reads first and writes later fails when another came between.
+    ///
+    /// # Errors
+    /// When the store does not answer in time.
+    pub async fn begin(&self) -> Result<Tx, StoreError> {
+        let deadline = Instant::now() + self.deadline();
+        let inner = match self.pools() {
+            Pools::Postgres(pool) => Inner::Postgres(begun(deadline, pool.begin()).await?),
+            Pools::Sqlite { writer, .. } => {
+                Inner::Sqlite(begun(deadline, writer.begin_with("BEGIN IMMEDIATE")).await?)
+            }
+        };
+        Ok(Tx {
+            inner,
+            deadline,
+            doubt: self.doubt().clone(),
+        })
+    }
+}
+
+async fn begun<T>(
+    deadline: Instant,
+    begin: impl Future<Output = Result<T, sqlx::Error>>,
+) -> Result<T, StoreError> {
+    timeout_at(deadline, begin)
+        .await
+        .unwrap_or(Err(sqlx::Error::PoolTimedOut))
+        .map_err(StoreError::of_connecting)
+}
+
+impl Tx {
+    /// Makes everything in the transaction durable.
+    ///
+    /// # Errors
+    /// When the store does not answer in time: the outcome is then unknown.
+    pub async fn commit(self) -> Result<(), StoreError> {
+        let Self {
+            inner,
+            deadline,
+            doubt,
+        } = self;
+        match inner {
+            Inner::Postgres(transaction) => before(deadline, &doubt, transaction.commit()).await,
+            Inner::Sqlite(transaction) => before(deadline, &doubt, transaction.commit()).await,
+        }
+    }
+
+    pub(crate) const fn parts(&mut self) -> (&mut Inner, Instant, &Doubt) {
+        (&mut self.inner, self.deadline, &self.doubt)
+    }
+}
+
+/// Runs a statement that must be answered before `deadline`.
+pub(crate) async fn before<T>(
+    deadline: Instant,
+    doubt: &Doubt,
+    statement: impl Future<Output = Result<T, sqlx::Error>>,
+) -> Result<T, StoreError> {
+    let answer = match timeout_at(deadline, statement).await {
+        Ok(answer) => answer.map_err(StoreError::from),
+        Err(_) => Err(StoreError::Timeout),
+    };
+    if answer.as_ref().is_err_and(StoreError::casts_doubt) {
+        doubt.cast();
+    }
+    answer
+}

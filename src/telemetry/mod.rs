@@ -1,0 +1,202 @@
+//! Logging: one line an event on stderr, for people or as JSON.
+//!
+//! Events are queued and written by a thread of their own, so that no request waits for the log.
+//! JSON lines are flat: `timestamp`, `level`, `target`, `message` and the event's own fields, so an
+//! event must not have a field of one of these names. [`field`] has the names that rooms share.
+
+use std::io::{self, BufWriter, IsTerminal, Write};
+
+use serde::{Deserialize, Serialize};
+use tracing::{Subscriber, level_filters::LevelFilter};
+use tracing_appender::non_blocking::{ErrorCounter, NonBlocking, NonBlockingBuilder, WorkerGuard};
+use tracing_subscriber::{
+    EnvFilter, Layer,
+    filter::{ParseError, Targets},
+    fmt::MakeWriter,
+    layer::SubscriberExt,
+    registry::Registry,
+    util::{SubscriberInitExt, TryInitError},
+};
+
+/// Names of the fields of log lines, as constants, so that a search finds the same thing
+/// everywhere. In a macro: `tracing::info!({ field::SITE_ID } = %site.id, "…")`.
+pub mod field {
+    /// The request id, as in the header `x-request-id`.
+    pub const REQUEST_ID: &str = "request.id";
+    /// The request's method.
+    pub const METHOD: &str = "method";
+    /// The route that matched, never the path as it came.
+    pub const PATH: &str = "path";
+    /// The status of the answer.
+    pub const STATUS: &str = "status";
+    /// Milliseconds from the request's head to the answer's.
+    pub const DURATION_MS: &str = "duration_ms";
+    /// The site that a call is charged to.
+    pub const SITE_ID: &str = "site.id";
+    /// A token's id, its `jti`; never the token.
+    pub const TOKEN_ID: &str = "token.id";
+    /// What went wrong, with its causes.
+    pub const ERROR: &str = "error";
+}
+
+/// How log lines look.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum LogFormat {
+    /// For people: one line, coloured on a terminal.
+    Pretty,
+    /// For machines: one JSON object a line.
+    Json,
+}
+
+/// Why a text is no log format.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("a log format is `pretty` or `json`")]
+pub struct InvalidLogFormat;
+
+impl LogFormat {
+    /// What suits stderr: pretty on a terminal, else JSON.
+    #[must_use]
+    pub fn for_stderr() -> Self {
+        if io::stderr().is_terminal() {
+            Self::Pretty
+        } else {
+            Self::Json
+        }
+    }
+}
+
+impl std::str::FromStr for LogFormat {
+    type Err = InvalidLogFormat;
+
+    fn from_str(text: &str) -> Result<Self, InvalidLogFormat> {
+        match text {
+            "pretty" => Ok(Self::Pretty),
+            "json" => Ok(Self::Json),
+            _ => Err(InvalidLogFormat),
+        }
+    }
+}
+
+/// Why logging could not start.
+#[derive(Debug, thiserror::Error)]
+pub enum TelemetryError {
+    /// `RUST_LOG` cannot be understood.
+    #[error("bad RUST_LOG: {0}; write it like `info` or `warn,mirrory=debug`")]
+    Filter(ParseError),
+    /// `RUST_LOG` is no UTF-8.
+    #[error("bad RUST_LOG: must be UTF-8")]
+    FilterNotUnicode,
+    /// Something else logs already.
+    #[error("logging was started before: {0}")]
+    AlreadyStarted(TryInitError),
+}
+
+/// Starts logging to stderr in `format`, filtered by `RUST_LOG` (default: `info`).
+///
+/// A line is written at once, also when nothing follows it. When stderr blocks, the service goes
+/// on: up to 16,384 lines wait in memory, later ones are dropped, and a last line tells how many.
+///
+/// # Errors
+/// When `RUST_LOG` is bad, or logging was started before.
+pub fn init(format: LogFormat) -> Result<Guard, TelemetryError> {
+    let directives = match std::env::var("RUST_LOG") {
+        Ok(directives) => directives,
+        Err(std::env::VarError::NotPresent) => String::new(),
+        Err(std::env::VarError::NotUnicode(_)) => return Err(TelemetryError::FilterNotUnicode),
+    };
+    let filter = filter(&directives)?;
+    let (writer, guard) = background(io::stderr());
+    let ansi = io::stderr().is_terminal();
+    subscriber(format, ansi, filter, writer)
+        .try_init()
+        .map_err(TelemetryError::AlreadyStarted)?;
+    Ok(guard)
+}
+
+/// Writes what is queued when it is dropped; keep it until the end of `main`.
+///
+/// The drop waits a second at most, should stderr block.
+#[must_use = "log lines are lost when this is dropped early"]
+#[derive(Debug)]
+pub struct Guard {
+    dropped: ErrorCounter,
+    _worker: WorkerGuard,
+}
+
+impl Drop for Guard {
+    fn drop(&mut self) {
+        let lines = self.dropped.dropped_lines();
+        if lines > 0 {
+            tracing::warn!(lines, "log lines were dropped, for stderr was too slow");
+        }
+    }
+}
+
+/// 16,384 lines are a few megabytes, and a quarter of a second of one line a request at full load.
+const QUEUED_LINES: usize = 16_384;
+
+fn background(output: impl Write + Send + 'static) -> (NonBlocking, Guard) {
+    // The thread flushes whenever its queue is empty; under load the buffer makes one system call
+    // of many lines.
+    let (writer, worker) = NonBlockingBuilder::default()
+        .lossy(true)
+        .buffered_lines_limit(QUEUED_LINES)
+        .thread_name("log")
+        .finish(BufWriter::new(output));
+    let dropped = writer.error_counter();
+    let guard = Guard {
+        dropped,
+        _worker: worker,
+    };
+    (writer, guard)
+}
+
+fn filter(directives: &str) -> Result<EnvFilter, TelemetryError> {
+    EnvFilter::builder()
+        .with_default_directive(LevelFilter::INFO.into())
+        .parse(directives)
+        .map_err(TelemetryError::Filter)
+}
+
+/// What other crates may log, whatever `RUST_LOG` says.
+///
+/// Below `info` they print what they handle, and no release of theirs promises not to print a
+/// body, a header or a parameter: axum-core logs rejections (target `axum::rejection`, trace) with
+/// their text, which quotes the request; h2 prints what a peer sends with GOAWAY (debug); sqlx
+/// prints rows of its own (trace) and the server's notices; rustls whole handshake messages, with
+/// session tickets (trace). So nothing below `info` passes but from the crates named here, which
+/// were read: hyper and hyper-util print lengths and states at debug, `sqlx::query` the text of our
+/// static statements with `$1` in it, `sqlx::pool` how long a connection took to get.
+fn caps() -> Targets {
+    Targets::new()
+        .with_default(LevelFilter::INFO)
+        .with_target("mirrory", LevelFilter::TRACE)
+        .with_target("hyper", LevelFilter::DEBUG)
+        .with_target("sqlx::query", LevelFilter::DEBUG)
+        .with_target("sqlx::pool", LevelFilter::DEBUG)
+}
+
+fn subscriber<W>(
+    format: LogFormat,
+    ansi: bool,
+    filter: EnvFilter,
+    writer: W,
+) -> impl Subscriber + Send + Sync
+where
+    W: for<'writer> MakeWriter<'writer> + Send + Sync + 'static,
+{
+    let lines = tracing_subscriber::fmt::layer().with_writer(writer);
+    let lines: Box<dyn Layer<_> + Send + Sync> = match format {
+        LogFormat::Pretty => lines.with_ansi(ansi).boxed(),
+        LogFormat::Json => lines
+            .json()
+            .flatten_event(true)
+            .with_span_list(false)
+            .boxed(),
+    };
+    Registry::default().with(lines).with(filter).with(caps())
+}
+
+#[cfg(test)]
+mod tests;

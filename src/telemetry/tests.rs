@@ -1,0 +1,215 @@
+use std::{
+    io::{self, Write},
+    sync::{Arc, Mutex},
+    thread,
+    time::Duration,
+};
+
+use serde_json::Value;
+use tracing::subscriber::with_default;
+
+use super::{LogFormat, TelemetryError, background, field, filter, subscriber};
+
+#[derive(Clone, Default)]
+struct Output(Arc<Mutex<Vec<u8>>>);
+
+impl Output {
+    fn text(&self) -> String {
+        String::from_utf8(self.0.lock().unwrap().clone()).unwrap()
+    }
+}
+
+impl Write for Output {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.0.lock().unwrap().extend_from_slice(bytes);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+/// What is written when `log` runs under `RUST_LOG=directives`.
+fn logged(format: LogFormat, directives: &str, log: impl FnOnce()) -> String {
+    let output = Output::default();
+    let (writer, guard) = background(output.clone());
+    with_default(
+        subscriber(format, false, filter(directives).unwrap(), writer),
+        log,
+    );
+    drop(guard);
+    output.text()
+}
+
+#[test]
+fn json_line_is_flat() {
+    let text = logged(LogFormat::Json, "", || {
+        tracing::info!(
+            { field::SITE_ID } = "site_1",
+            { field::STATUS } = 200,
+            "request"
+        );
+    });
+    let line: Value = serde_json::from_str(&text).unwrap();
+    let mut keys: Vec<_> = line.as_object().unwrap().keys().cloned().collect();
+    keys.sort();
+    assert_eq!(
+        keys,
+        [
+            "level",
+            "message",
+            "site.id",
+            "status",
+            "target",
+            "timestamp"
+        ]
+    );
+    assert_eq!(line["message"], "request");
+    assert_eq!(line["level"], "INFO");
+    assert_eq!(line["site.id"], "site_1");
+    assert_eq!(line["status"], 200);
+    assert!(text.ends_with("}\n"));
+}
+
+#[test]
+fn pretty_line_is_one_line_without_escapes_for_no_terminal() {
+    let text = logged(LogFormat::Pretty, "", || {
+        tracing::warn!({ field::SITE_ID } = "site_1", "request");
+    });
+    assert_eq!(text.lines().count(), 1);
+    assert!(
+        text.contains("WARN") && text.contains("site.id=\"site_1\""),
+        "{text}"
+    );
+    assert!(!text.contains('\u{1b}'), "{text}");
+}
+
+#[test]
+fn info_is_the_default_and_rust_log_changes_it() {
+    let log = || {
+        tracing::debug!(target: "mirrory::tokens", "fine");
+        tracing::info!(target: "mirrory::tokens", "coarse");
+    };
+    let default = logged(LogFormat::Json, "", log);
+    assert!(
+        default.contains("coarse") && !default.contains("fine"),
+        "{default}"
+    );
+    let detailed = logged(LogFormat::Json, "warn,mirrory=debug", log);
+    assert!(
+        detailed.contains("coarse") && detailed.contains("fine"),
+        "{detailed}"
+    );
+    assert_eq!(logged(LogFormat::Json, "error", log), "");
+}
+
+#[test]
+fn bad_filter_is_named() {
+    let error = filter("mirrory=loud").unwrap_err();
+    assert!(matches!(error, TelemetryError::Filter(_)));
+    assert!(error.to_string().starts_with("bad RUST_LOG: "), "{error}");
+    assert_eq!(error.to_string().lines().count(), 1);
+}
+
+#[test]
+fn other_crates_stay_capped_at_trace() {
+    let log = || {
+        tracing::trace!(target: "axum::rejection", "secret");
+        tracing::debug!(target: "h2::codec::framed_read", "secret");
+        tracing::debug!(target: "sqlx::postgres::notice", "secret");
+        tracing::debug!(target: "rustls::client::hs", "secret");
+        tracing::debug!(target: "a_crate_of_next_year", "secret");
+        tracing::trace!(target: "sqlx::query", "secret");
+        tracing::trace!(target: "hyper::proto::h1::io", "secret");
+        tracing::debug!(target: "sqlx::query", "statement");
+        tracing::debug!(target: "hyper::proto::h1::io", "lengths");
+        tracing::trace!(target: "mirrory::tokens", "ours");
+        tracing::warn!(target: "h2::server", "warning");
+    };
+    for directives in [
+        "trace",
+        "h2=trace,sqlx=trace,axum=trace,hyper=trace,a_crate_of_next_year,rustls,mirrory",
+    ] {
+        let text = logged(LogFormat::Json, directives, log);
+        assert!(!text.contains("secret"), "{text}");
+        for line in ["statement", "lengths", "ours", "warning"] {
+            assert!(text.contains(line), "{line} is missing in {text}");
+        }
+    }
+}
+
+#[test]
+fn line_is_written_within_a_second_when_nothing_follows() {
+    let output = Output::default();
+    let (writer, _guard) = background(output.clone());
+    with_default(
+        subscriber(LogFormat::Json, false, filter("").unwrap(), writer),
+        || tracing::info!("alone"),
+    );
+    let written = (0..100).any(|_| {
+        thread::sleep(Duration::from_millis(10));
+        output.text().contains("alone")
+    });
+    assert!(written);
+}
+
+#[test]
+fn every_line_is_written_when_the_guard_is_dropped() {
+    let text = logged(LogFormat::Json, "", || {
+        for number in 0..5000 {
+            tracing::info!(number);
+        }
+    });
+    assert_eq!(text.lines().count(), 5000);
+    assert!(
+        text.lines()
+            .all(|line| serde_json::from_str::<Value>(line).is_ok())
+    );
+}
+
+/// An output that takes nothing until it is released.
+struct Stuck(Arc<Mutex<()>>, Output);
+
+impl Write for Stuck {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        let _released = self.0.lock().unwrap();
+        self.1.write(bytes)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+#[test]
+fn blocked_output_costs_lines_and_no_time_and_the_loss_is_told() {
+    let output = Output::default();
+    let gate = Arc::new(Mutex::new(()));
+    let (writer, guard) = background(Stuck(Arc::clone(&gate), output.clone()));
+    let blocked = gate.lock().unwrap();
+    with_default(
+        subscriber(LogFormat::Json, false, filter("").unwrap(), writer),
+        || {
+            for number in 0..super::QUEUED_LINES + 1000 {
+                tracing::info!(number);
+            }
+            drop(blocked);
+            // The queue has to have room for the last line.
+            let drained = (0..500).any(|_| {
+                thread::sleep(Duration::from_millis(10));
+                output.text().lines().count() > 1000
+            });
+            assert!(drained);
+            drop(guard);
+        },
+    );
+    let text = output.text();
+    assert!(text.lines().count() < super::QUEUED_LINES + 1000);
+    assert!(
+        text.lines()
+            .last()
+            .unwrap()
+            .contains("log lines were dropped")
+    );
+}

@@ -1,0 +1,259 @@
+//! `POST /mirrory/generate-token`: a site's proxy has deducted the coins and asks for a token.
+
+use std::net::IpAddr;
+
+use axum::{
+    Extension,
+    extract::State,
+    http::{Extensions, HeaderMap, HeaderName, HeaderValue, header},
+    response::{IntoResponse, Response},
+};
+use serde::{Deserialize, Serialize};
+use serde_json::value::RawValue;
+use utoipa::ToSchema;
+
+use super::{
+    fields,
+    identify::{Call, Identified, Known, Refused, prove},
+    record::TokenRecord,
+    registry::Tokens,
+    store::{Idempotency, Inserted, KeyUse},
+};
+use crate::{
+    error::{ApiError, ProblemDetails},
+    extract::{Fields, Json, parse_object},
+    keys::Keys,
+    quota::{Charge, Disclosure, Meter, Outcome, Payer, SecondLook},
+    sites::{Caller, SiteStatus},
+    state::AppState,
+    types::{
+        clock::{Clock, Timestamp},
+        ids::{MachineId, SiteId, TokenId, WpUserId},
+        secret::ProxySecret,
+    },
+};
+
+const IDEMPOTENCY_KEY: &str = "Idempotency-Key";
+const IDEMPOTENCY_REPLAYED: HeaderName = HeaderName::from_static("idempotency-replayed");
+
+/// What a site's proxy sends.
+#[derive(Deserialize)]
+struct Body<'a> {
+    #[serde(borrow)]
+    wp_user_id: Option<&'a RawValue>,
+    #[serde(borrow)]
+    proxy_secret: Option<&'a RawValue>,
+    #[serde(borrow)]
+    machine_id: Option<&'a RawValue>,
+}
+
+/// A new token, or the one that the idempotency key stands for.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct GenerateTokenResponse {
+    /// The token: a signed JWT (RFC 7519).
+    #[schema(example = "eyJhbGciOiJIUzI1NiIsInR5cCI6IkpXVCJ9...")]
+    token: String,
+    /// Seconds until it expires: 0 when it has.
+    #[schema(example = 86400)]
+    expires_in: u64,
+    /// The WordPress user that it is for.
+    #[schema(value_type = i64, minimum = 1, example = 12345)]
+    user_id: WpUserId,
+    /// Its id, which revokes or releases it.
+    #[schema(value_type = String, format = Uuid, example = "019abf3e-7d2a-7c64-9a51-3f0e8a6b1c2d")]
+    token_id: TokenId,
+    /// When it expires.
+    #[schema(value_type = String, format = DateTime, example = "2026-12-31T23:59:59Z")]
+    expires_at: Timestamp,
+}
+
+/// The call, once its caller is proven.
+#[derive(Clone)]
+pub(crate) struct GenerateToken {
+    site_id: SiteId,
+    user_id: WpUserId,
+    machine_id: Option<MachineId>,
+    idempotency: Option<Idempotency>,
+    replay: Option<TokenRecord>,
+}
+
+/// The fields of the call.
+pub(crate) struct GenerateFields {
+    user_id: WpUserId,
+    secret: ProxySecret,
+    machine_id: Option<MachineId>,
+    idempotency: Option<Idempotency>,
+}
+
+impl Call for GenerateToken {
+    type Fields = GenerateFields;
+
+    fn parse(headers: &HeaderMap, body: &[u8]) -> Result<GenerateFields, ApiError> {
+        let body: Body = parse_object(body)?;
+        let mut fields = Fields::default();
+        let user_id = fields.required("wp_user_id", body.wp_user_id, fields::user_id);
+        let secret = fields.required("proxy_secret", body.proxy_secret, fields::proxy_secret);
+        let machine_id = fields.optional("machine_id", body.machine_id, fields::machine_id);
+        let key = idempotency_key(headers).unwrap_or_else(|message| {
+            fields.refuse(IDEMPOTENCY_KEY, message.to_owned());
+            None
+        });
+        fields.finish(user_id.zip(secret).map(|(user_id, secret)| GenerateFields {
+            idempotency: key.map(|key| Idempotency::new(key, user_id, machine_id.as_ref())),
+            user_id,
+            secret,
+            machine_id,
+        }))
+    }
+
+    async fn identify(
+        fields: GenerateFields,
+        address: IpAddr,
+        state: &AppState,
+    ) -> Result<Identified<Self>, Refused> {
+        let caller = prove(&fields.secret, address, state).await?;
+        let mut meter = meter(&caller);
+        if caller.status == SiteStatus::Suspended {
+            return Err(Refused::after_proof(ApiError::SiteSuspended, &meter));
+        }
+        let call = Self {
+            site_id: caller.site_id,
+            user_id: fields.user_id,
+            machine_id: fields.machine_id,
+            replay: None,
+            idempotency: fields.idempotency,
+        };
+        let replay = find_replay(&state.tokens, &call)
+            .await
+            .map_err(|error| Refused::after_proof(error, &meter))?;
+        if replay.is_some() {
+            meter.charge = Charge::Nothing;
+        }
+        Ok(Identified {
+            call: Self { replay, ..call },
+            meter,
+        })
+    }
+}
+
+fn meter(caller: &Caller) -> Meter {
+    Meter {
+        payer: Some(Payer {
+            site_id: caller.site_id,
+            plan: caller.plan.clone(),
+        }),
+        charge: Charge::Call,
+        disclosure: Disclosure::Shown,
+    }
+}
+
+/// Reads the one `Idempotency-Key`, with or without the quotes of a structured-field string
+/// (draft-ietf-httpapi-idempotency-key-header, section 2.1).
+fn idempotency_key(headers: &HeaderMap) -> Result<Option<&str>, &'static str> {
+    const INVALID: &str = "must be given once, as 1 to 255 visible ASCII characters";
+    let mut values = headers.get_all(IDEMPOTENCY_KEY).into_iter();
+    let Some(value) = values.next() else {
+        return Ok(None);
+    };
+    let text = value.to_str().map_err(|_| INVALID)?;
+    let key = text
+        .strip_prefix('"')
+        .and_then(|unopened| unopened.strip_suffix('"'))
+        .unwrap_or(text);
+    let is_valid =
+        (1..=255).contains(&key.len()) && key.bytes().all(|byte| byte.is_ascii_graphic());
+    if is_valid && values.next().is_none() {
+        Ok(Some(key))
+    } else {
+        Err(INVALID)
+    }
+}
+
+/// The token that was issued to the same request with the same key.
+async fn find_replay(
+    tokens: &Tokens,
+    call: &GenerateToken,
+) -> Result<Option<TokenRecord>, ApiError> {
+    let Some(idempotency) = &call.idempotency else {
+        return Ok(None);
+    };
+    match tokens.find_key(call.site_id, idempotency).await? {
+        Some(KeyUse::Same(record)) => Ok(Some(record)),
+        Some(KeyUse::Other) => Err(ApiError::IdempotencyKeyReused),
+        None => Ok(None),
+    }
+}
+
+/// Looks an idempotency key up once more before its request is refused for the quota: the request
+/// that it repeats may have used up the last call meanwhile.
+#[derive(Clone)]
+pub(super) struct Replays {
+    tokens: Tokens,
+}
+
+impl Replays {
+    pub(super) const fn new(tokens: Tokens) -> Self {
+        Self { tokens }
+    }
+}
+
+impl SecondLook for Replays {
+    async fn costs_nothing(&self, extensions: &mut Extensions) -> Result<bool, ApiError> {
+        let Some(Known(call)) = extensions.get_mut::<Known<GenerateToken>>() else {
+            return Ok(false);
+        };
+        call.replay = find_replay(&self.tokens, call).await?;
+        Ok(call.replay.is_some())
+    }
+}
+
+/// Issue a token
+///
+/// For a site's proxy, which has deducted the coins from the WordPress user before. The token's
+/// record is durable before the answer is sent. Charged to the site's plan as one call, unless the
+/// `Idempotency-Key` was used with the same request within 24 hours: then the same token is signed
+/// again, and nothing is charged.
+#[utoipa::path(
+    post,
+    path = "/mirrory/generate-token",
+    tag = "data plane",
+    responses((status = 200, body = GenerateTokenResponse), (status = "4XX", body = ProblemDetails))
+)]
+pub(crate) async fn generate_token(
+    State(tokens): State<Tokens>,
+    State(keys): State<Keys>,
+    State(clock): State<Clock>,
+    Known(call): Known<GenerateToken>,
+) -> Result<Response, ApiError> {
+    let (record, issued) = match call.replay.clone() {
+        Some(replayed) => (replayed, false),
+        None => issue(&tokens, &call).await?,
+    };
+    let body = Json(GenerateTokenResponse {
+        token: keys.sign(&record.claims()).await?,
+        expires_in: clock.now().whole_second().seconds_until(record.expires_at),
+        user_id: record.user_id,
+        token_id: record.token_id,
+        expires_at: record.expires_at,
+    });
+    let no_store = [(header::CACHE_CONTROL, HeaderValue::from_static("no-store"))];
+    Ok(if issued {
+        (Extension(Outcome::Issued), no_store, body).into_response()
+    } else {
+        let replayed = [(IDEMPOTENCY_REPLAYED, HeaderValue::from_static("true"))];
+        (no_store, replayed, body).into_response()
+    })
+}
+
+/// Writes a new record; or gives the one of a request with the same key that came before by a hair,
+/// and says that it did not issue.
+async fn issue(tokens: &Tokens, call: &GenerateToken) -> Result<(TokenRecord, bool), ApiError> {
+    let record = tokens.draft(call.site_id, call.user_id, call.machine_id.clone());
+    match tokens.insert(&record, call.idempotency.as_ref()).await? {
+        Inserted::Yes => Ok((record, true)),
+        Inserted::KeyTaken => match find_replay(tokens, call).await? {
+            Some(winner) => Ok((winner, false)),
+            None => Err(ApiError::Overloaded),
+        },
+    }
+}

@@ -1,0 +1,235 @@
+//! The tower layer that reads a request once and finds out who calls, and what that costs.
+
+use std::{
+    marker::PhantomData,
+    net::IpAddr,
+    task::{Context, Poll},
+    time::Duration,
+};
+
+use axum::{
+    body::Body,
+    extract::{FromRequestParts, Request},
+    http::{HeaderMap, request::Parts},
+    response::{IntoResponse, Response},
+};
+use futures_util::future::BoxFuture;
+use tower::{Layer, Service};
+
+use super::generate::Replays;
+use crate::{
+    error::ApiError,
+    extract::{read_body, require_json},
+    middleware::{client_address::ClientAddress, edge::LoggedSite},
+    quota::{Meter, Outcome, QuotaLayer},
+    sites::Caller,
+    state::AppState,
+    types::secret::ProxySecret,
+};
+
+/// A kind of request of the data plane: how it is read, and how its caller is proven.
+pub(crate) trait Call: Clone + Send + Sync + 'static {
+    /// Its fields, each parsed.
+    type Fields: Send;
+
+    /// Parses the headers and the body, which is JSON.
+    fn parse(headers: &HeaderMap, body: &[u8]) -> Result<Self::Fields, ApiError>;
+
+    /// Proves who calls, and says what the call costs.
+    fn identify(
+        fields: Self::Fields,
+        address: IpAddr,
+        state: &AppState,
+    ) -> impl Future<Output = Result<Identified<Self>, Refused>> + Send;
+
+    /// Told when the response is there, with what it came to.
+    fn finish(&self, _outcome: Option<Outcome>, _state: &AppState) {}
+}
+
+/// A request whose caller is known.
+pub(crate) struct Identified<C> {
+    pub(super) call: C,
+    pub(super) meter: Meter,
+}
+
+/// A request that goes no further. When the caller is known, it may be told where its quota stands.
+pub(crate) struct Refused {
+    error: ApiError,
+    meter: Option<Meter>,
+}
+
+impl Refused {
+    pub(super) fn after_proof(error: impl Into<ApiError>, meter: &Meter) -> Self {
+        Self {
+            error: error.into(),
+            meter: Some(meter.clone()),
+        }
+    }
+}
+
+impl<E: Into<ApiError>> From<E> for Refused {
+    fn from(error: E) -> Self {
+        Self {
+            error: error.into(),
+            meter: None,
+        }
+    }
+}
+
+/// Proves a site by its secret. A failure counts against the address that it comes from, and only a
+/// failure can be refused for that.
+pub(super) async fn prove(
+    secret: &ProxySecret,
+    address: IpAddr,
+    state: &AppState,
+) -> Result<Caller, ApiError> {
+    match state.sites.authenticate(secret).await? {
+        Some(caller) => Ok(caller),
+        None => {
+            state.attempts.failure(address, state.clock.monotonic())?;
+            Err(ApiError::InvalidProxySecret)
+        }
+    }
+}
+
+/// Reads each request of a route as a `C`, and hands it on with its caller proven.
+///
+/// The endpoint behind takes the call with [`Known`], and the quota's layer its [`Meter`].
+///
+/// # Errors
+/// 400, 408, 413, 415 and 422 for what cannot be read; 401, 403, 422 and 429 for what is read and
+/// refused.
+pub(super) struct IdentifyLayer<C> {
+    state: AppState,
+    quota: QuotaLayer<Replays>,
+    body_patience: Duration,
+    call: PhantomData<fn() -> C>,
+}
+
+impl<C> IdentifyLayer<C> {
+    pub(super) fn new(state: &AppState, quota: &QuotaLayer<Replays>) -> Self {
+        Self {
+            state: state.clone(),
+            quota: quota.clone(),
+            body_patience: Duration::from_secs(state.config.server.body_timeout_seconds.into()),
+            call: PhantomData,
+        }
+    }
+}
+
+impl<C> Clone for IdentifyLayer<C> {
+    fn clone(&self) -> Self {
+        Self {
+            state: self.state.clone(),
+            quota: self.quota.clone(),
+            body_patience: self.body_patience,
+            call: PhantomData,
+        }
+    }
+}
+
+impl<S, C> Layer<S> for IdentifyLayer<C> {
+    type Service = Identify<S, C>;
+
+    fn layer(&self, inner: S) -> Self::Service {
+        Identify {
+            inner,
+            layer: self.clone(),
+        }
+    }
+}
+
+/// The service that [`IdentifyLayer`] makes.
+pub(super) struct Identify<S, C> {
+    inner: S,
+    layer: IdentifyLayer<C>,
+}
+
+impl<S: Clone, C> Clone for Identify<S, C> {
+    fn clone(&self) -> Self {
+        Self {
+            inner: self.inner.clone(),
+            layer: self.layer.clone(),
+        }
+    }
+}
+
+impl<S, C> Service<Request> for Identify<S, C>
+where
+    S: Service<Request, Response = Response> + Clone + Send + 'static,
+    S::Future: Send,
+    S::Error: Send,
+    C: Call,
+{
+    type Response = Response;
+    type Error = S::Error;
+    type Future = BoxFuture<'static, Result<Response, S::Error>>;
+
+    fn poll_ready(&mut self, context: &mut Context<'_>) -> Poll<Result<(), S::Error>> {
+        self.inner.poll_ready(context)
+    }
+
+    fn call(&mut self, request: Request) -> Self::Future {
+        let clone = self.inner.clone();
+        let mut inner = std::mem::replace(&mut self.inner, clone);
+        let layer = self.layer.clone();
+        Box::pin(async move {
+            let (mut parts, body) = request.into_parts();
+            let Identified { call, meter } = match layer.identify(&parts, body).await {
+                Ok(identified) => identified,
+                Err(refused) => return Ok(layer.refuse(refused).await),
+            };
+            let site = logged_site(&meter);
+            parts.extensions.insert(Known(call.clone()));
+            parts.extensions.insert(meter);
+            let mut response = inner
+                .call(Request::from_parts(parts, Body::empty()))
+                .await?;
+            call.finish(response.extensions().get().copied(), &layer.state);
+            response.extensions_mut().insert(site);
+            Ok(response)
+        })
+    }
+}
+
+impl<C: Call> IdentifyLayer<C> {
+    async fn identify(&self, parts: &Parts, body: Body) -> Result<Identified<C>, Refused> {
+        let body = read_body(&parts.headers, body, self.body_patience).await?;
+        require_json(&parts.headers)?;
+        let fields = C::parse(&parts.headers, &body)?;
+        let ClientAddress(address) = parts
+            .extensions
+            .get()
+            .ok_or_else(|| ApiError::missing_layer("client address"))?;
+        C::identify(fields, *address, &self.state).await
+    }
+
+    async fn refuse(&self, refused: Refused) -> Response {
+        let response = refused.error.into_response();
+        let Some(meter) = refused.meter else {
+            return response;
+        };
+        let mut response = self.quota.disclose(&meter, None, response).await;
+        response.extensions_mut().insert(logged_site(&meter));
+        response
+    }
+}
+
+fn logged_site(meter: &Meter) -> LoggedSite {
+    LoggedSite(meter.payer.as_ref().map(|payer| payer.site_id))
+}
+
+/// Extracts the call that [`IdentifyLayer`] left.
+#[derive(Clone)]
+pub(crate) struct Known<C>(pub(super) C);
+
+impl<C: Call, S: Sync> FromRequestParts<S> for Known<C> {
+    type Rejection = ApiError;
+
+    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, ApiError> {
+        parts
+            .extensions
+            .remove()
+            .ok_or_else(|| ApiError::missing_layer("identify"))
+    }
+}

@@ -1,0 +1,146 @@
+//! `POST /mirrory/revoke-token` and `POST /mirrory/release-machine`: a site's proxy takes a token
+//! back, or frees it for another machine.
+
+use std::net::IpAddr;
+
+use axum::{extract::State, http::HeaderMap};
+use serde::{Deserialize, Serialize};
+use serde_json::value::RawValue;
+use utoipa::ToSchema;
+
+use super::{
+    fields,
+    identify::{Call, Identified, Known, Refused, prove},
+    registry::Tokens,
+};
+use crate::{
+    error::{ApiError, ProblemDetails},
+    extract::{Fields, Json, parse_object, string},
+    quota::{Charge, Disclosure, Meter, Payer},
+    state::AppState,
+    store::{Database, changes::Actor},
+    types::{
+        ids::{InvalidId, SiteId, TokenId},
+        secret::ProxySecret,
+    },
+};
+
+/// What a site's proxy sends.
+#[derive(Deserialize)]
+struct Body<'a> {
+    #[serde(borrow)]
+    token_id: Option<&'a RawValue>,
+    #[serde(borrow)]
+    proxy_secret: Option<&'a RawValue>,
+}
+
+/// Nothing: it is done, or there was nothing to do.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct ManageTokenResponse {}
+
+/// The call, once its caller is proven.
+#[derive(Clone)]
+pub(crate) struct ManageToken {
+    site_id: SiteId,
+    token_id: TokenId,
+}
+
+/// The fields of the call.
+pub(crate) struct ManageFields {
+    token_id: TokenId,
+    secret: ProxySecret,
+}
+
+impl Call for ManageToken {
+    type Fields = ManageFields;
+
+    fn parse(_: &HeaderMap, body: &[u8]) -> Result<ManageFields, ApiError> {
+        let body: Body = parse_object(body)?;
+        let mut fields = Fields::default();
+        let token_id = fields.required("token_id", body.token_id, token_id);
+        let secret = fields.required("proxy_secret", body.proxy_secret, fields::proxy_secret);
+        fields.finish(
+            token_id
+                .zip(secret)
+                .map(|(token_id, secret)| ManageFields { token_id, secret }),
+        )
+    }
+
+    async fn identify(
+        fields: ManageFields,
+        address: IpAddr,
+        state: &AppState,
+    ) -> Result<Identified<Self>, Refused> {
+        let caller = prove(&fields.secret, address, state).await?;
+        state
+            .attempts
+            .management(caller.site_id, state.clock.monotonic())?;
+        Ok(Identified {
+            call: Self {
+                site_id: caller.site_id,
+                token_id: fields.token_id,
+            },
+            meter: Meter {
+                payer: Some(Payer {
+                    site_id: caller.site_id,
+                    plan: caller.plan,
+                }),
+                charge: Charge::Nothing,
+                disclosure: Disclosure::Hidden,
+            },
+        })
+    }
+}
+
+fn token_id(value: &RawValue) -> Result<TokenId, String> {
+    string(value)?
+        .parse()
+        .map_err(|invalid: InvalidId| invalid.to_string())
+}
+
+/// Revoke a token
+///
+/// For a site's proxy, as for a refund. The token is never valid again. Also 200 for a token that
+/// is unknown, already revoked or another site's, which is left alone. Costs nothing.
+#[utoipa::path(
+    post,
+    path = "/mirrory/revoke-token",
+    tag = "data plane",
+    responses((status = 200, body = ManageTokenResponse), (status = "4XX", body = ProblemDetails))
+)]
+pub(crate) async fn revoke_token(
+    State(database): State<Database>,
+    State(tokens): State<Tokens>,
+    Known(call): Known<ManageToken>,
+) -> Result<Json<ManageTokenResponse>, ApiError> {
+    let mut tx = database.begin().await?;
+    tokens
+        .revoke(&mut tx, Actor::Site(call.site_id), call.token_id)
+        .await?;
+    tx.commit().await?;
+    Ok(Json(ManageTokenResponse {}))
+}
+
+/// Release a machine
+///
+/// For a site's proxy, as for a lost laptop or a new computer. The token is unbound, and the next
+/// machine that validates it binds it anew. Also 200 for a token that is unknown, not bound or
+/// another site's, which is left alone. Costs nothing.
+#[utoipa::path(
+    post,
+    path = "/mirrory/release-machine",
+    tag = "data plane",
+    responses((status = 200, body = ManageTokenResponse), (status = "4XX", body = ProblemDetails))
+)]
+pub(crate) async fn release_machine(
+    State(database): State<Database>,
+    State(tokens): State<Tokens>,
+    Known(call): Known<ManageToken>,
+) -> Result<Json<ManageTokenResponse>, ApiError> {
+    let mut tx = database.begin().await?;
+    tokens
+        .release(&mut tx, Actor::Site(call.site_id), call.token_id)
+        .await?;
+    tx.commit().await?;
+    Ok(Json(ManageTokenResponse {}))
+}

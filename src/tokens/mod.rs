@@ -1,0 +1,60 @@
+//! ROOM tokens: the data plane. Issues tokens, validates them and binds them to machines, revokes
+//! and releases them.
+//!
+//! A request passes two layers before its endpoint: [`identify`] reads it once, proves its caller
+//! and says what it costs; the quota's layer charges that. The endpoint then does the one thing
+//! that it is for.
+
+mod fields;
+pub(crate) mod generate;
+mod identify;
+pub(crate) mod manage;
+mod record;
+mod registry;
+mod store;
+pub(crate) mod validate;
+
+use axum::{
+    Router,
+    routing::{MethodRouter, post},
+};
+
+pub use record::{HeldToken, Reason, SiteState, Standing, TokenRecord, TokenState, judge};
+pub use registry::{KEPT_AFTER_END, KEY_LIFETIME, TokenSettings, Tokens};
+pub use store::{Idempotency, Inserted, KeyUse};
+
+use self::{
+    generate::{GenerateToken, Replays, generate_token},
+    identify::{Call, IdentifyLayer},
+    manage::{ManageToken, release_machine, revoke_token},
+    validate::{ValidateToken, validate_token},
+};
+use crate::{middleware::cors, quota::QuotaLayer, state::AppState};
+
+/// The four endpoints, each behind its two layers.
+pub fn router(state: &AppState) -> Router<AppState> {
+    let replays = Replays::new(state.tokens.clone());
+    let quota = QuotaLayer::new(state.ledger.clone(), state.clock.clone(), replays);
+    let generate = metered::<GenerateToken>(post(generate_token), state, &quota);
+    let validate = metered::<ValidateToken>(post(validate_token), state, &quota);
+    let revoke = metered::<ManageToken>(post(revoke_token), state, &quota);
+    let release = metered::<ManageToken>(post(release_machine), state, &quota);
+    let origins = &state.config.server.cors_origins;
+    Router::new()
+        .route("/mirrory/generate-token", generate)
+        .route("/mirrory/validate-token", cors::layered(validate, origins))
+        .route("/mirrory/revoke-token", revoke)
+        .route("/mirrory/release-machine", release)
+}
+
+/// Puts the two layers before an endpoint. The last one added is the first to see a request:
+/// nothing can be charged before its caller is known. A request with another method passes neither.
+fn metered<C: Call>(
+    endpoint: MethodRouter<AppState>,
+    state: &AppState,
+    quota: &QuotaLayer<Replays>,
+) -> MethodRouter<AppState> {
+    endpoint
+        .route_layer(quota.clone())
+        .route_layer(IdentifyLayer::<C>::new(state, quota))
+}

@@ -1,0 +1,157 @@
+//! The token record, its states, and the rules by which a token is valid.
+
+use std::sync::Arc;
+
+use serde::Serialize;
+use utoipa::ToSchema;
+
+use crate::{
+    keys::TokenClaims,
+    sites::SiteStatus,
+    types::{
+        clock::Timestamp,
+        ids::{MachineId, SiteId, TokenId, WpUserId},
+    },
+};
+
+/// What the store knows of a token; answers are made from it, never from the token's claims.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TokenRecord {
+    /// The token's `jti`.
+    pub token_id: TokenId,
+    /// The site that issued it.
+    pub site_id: SiteId,
+    /// The WordPress user that it is for.
+    pub user_id: WpUserId,
+    /// What it cost.
+    pub coins: i64,
+    /// When it was issued, in whole seconds.
+    pub issued_at: Timestamp,
+    /// From when it is no longer valid, in whole seconds.
+    pub expires_at: Timestamp,
+    /// The machine that it is bound to.
+    pub machine_id: Option<MachineId>,
+    /// Whether it was taken back.
+    pub state: TokenState,
+}
+
+/// Whether a token was taken back.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum TokenState {
+    /// It was not.
+    Active,
+    /// It was.
+    Revoked {
+        /// When.
+        at: Timestamp,
+    },
+}
+
+impl TokenRecord {
+    /// The claims of its token.
+    #[must_use]
+    pub const fn claims(&self) -> TokenClaims {
+        TokenClaims {
+            site_id: self.site_id,
+            token_id: self.token_id,
+            user_id: self.user_id,
+            issued_at: self.issued_at,
+            expires_at: self.expires_at,
+        }
+    }
+}
+
+/// A record together with the state of its site, read in one statement.
+#[derive(Clone, Debug)]
+pub struct HeldToken {
+    /// The record.
+    pub record: TokenRecord,
+    /// The state of its site.
+    pub site: SiteState,
+}
+
+/// What of a site decides over its tokens.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum SiteState {
+    /// It is there.
+    Present {
+        /// Whether it is suspended.
+        status: SiteStatus,
+        /// The plan that pays for valid verdicts.
+        plan: Arc<str>,
+    },
+    /// It was deleted, and its tokens with it.
+    Deleted,
+}
+
+/// Why a token is not valid, in the order in which the reasons are checked.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, ToSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Reason {
+    /// No JWT, or claims are missing.
+    Malformed,
+    /// Not signed by a live key of this service, or its claims differ from the record.
+    BadSignature,
+    /// Its time is over.
+    Expired,
+    /// Signed by this service, without a record.
+    UnknownToken,
+    /// It was revoked, or its site deleted.
+    Revoked,
+    /// Its site is suspended.
+    SiteSuspended,
+    /// It is bound to another machine.
+    MachineMismatch,
+}
+
+/// What is to be done for a token that may be valid.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Standing {
+    /// It is bound to this machine.
+    Bound,
+    /// It is bound to none, and must be bound to this one.
+    Unbound,
+}
+
+/// Judges a token whose signature is ours by its record: the reasons 2 to 7.
+///
+/// # Errors
+/// The first reason for which the token is not valid.
+pub fn judge(
+    claims: &TokenClaims,
+    held: Option<&HeldToken>,
+    machine_id: &MachineId,
+    now: Timestamp,
+) -> Result<Standing, Reason> {
+    if held.is_some_and(|held| held.record.claims() != *claims) {
+        return Err(Reason::BadSignature);
+    }
+    if now >= claims.expires_at {
+        return Err(Reason::Expired);
+    }
+    let Some(HeldToken { record, site }) = held else {
+        return Err(Reason::UnknownToken);
+    };
+    match (record.state, site) {
+        (TokenState::Revoked { .. }, _) | (_, SiteState::Deleted) => return Err(Reason::Revoked),
+        (
+            TokenState::Active,
+            SiteState::Present {
+                status: SiteStatus::Suspended,
+                ..
+            },
+        ) => return Err(Reason::SiteSuspended),
+        (
+            TokenState::Active,
+            SiteState::Present {
+                status: SiteStatus::Active,
+                ..
+            },
+        ) => {}
+    }
+    match &record.machine_id {
+        None => Ok(Standing::Unbound),
+        Some(bound) if bound == machine_id => Ok(Standing::Bound),
+        Some(_) => Err(Reason::MachineMismatch),
+    }
+}

@@ -1,0 +1,219 @@
+//! What can be done with tokens: the room's rules over its store.
+
+use std::time::Duration;
+
+use super::{
+    record::{HeldToken, TokenRecord, TokenState},
+    store::{self, Idempotency, Inserted, KeyUse, TokenStore},
+};
+use crate::{
+    store::{
+        Database, StoreError, Tx,
+        changes::{self, Actor, Change},
+    },
+    types::{
+        clock::{Clock, Timestamp},
+        ids::{MachineId, SiteId, TokenId, WpUserId},
+        randomness::Randomness,
+    },
+};
+
+/// How long an idempotency key stands for its request.
+pub const KEY_LIFETIME: Duration = Duration::from_secs(24 * 60 * 60);
+
+/// How long a record is kept after its token has ended.
+pub const KEPT_AFTER_END: Duration = Duration::from_secs(30 * 24 * 60 * 60);
+
+/// How tokens are made.
+#[derive(Clone, Copy, Debug)]
+pub struct TokenSettings {
+    /// How long a token is good for.
+    pub time_to_live: Duration,
+    /// What one costs; written on its record.
+    pub coins: i64,
+}
+
+/// The tokens of a store.
+#[derive(Clone, Debug)]
+pub struct Tokens {
+    store: TokenStore,
+    settings: TokenSettings,
+    clock: Clock,
+    randomness: Randomness,
+}
+
+impl Tokens {
+    /// The tokens of `database`.
+    #[must_use]
+    pub fn new(
+        database: Database,
+        settings: TokenSettings,
+        clock: Clock,
+        randomness: Randomness,
+    ) -> Self {
+        Self {
+            store: TokenStore::new(database),
+            settings,
+            clock,
+            randomness,
+        }
+    }
+
+    /// A new record, not yet written; bound from birth when a machine is named.
+    #[must_use]
+    pub fn draft(
+        &self,
+        site_id: SiteId,
+        user_id: WpUserId,
+        machine_id: Option<MachineId>,
+    ) -> TokenRecord {
+        let now = self.clock.now();
+        let issued_at = now.whole_second();
+        TokenRecord {
+            token_id: TokenId::new(now, &self.randomness),
+            site_id,
+            user_id,
+            coins: self.settings.coins,
+            issued_at,
+            expires_at: issued_at.after(self.settings.time_to_live),
+            machine_id,
+            state: TokenState::Active,
+        }
+    }
+
+    /// Makes a record durable, together with its idempotency key.
+    ///
+    /// # Errors
+    /// When the store fails. After a time-out the record may be there all the same; its idempotency
+    /// key tells.
+    pub async fn insert(
+        &self,
+        record: &TokenRecord,
+        idempotency: Option<&Idempotency>,
+    ) -> Result<Inserted, StoreError> {
+        let now = self.clock.now();
+        self.store
+            .insert(record, idempotency, now, now.before(KEY_LIFETIME))
+            .await
+    }
+
+    /// What an idempotency key of a site stands for.
+    ///
+    /// # Errors
+    /// When the store fails.
+    pub async fn find_key(
+        &self,
+        site_id: SiteId,
+        idempotency: &Idempotency,
+    ) -> Result<Option<KeyUse>, StoreError> {
+        self.store
+            .find_key(site_id, idempotency, self.clock.now().before(KEY_LIFETIME))
+            .await
+    }
+
+    /// A record with the state of its site.
+    ///
+    /// # Errors
+    /// When the store fails.
+    pub async fn find(&self, token_id: TokenId) -> Result<Option<HeldToken>, StoreError> {
+        self.store.find(token_id).await
+    }
+
+    /// Binds a token that is still good to a machine; whether it is now bound to that one.
+    ///
+    /// # Errors
+    /// When the store fails.
+    pub async fn bind(
+        &self,
+        token_id: TokenId,
+        machine_id: &MachineId,
+    ) -> Result<bool, StoreError> {
+        self.store
+            .bind(token_id, machine_id, self.clock.now())
+            .await
+    }
+
+    /// The newest tokens of a site, or of one of its users.
+    ///
+    /// # Errors
+    /// When the store fails.
+    pub async fn list(
+        &self,
+        site_id: SiteId,
+        user_id: Option<WpUserId>,
+        limit: i64,
+    ) -> Result<Vec<TokenRecord>, StoreError> {
+        self.store.list(site_id, user_id, limit).await
+    }
+
+    /// Takes a token back, for good, if it is one that the actor may touch.
+    ///
+    /// # Errors
+    /// When the store fails.
+    pub async fn revoke(
+        &self,
+        tx: &mut Tx,
+        actor: Actor,
+        token_id: TokenId,
+    ) -> Result<(), StoreError> {
+        let now = self.clock.now();
+        if may_touch(tx, actor, token_id).await? && store::revoke(tx, token_id, now).await? {
+            changes::record(tx, actor, &Change::TokenRevoked(token_id), now).await?;
+        }
+        Ok(())
+    }
+
+    /// Unbinds a token from its machine, if it is one that the actor may touch; the next machine
+    /// binds it anew.
+    ///
+    /// # Errors
+    /// When the store fails.
+    pub async fn release(
+        &self,
+        tx: &mut Tx,
+        actor: Actor,
+        token_id: TokenId,
+    ) -> Result<(), StoreError> {
+        if may_touch(tx, actor, token_id).await? && store::release(tx, token_id).await? {
+            let change = Change::MachineReleased(token_id);
+            changes::record(tx, actor, &change, self.clock.now()).await?;
+        }
+        Ok(())
+    }
+
+    /// When the last token ends that may have been or may yet be issued before `moment`.
+    ///
+    /// # Errors
+    /// When the store fails.
+    pub async fn latest_end(
+        &self,
+        tx: &mut Tx,
+        moment: Timestamp,
+    ) -> Result<Timestamp, StoreError> {
+        let issued = store::latest_end(tx).await?.unwrap_or(moment);
+        Ok(issued.max(moment.after(self.settings.time_to_live)))
+    }
+
+    /// Removes up to `limit` rows each of records and of idempotency keys past their use.
+    ///
+    /// # Errors
+    /// When the store fails.
+    pub async fn sweep(&self, limit: i64) -> Result<u64, StoreError> {
+        let now = self.clock.now();
+        let records = self.store.sweep(now.before(KEPT_AFTER_END), limit).await?;
+        let keys = self
+            .store
+            .sweep_keys(now.before(KEY_LIFETIME), limit)
+            .await?;
+        Ok(records.max(keys))
+    }
+}
+
+/// An operator may touch any token, a site's proxy only those of its site.
+async fn may_touch(tx: &mut Tx, actor: Actor, token_id: TokenId) -> Result<bool, StoreError> {
+    let site_id = store::site_of(tx, token_id).await?;
+    Ok(match actor {
+        Actor::Site(own) => site_id == Some(own),
+        Actor::Operator | Actor::Service => site_id.is_some(),
+    })
+}

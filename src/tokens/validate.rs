@@ -1,0 +1,308 @@
+//! `POST /mirrory/validate-token`: a desktop app asks, at its start, whether its token is good on
+//! this machine.
+
+use std::{net::IpAddr, sync::Arc};
+
+use axum::{
+    Extension,
+    extract::State,
+    http::HeaderMap,
+    response::{IntoResponse, Response},
+};
+use serde::{Deserialize, Serialize};
+use serde_json::value::RawValue;
+use utoipa::ToSchema;
+
+use super::{
+    fields,
+    identify::{Call, Identified, Known, Refused},
+    record::{HeldToken, Reason, SiteState, Standing, TokenRecord, judge},
+    registry::Tokens,
+};
+use crate::{
+    error::{ApiError, ProblemDetails},
+    extract::{Fields, Json, parse_object, string},
+    keys::{Rejected, TokenClaims},
+    quota::{Charge, Disclosure, Meter, Outcome, Payer},
+    state::AppState,
+    types::{
+        clock::{Clock, Timestamp},
+        ids::{MachineId, WpUserId},
+    },
+};
+
+/// The longest token that is looked at, in bytes.
+const MAX_TOKEN_BYTES: usize = 8192;
+
+/// How often a binding is tried again when the token was released between two looks at it.
+const TRIES: usize = 5;
+
+/// What an app sends.
+#[derive(Deserialize)]
+struct Body<'a> {
+    #[serde(borrow)]
+    token: Option<&'a RawValue>,
+    #[serde(borrow)]
+    machine_id: Option<&'a RawValue>,
+}
+
+/// The verdict.
+#[derive(Debug, Serialize, ToSchema)]
+#[serde(untagged)]
+pub enum ValidateTokenResponse {
+    /// The token is good on this machine.
+    Valid(ValidToken),
+    /// It is not.
+    Refused(RefusedToken),
+}
+
+/// A token that is good on the machine that asks.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct ValidToken {
+    /// Always true.
+    valid: bool,
+    /// The WordPress user that it is for.
+    #[schema(value_type = i64, minimum = 1, example = 12345)]
+    user_id: WpUserId,
+    /// The machine that it is bound to: the one that asks.
+    #[schema(value_type = String, example = "desktop-machine-uuid-1234567890")]
+    machine_id: MachineId,
+    /// When it expires.
+    #[schema(value_type = String, format = DateTime, example = "2026-12-31T23:59:59Z")]
+    expires_at: Timestamp,
+}
+
+/// A token that is not good, and why.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct RefusedToken {
+    /// Always false.
+    valid: bool,
+    /// The first reason that was found.
+    reason: Reason,
+    /// The WordPress user that it is for, when the token is one of ours.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = i64, minimum = 1, example = 12345, nullable = false)]
+    user_id: Option<WpUserId>,
+    /// When it expires or expired, when the token is one of ours.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = String, format = DateTime, example = "2026-12-31T23:59:59Z", nullable = false)]
+    expires_at: Option<Timestamp>,
+}
+
+/// The call, once the token is judged by what the store knows of it.
+#[derive(Clone)]
+pub(crate) struct ValidateToken {
+    machine_id: MachineId,
+    verdict: Verdict,
+}
+
+#[derive(Clone)]
+enum Verdict {
+    /// Valid, if it can be charged, and bound to the machine where it is not yet.
+    Good {
+        claims: TokenClaims,
+        held: Arc<HeldToken>,
+        standing: Standing,
+    },
+    Refused {
+        reason: Reason,
+        /// The record, when the token is one of ours.
+        record: Option<Arc<HeldToken>>,
+    },
+}
+
+/// The fields of the call.
+pub(crate) struct ValidateFields {
+    token: String,
+    machine_id: MachineId,
+}
+
+impl Call for ValidateToken {
+    type Fields = ValidateFields;
+
+    fn parse(_: &HeaderMap, body: &[u8]) -> Result<ValidateFields, ApiError> {
+        let body: Body = parse_object(body)?;
+        let mut fields = Fields::default();
+        let token = fields.required("token", body.token, token);
+        let machine_id = fields.required("machine_id", body.machine_id, fields::machine_id);
+        fields.finish(
+            token
+                .zip(machine_id)
+                .map(|(token, machine_id)| ValidateFields { token, machine_id }),
+        )
+    }
+
+    async fn identify(
+        fields: ValidateFields,
+        address: IpAddr,
+        state: &AppState,
+    ) -> Result<Identified<Self>, Refused> {
+        let ValidateFields { token, machine_id } = fields;
+        let verdict = judge_token(&token, &machine_id, state).await?;
+        if let Verdict::Refused {
+            reason: Reason::Malformed | Reason::BadSignature,
+            ..
+        } = verdict
+        {
+            state.attempts.failure(address, state.clock.monotonic())?;
+        }
+        if let Verdict::Good { held, .. } = &verdict {
+            let token_id = held.record.token_id;
+            state.attempts.verdict(token_id, state.clock.monotonic())?;
+        }
+        let meter = verdict.meter();
+        let call = Self {
+            machine_id,
+            verdict,
+        };
+        Ok(Identified { call, meter })
+    }
+
+    /// A verdict that did not become `valid: true` does not count for its token.
+    fn finish(&self, outcome: Option<Outcome>, state: &AppState) {
+        if let (Verdict::Good { held, .. }, None) = (&self.verdict, outcome) {
+            let token_id = held.record.token_id;
+            state
+                .attempts
+                .verdict_unused(token_id, state.clock.monotonic());
+        }
+    }
+}
+
+fn token(value: &RawValue) -> Result<String, String> {
+    let token = string(value)?;
+    if token.is_empty() || token.len() > MAX_TOKEN_BYTES {
+        return Err(format!("must be a string of 1 to {MAX_TOKEN_BYTES} bytes"));
+    }
+    Ok(token)
+}
+
+async fn judge_token(
+    token: &str,
+    machine_id: &MachineId,
+    state: &AppState,
+) -> Result<Verdict, ApiError> {
+    let claims = match state.keys.verify(token).await? {
+        Ok(claims) => claims,
+        Err(rejected) => {
+            let reason = match rejected {
+                Rejected::Malformed => Reason::Malformed,
+                Rejected::BadSignature => Reason::BadSignature,
+            };
+            return Ok(Verdict::Refused {
+                reason,
+                record: None,
+            });
+        }
+    };
+    let held = state.tokens.find(claims.token_id).await?;
+    Ok(Verdict::of(claims, held, machine_id, state.clock.now()))
+}
+
+impl Verdict {
+    fn of(
+        claims: TokenClaims,
+        held: Option<HeldToken>,
+        machine_id: &MachineId,
+        now: Timestamp,
+    ) -> Self {
+        let judged = judge(&claims, held.as_ref(), machine_id, now);
+        let held = held.map(Arc::new);
+        match (judged, held) {
+            (Ok(standing), Some(held)) => Self::Good {
+                claims,
+                held,
+                standing,
+            },
+            (Ok(_), None) => Self::Refused {
+                reason: Reason::UnknownToken,
+                record: None,
+            },
+            (Err(reason), held) => Self::Refused {
+                reason,
+                record: held.filter(|_| reason != Reason::BadSignature),
+            },
+        }
+    }
+
+    fn meter(&self) -> Meter {
+        let (held, charge) = match self {
+            Self::Good { held, .. } => (Some(held), Charge::Call),
+            Self::Refused { record, .. } => (record.as_ref(), Charge::Nothing),
+        };
+        Meter {
+            payer: held.and_then(|held| match &held.site {
+                SiteState::Present { plan, .. } => Some(Payer {
+                    site_id: held.record.site_id,
+                    plan: plan.clone(),
+                }),
+                SiteState::Deleted => None,
+            }),
+            charge,
+            disclosure: Disclosure::Hidden,
+        }
+    }
+}
+
+/// Validate a token
+///
+/// For the desktop app, at its start. The first valid verdict binds the token to the machine; from
+/// then on it is valid there alone, until the site's proxy releases it. A `valid: true` is charged
+/// to the site's plan as one call; a refusal is a 200 with `valid: false` and its reason, and costs
+/// nothing.
+#[utoipa::path(
+    post,
+    path = "/mirrory/validate-token",
+    tag = "data plane",
+    responses((status = 200, body = ValidateTokenResponse), (status = "4XX", body = ProblemDetails))
+)]
+pub(crate) async fn validate_token(
+    State(tokens): State<Tokens>,
+    State(clock): State<Clock>,
+    Known(call): Known<ValidateToken>,
+) -> Result<Response, ApiError> {
+    let ValidateToken {
+        machine_id,
+        mut verdict,
+    } = call;
+    for _ in 0..TRIES {
+        let (claims, held) = match verdict {
+            Verdict::Refused { reason, record } => {
+                let record = record.as_ref().map(|held| &held.record);
+                return Ok(Json(refusal(reason, record)).into_response());
+            }
+            Verdict::Good {
+                held,
+                standing: Standing::Bound,
+                ..
+            } => return Ok(valid(&held.record, machine_id)),
+            Verdict::Good { claims, held, .. } => (claims, held),
+        };
+        if tokens.bind(claims.token_id, &machine_id).await? {
+            return Ok(valid(&held.record, machine_id));
+        }
+        // Another machine came first, or the token is no longer good: the record tells.
+        let held = tokens.find(claims.token_id).await?;
+        verdict = Verdict::of(claims, held, &machine_id, clock.now());
+    }
+    Err(ApiError::Overloaded)
+}
+
+fn valid(record: &TokenRecord, machine_id: MachineId) -> Response {
+    let body = ValidateTokenResponse::Valid(ValidToken {
+        valid: true,
+        user_id: record.user_id,
+        machine_id,
+        expires_at: record.expires_at,
+    });
+    (Extension(Outcome::Validated), Json(body)).into_response()
+}
+
+fn refusal(reason: Reason, record: Option<&TokenRecord>) -> ValidateTokenResponse {
+    ValidateTokenResponse::Refused(RefusedToken {
+        valid: false,
+        reason,
+        user_id: record.map(|record| record.user_id),
+        expires_at: record.map(|record| record.expires_at),
+    })
+}

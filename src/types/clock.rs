@@ -1,0 +1,241 @@
+//! Time: what the wall says, what has passed, and the one type that is stored.
+//!
+//! Nothing else in the crate reads the system's clock; a [`Clock`] is handed in, so that a test
+//! moves time by hand.
+
+use std::{
+    fmt,
+    sync::{
+        Arc,
+        atomic::{AtomicI64, AtomicU64, Ordering},
+    },
+    time::{Duration, Instant, SystemTime},
+};
+
+use serde::{Serialize, Serializer};
+
+/// A moment in UTC, in microseconds since the Unix epoch; stored as a `BIGINT` in both databases.
+///
+/// Shown and serialised as RFC 3339 in whole seconds: `2026-12-31T23:59:59Z`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, sqlx::Type)]
+#[sqlx(transparent)]
+pub struct Timestamp(i64);
+
+const MICROS_PER_SECOND: i64 = 1_000_000;
+
+impl Timestamp {
+    /// The moment `micros` microseconds after the Unix epoch.
+    #[must_use]
+    pub const fn from_micros(micros: i64) -> Self {
+        Self(micros)
+    }
+
+    /// The moment `seconds` seconds after the Unix epoch; what is out of range saturates.
+    #[must_use]
+    pub const fn from_seconds(seconds: i64) -> Self {
+        Self(seconds.saturating_mul(MICROS_PER_SECOND))
+    }
+
+    /// Microseconds since the Unix epoch.
+    #[must_use]
+    pub const fn as_micros(self) -> i64 {
+        self.0
+    }
+
+    /// Whole seconds since the Unix epoch, rounded down.
+    #[must_use]
+    pub const fn as_seconds(self) -> i64 {
+        self.0.div_euclid(MICROS_PER_SECOND)
+    }
+
+    /// This moment with its fraction of a second cut off.
+    #[must_use]
+    pub const fn whole_second(self) -> Self {
+        Self::from_seconds(self.as_seconds())
+    }
+
+    /// The moment `duration` later; saturates.
+    #[must_use]
+    pub fn after(self, duration: Duration) -> Self {
+        Self(self.0.saturating_add(micros(duration)))
+    }
+
+    /// The moment `duration` earlier; saturates.
+    #[must_use]
+    pub fn before(self, duration: Duration) -> Self {
+        Self(self.0.saturating_sub(micros(duration)))
+    }
+
+    /// Seconds from `self` until `later`, rounded up; 0 when `later` has passed.
+    #[must_use]
+    pub fn seconds_until(self, later: Self) -> u64 {
+        let micros = later.0.saturating_sub(self.0).max(0).unsigned_abs();
+        micros.div_ceil(MICROS_PER_SECOND.unsigned_abs())
+    }
+}
+
+fn micros(duration: Duration) -> i64 {
+    i64::try_from(duration.as_micros()).unwrap_or(i64::MAX)
+}
+
+impl fmt::Display for Timestamp {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match jiff::Timestamp::from_second(self.as_seconds()) {
+            Ok(timestamp) => write!(formatter, "{timestamp}"),
+            Err(_) => formatter.write_str("out of range"),
+        }
+    }
+}
+
+impl Serialize for Timestamp {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
+}
+
+/// Time that only moves forward, counted from the making of its [`Clock`]; for intervals inside
+/// one process, which a change of the wall clock must not stretch.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Monotonic(u64);
+
+impl Monotonic {
+    /// Microseconds since the clock was made.
+    #[must_use]
+    pub const fn as_micros(self) -> u64 {
+        self.0
+    }
+
+    /// The moment `micros` microseconds after the clock was made.
+    #[must_use]
+    pub const fn from_micros(micros: u64) -> Self {
+        Self(micros)
+    }
+
+    /// The moment `duration` later; saturates.
+    #[must_use]
+    pub fn after(self, duration: Duration) -> Self {
+        Self(self.0.saturating_add(unsigned_micros(duration)))
+    }
+
+    /// How long ago `earlier` was; zero when it lies ahead.
+    #[must_use]
+    pub fn since(self, earlier: Self) -> Duration {
+        Duration::from_micros(self.0.saturating_sub(earlier.0))
+    }
+}
+
+fn unsigned_micros(duration: Duration) -> u64 {
+    u64::try_from(duration.as_micros()).unwrap_or(u64::MAX)
+}
+
+/// Where the time comes from: the system, or a test's hand.
+#[derive(Clone, Debug)]
+pub struct Clock(Source);
+
+#[derive(Clone, Debug)]
+enum Source {
+    System { started: Instant },
+    Manual(ManualClock),
+}
+
+impl Clock {
+    /// The machine's own clock.
+    #[must_use]
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "the one place that reads the system's clock"
+    )]
+    pub fn system() -> Self {
+        Self(Source::System {
+            started: Instant::now(),
+        })
+    }
+
+    /// What the wall clock says.
+    #[must_use]
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "the one place that reads the system's clock"
+    )]
+    pub fn now(&self) -> Timestamp {
+        match &self.0 {
+            Source::System { .. } => Timestamp(
+                SystemTime::now()
+                    .duration_since(SystemTime::UNIX_EPOCH)
+                    .map_or(0, micros),
+            ),
+            Source::Manual(manual) => Timestamp(manual.0.wall.load(Ordering::SeqCst)),
+        }
+    }
+
+    /// How far the monotonic clock has come.
+    #[must_use]
+    pub fn monotonic(&self) -> Monotonic {
+        match &self.0 {
+            Source::System { started } => Monotonic(unsigned_micros(started.elapsed())),
+            Source::Manual(manual) => Monotonic(manual.0.monotonic.load(Ordering::SeqCst)),
+        }
+    }
+}
+
+/// The hand that moves a manual [`Clock`]; clones move the same one.
+#[derive(Clone, Debug)]
+pub struct ManualClock(Arc<ManualTime>);
+
+#[derive(Debug)]
+struct ManualTime {
+    wall: AtomicI64,
+    monotonic: AtomicU64,
+}
+
+impl ManualClock {
+    /// A clock that stands still at `start` until it is moved.
+    #[must_use]
+    pub fn starting_at(start: Timestamp) -> Self {
+        Self(Arc::new(ManualTime {
+            wall: AtomicI64::new(start.0),
+            monotonic: AtomicU64::new(0),
+        }))
+    }
+
+    /// The clock to hand to the code under test.
+    #[must_use]
+    pub fn clock(&self) -> Clock {
+        Clock(Source::Manual(self.clone()))
+    }
+
+    /// Lets `duration` pass on the wall and on the monotonic clock.
+    pub fn advance(&self, duration: Duration) {
+        self.0.wall.fetch_add(micros(duration), Ordering::SeqCst);
+        self.0
+            .monotonic
+            .fetch_add(unsigned_micros(duration), Ordering::SeqCst);
+    }
+
+    /// Sets the wall clock alone, as an operator or a time daemon would.
+    pub fn set_wall(&self, wall: Timestamp) {
+        self.0.wall.store(wall.0, Ordering::SeqCst);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn timestamp_is_shown_in_whole_seconds_of_utc() {
+        let timestamp = Timestamp::from_micros(1_798_761_599_999_999);
+        assert_eq!(timestamp.to_string(), "2026-12-31T23:59:59Z");
+        assert_eq!(
+            Timestamp::from_micros(-1).to_string(),
+            "1969-12-31T23:59:59Z"
+        );
+    }
+
+    #[test]
+    fn seconds_until_rounds_up_and_never_goes_below_zero() {
+        let now = Timestamp::from_micros(500_000);
+        assert_eq!(now.seconds_until(Timestamp::from_seconds(2)), 2);
+        assert_eq!(now.seconds_until(Timestamp::from_seconds(0)), 0);
+    }
+}

@@ -1,0 +1,6 @@
+//! Newtypes that every room uses: parsed once at the edge, trusted inside.
+
+pub mod clock;
+pub mod ids;
+pub mod randomness;
+pub mod secret;

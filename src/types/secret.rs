@@ -1,0 +1,194 @@
+//! Proxy secrets: made here, shown once, kept as a digest.
+
+use std::{fmt, sync::LazyLock};
+
+use data_encoding::{Encoding, Specification};
+use secrecy::{ExposeSecret, SecretString};
+use sha2::{Digest, Sha256};
+use subtle::ConstantTimeEq;
+use uuid::Uuid;
+
+use super::{ids::SecretId, randomness::Randomness};
+
+/// Lower-case Crockford base32, most significant bit first, zero bits at the end, no padding.
+pub(crate) static CROCKFORD: LazyLock<Encoding> = LazyLock::new(|| {
+    let mut specification = Specification::new();
+    specification
+        .symbols
+        .push_str("0123456789abcdefghjkmnpqrstvwxyz");
+    #[expect(
+        clippy::expect_used,
+        reason = "32 distinct symbols are a valid alphabet"
+    )]
+    specification.encoding().expect("a base32 alphabet")
+});
+
+const PREFIX: &str = "mps_";
+const ID_BYTES: usize = 16;
+const RANDOM_BYTES: usize = 32;
+const CHECKSUM_BYTES: usize = 4;
+
+/// The longest secret that a request may carry, in bytes.
+pub const MAX_SECRET_BYTES: usize = 512;
+
+/// A proxy secret in the clear: just made, or presented by a caller. Shows as `[secret]`.
+#[derive(Clone)]
+pub struct ProxySecret(SecretString);
+
+/// Why a text cannot be a secret.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("must be a string of 1 to {MAX_SECRET_BYTES} bytes")]
+pub struct InvalidSecret;
+
+impl ProxySecret {
+    /// Makes a secret around its `id`: `mps_` and 84 characters of base32 over the id, 32 random
+    /// bytes, and the first 4 bytes of the SHA-256 of all before them.
+    #[must_use]
+    pub fn generate(id: SecretId, randomness: &Randomness) -> Self {
+        let mut bytes = Vec::with_capacity(ID_BYTES + RANDOM_BYTES + CHECKSUM_BYTES);
+        bytes.extend_from_slice(id.as_uuid().as_bytes());
+        bytes.extend_from_slice(&randomness.bytes::<RANDOM_BYTES>());
+        let checksum = checksum(&bytes);
+        bytes.extend_from_slice(&checksum);
+        Self(format!("{PREFIX}{}", CROCKFORD.encode(&bytes)).into())
+    }
+
+    /// Takes what a caller presents, whatever its form.
+    ///
+    /// # Errors
+    /// When it is empty or longer than [`MAX_SECRET_BYTES`].
+    pub fn parse(raw: String) -> Result<Self, InvalidSecret> {
+        if raw.is_empty() || raw.len() > MAX_SECRET_BYTES {
+            return Err(InvalidSecret);
+        }
+        Ok(Self(raw.into()))
+    }
+
+    /// Whether the text begins like a secret that this service makes.
+    #[must_use]
+    pub fn has_our_prefix(&self) -> bool {
+        self.0.expose_secret().starts_with(PREFIX)
+    }
+
+    /// The id inside a secret of our making; none when the form or the checksum is wrong.
+    #[must_use]
+    pub fn id(&self) -> Option<SecretId> {
+        let encoded = self.0.expose_secret().strip_prefix(PREFIX)?;
+        let bytes = CROCKFORD.decode(encoded.as_bytes()).ok()?;
+        if bytes.len() != ID_BYTES + RANDOM_BYTES + CHECKSUM_BYTES {
+            return None;
+        }
+        let (payload, given) = bytes.split_at(ID_BYTES + RANDOM_BYTES);
+        if given != checksum(payload) {
+            return None;
+        }
+        let uuid = Uuid::from_slice(&payload[..ID_BYTES]).ok()?;
+        Some(SecretId::from_uuid(uuid))
+    }
+
+    /// What is stored in its place.
+    #[must_use]
+    pub fn digest(&self) -> SecretDigest {
+        SecretDigest(Sha256::digest(self.0.expose_secret()).to_vec())
+    }
+
+    /// The secret itself, for the one answer that shows it.
+    #[must_use]
+    pub fn reveal(&self) -> &str {
+        self.0.expose_secret()
+    }
+}
+
+fn checksum(payload: &[u8]) -> [u8; CHECKSUM_BYTES] {
+    let digest = Sha256::new()
+        .chain_update(PREFIX)
+        .chain_update(payload)
+        .finalize();
+    let mut checksum = [0; CHECKSUM_BYTES];
+    checksum.copy_from_slice(&digest[..CHECKSUM_BYTES]);
+    checksum
+}
+
+impl fmt::Debug for ProxySecret {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str("[secret]")
+    }
+}
+
+/// The SHA-256 of a secret, which is all that the store holds: 256 random bits need no slow hash.
+#[derive(Clone, sqlx::Type)]
+#[sqlx(transparent)]
+pub struct SecretDigest(Vec<u8>);
+
+impl SecretDigest {
+    /// Compares in constant time.
+    #[must_use]
+    pub fn matches(&self, other: &Self) -> bool {
+        self.0.ct_eq(&other.0).into()
+    }
+}
+
+impl fmt::Debug for SecretDigest {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str("[digest]")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::types::clock::Timestamp;
+
+    fn generate() -> (SecretId, ProxySecret) {
+        let randomness = Randomness::seeded(7);
+        let id = SecretId::new(Timestamp::from_seconds(1_800_000_000), &randomness);
+        (id, ProxySecret::generate(id, &randomness))
+    }
+
+    #[test]
+    fn generated_secret_has_the_published_form() {
+        let (id, secret) = generate();
+        let text = secret.reveal();
+        assert_eq!(text.len(), 4 + 84);
+        assert!(text.starts_with("mps_"));
+        assert!(
+            text.bytes()
+                .skip(4)
+                .all(|byte| CROCKFORD_SYMBOLS.contains(&byte))
+        );
+        assert_eq!(secret.id(), Some(id));
+    }
+
+    const CROCKFORD_SYMBOLS: &[u8] = b"0123456789abcdefghjkmnpqrstvwxyz";
+
+    #[test]
+    fn any_changed_character_breaks_the_checksum() {
+        let (_, secret) = generate();
+        let text = secret.reveal();
+        for index in 4..text.len() {
+            let mut changed = text.as_bytes().to_vec();
+            changed[index] = if changed[index] == b'0' { b'1' } else { b'0' };
+            let changed = ProxySecret::parse(String::from_utf8(changed).unwrap()).unwrap();
+            assert_eq!(changed.id(), None, "character {index}");
+        }
+        let upper = ProxySecret::parse(text.to_uppercase().replace("MPS_", "mps_")).unwrap();
+        assert_eq!(upper.id(), None);
+    }
+
+    #[test]
+    fn digest_matches_only_the_same_secret() {
+        let (_, secret) = generate();
+        let other = ProxySecret::parse("another secret".to_owned()).unwrap();
+        assert!(secret.digest().matches(&secret.clone().digest()));
+        assert!(!secret.digest().matches(&other.digest()));
+    }
+
+    #[test]
+    fn neither_form_shows_itself() {
+        let (_, secret) = generate();
+        assert_eq!(
+            format!("{secret:?} {:?}", secret.digest()),
+            "[secret] [digest]"
+        );
+    }
+}

@@ -1,0 +1,144 @@
+//! A throw-away PostgreSQL cluster for tests: made in a second, private to one test process, gone
+//! with it. A test binary uses it through `#[path = "../support/postgres.rs"] mod postgres;`.
+#![allow(dead_code, reason = "each test binary uses a part of it")]
+#![allow(
+    clippy::expect_used,
+    clippy::unwrap_used,
+    reason = "without its server a test fails at once"
+)]
+
+#[path = "postgres/host.rs"]
+mod host;
+#[path = "postgres/processes.rs"]
+mod processes;
+
+use std::fs;
+use std::process::Child;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Mutex, OnceLock};
+
+use sqlx::{AssertSqlSafe, Connection, PgConnection};
+
+use host::{Fsync, Host, free_ports};
+use processes::{children_of, signal};
+
+/// A running PostgreSQL on a loopback port of its own; when dropped, it is stopped and removed.
+pub struct Cluster {
+    host: Host,
+    port: u16,
+    server: Mutex<Child>,
+    watchdog: Child,
+    databases: AtomicU32,
+}
+
+/// The cluster that the tests of one binary share, for those that do not break it.
+pub fn shared() -> &'static Cluster {
+    static SHARED: OnceLock<Cluster> = OnceLock::new();
+    SHARED.get_or_init(Cluster::start)
+}
+
+impl Cluster {
+    /// Makes a cluster without fsync: what is committed survives [`Cluster::stop`], but no power cut.
+    ///
+    /// Blocks for about a second, as [`Cluster::start_durable`] does.
+    pub fn start() -> Self {
+        Self::start_with(Fsync::Off)
+    }
+
+    /// Makes a cluster that flushes every commit to the disk, as one in production does.
+    pub fn start_durable() -> Self {
+        Self::start_with(Fsync::On)
+    }
+
+    fn start_with(fsync: Fsync) -> Self {
+        let host = Host::find(fsync);
+        let watchdog = host.spawn_watchdog();
+        host.make_data();
+        let mut log = String::new();
+        for port in free_ports().take(5) {
+            match host.start_server(port) {
+                Ok(server) => {
+                    let server = Mutex::new(server);
+                    return Self {
+                        host,
+                        port,
+                        server,
+                        watchdog,
+                        databases: AtomicU32::new(1),
+                    };
+                }
+                // Another process may have been quicker to take the port.
+                Err(its_log) => log = its_log,
+            }
+        }
+        panic!("PostgreSQL does not start:\n{log}");
+    }
+
+    /// Makes an empty database and returns its `postgres://` URL.
+    pub async fn create_database(&self) -> String {
+        let name = format!("test_{}", self.databases.fetch_add(1, Ordering::Relaxed));
+        // Each test has a runtime of its own, so no connection outlives the call.
+        let mut connection = PgConnection::connect(&self.url("postgres"))
+            .await
+            .expect("the server takes connections");
+        sqlx::raw_sql(AssertSqlSafe(format!("CREATE DATABASE {name}")))
+            .execute(&mut connection)
+            .await
+            .expect("the server makes a database");
+        connection.close().await.expect("the connection closes");
+        self.url(&name)
+    }
+
+    fn url(&self, database: &str) -> String {
+        format!("postgres://postgres@127.0.0.1:{}/{database}", self.port)
+    }
+
+    /// Ends the server at once, as a crash does: open transactions are lost, the next start recovers.
+    pub fn stop(&self) {
+        self.thaw();
+        let mut server = self.server.lock().unwrap();
+        signal("QUIT", &[server.id()]);
+        server
+            .wait()
+            .expect("the server is a child of this process");
+    }
+
+    /// Starts the server after [`Cluster::stop`] on the same port and data; returns when it accepts
+    /// connections.
+    pub fn start_again(&self) {
+        let server = self.host.start_server(self.port);
+        *self.server.lock().unwrap() =
+            server.unwrap_or_else(|log| panic!("PostgreSQL does not start again:\n{log}"));
+    }
+
+    /// Stops all the server's processes where they are: connections stay open, and nothing answers.
+    pub fn freeze(&self) {
+        let postmaster = self.server.lock().unwrap().id();
+        // It goes first, so that it starts nothing any more that the list would miss.
+        signal("STOP", &[postmaster]);
+        let backends = children_of(postmaster);
+        let list: Vec<String> = backends.iter().map(u32::to_string).collect();
+        fs::write(self.host.frozen_file(), list.join("\n")).expect("the folder is writable");
+        signal("STOP", &backends);
+    }
+
+    /// Lets the server go on after [`Cluster::freeze`].
+    pub fn thaw(&self) {
+        let Ok(list) = fs::read_to_string(self.host.frozen_file()) else {
+            return;
+        };
+        let mut processes: Vec<u32> = list.lines().filter_map(|line| line.parse().ok()).collect();
+        processes.push(self.server.lock().unwrap().id());
+        signal("CONT", &processes);
+        fs::remove_file(self.host.frozen_file()).expect("the folder is writable");
+    }
+}
+
+impl Drop for Cluster {
+    fn drop(&mut self) {
+        drop(self.watchdog.stdin.take());
+        // What goes wrong here must not turn a failed test into an abort.
+        let _ = self.watchdog.wait();
+        let _ = self.server.get_mut().map(Child::wait);
+    }
+}
