@@ -294,7 +294,9 @@ impl Problem {
         else {
             return (Response::from_parts(parts, body), None);
         };
-        problem.request_id = request_id.to_str().unwrap_or_default().to_owned();
+        problem
+            .request_id
+            .push_str(request_id.to_str().unwrap_or_default());
         let text = serde_json::to_vec(&problem).unwrap_or_default();
         parts.headers.insert(
             header::CONTENT_TYPE,

@@ -31,10 +31,10 @@ use crate::{
 pub const SIGNS_AFTER: Duration = Duration::from_secs(2);
 
 /// How long a replaced key verifies after the end of the last token that it signed.
-pub const VERIFIES_AFTER_LAST_TOKEN: Duration = Duration::from_secs(30 * 24 * 60 * 60);
+pub const VERIFIES_AFTER_LAST_TOKEN: Duration = Duration::from_hours(30 * 24);
 
 /// How long a revoked key is still listed.
-const LISTED_AFTER_REVOCATION: Duration = Duration::from_secs(30 * 24 * 60 * 60);
+const LISTED_AFTER_REVOCATION: Duration = Duration::from_hours(30 * 24);
 
 /// How often an unknown `kid` may make us read the keys again.
 const REREAD_INTERVAL: Duration = Duration::from_secs(1);
@@ -120,13 +120,12 @@ pub async fn open_vault(
     randomness: &Randomness,
 ) -> Result<Vault, KeysError> {
     let store = KeyStore::new(database.clone());
-    let wrapped = match store.data_key().await? {
-        Some(wrapped) => wrapped,
-        None => {
-            let wrapped = master_key.wrap(&DataKey::generate(randomness), randomness);
-            store.insert_data_key(&wrapped, clock.now()).await?;
-            store.data_key().await?.unwrap_or(wrapped)
-        }
+    let wrapped = if let Some(wrapped) = store.data_key().await? {
+        wrapped
+    } else {
+        let wrapped = master_key.wrap(&DataKey::generate(randomness), randomness);
+        store.insert_data_key(&wrapped, clock.now()).await?;
+        store.data_key().await?.unwrap_or(wrapped)
     };
     Ok(Vault::new(master_key.unwrap(&wrapped)?))
 }
