@@ -11,6 +11,9 @@ mod store;
 pub mod vault;
 
 pub use endpoint::router;
-pub use keyring::{KeySettings, Keys, KeysError, NewKey, Rejected, has_vault, open_vault};
+pub use keyring::{
+    KeySettings, Keys, KeysError, NewKey, Rejected, SIGNS_AFTER, VERIFIES_AFTER_LAST_TOKEN,
+    has_vault, open_vault,
+};
 pub use record::{KeyInfo, KeyRecord, KeyState};
 pub use signer::{Algorithm, Kid, TokenClaims};
