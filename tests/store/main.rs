@@ -14,3 +14,7 @@ mod postgres;
 mod harness;
 
 mod changes;
+mod follower;
+mod leases;
+mod migrations;
+mod schema;
