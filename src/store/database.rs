@@ -194,12 +194,7 @@ async fn open_sqlite(
     settings: &config::Database,
     deadline: Duration,
 ) -> Result<Pools, sqlx::Error> {
-    let options = SqliteConnectOptions::from_str(settings.url.expose())?
-        .create_if_missing(true)
-        .journal_mode(SqliteJournalMode::Wal)
-        .synchronous(SqliteSynchronous::Full)
-        .foreign_keys(true)
-        .busy_timeout(deadline);
+    let options = sqlite_options(settings.url.expose(), deadline)?;
     let pool = |connections| {
         SqlitePoolOptions::new()
             .max_connections(connections)
@@ -210,6 +205,19 @@ async fn open_sqlite(
     let writer = pool(1).connect_with(options.clone()).await?;
     let readers = pool(SQLITE_READERS).connect_with(options).await?;
     Ok(Pools::Sqlite { writer, readers })
+}
+
+/// How every connection to an embedded store is opened: what is committed survives a power cut.
+///
+/// # Errors
+/// When the URL is none of SQLite's.
+pub fn sqlite_options(url: &str, deadline: Duration) -> Result<SqliteConnectOptions, sqlx::Error> {
+    Ok(SqliteConnectOptions::from_str(url)?
+        .create_if_missing(true)
+        .journal_mode(SqliteJournalMode::Wal)
+        .synchronous(SqliteSynchronous::Full)
+        .foreign_keys(true)
+        .busy_timeout(deadline))
 }
 
 /// Runs a statement on a connection of `pool`, all within the database's deadline.
