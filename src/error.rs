@@ -344,7 +344,9 @@ impl Problem {
         else {
             return (Response::from_parts(parts, body), None);
         };
-        problem.request_id = request_id.to_str().unwrap_or_default().to_owned();
+        problem
+            .request_id
+            .push_str(request_id.to_str().unwrap_or_default());
         let text = serde_json::to_vec(&problem).unwrap_or_default();
         parts.headers.insert(
             header::CONTENT_TYPE,
@@ -416,10 +418,16 @@ pub(crate) struct Chain<'a>(pub(crate) &'a (dyn std::error::Error + 'static));
 
 impl fmt::Display for Chain<'_> {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(formatter, "{}", self.0)?;
+        let mut said = self.0.to_string();
+        formatter.write_str(&said)?;
         let mut source = self.0.source();
         while let Some(error) = source {
-            write!(formatter, ": {error}")?;
+            let text = error.to_string();
+            // Some libraries say their cause themselves, and name it as their source besides.
+            if !said.ends_with(&text) {
+                write!(formatter, ": {text}")?;
+            }
+            said = text;
             source = error.source();
         }
         Ok(())

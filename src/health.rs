@@ -285,7 +285,6 @@ pub(crate) async fn get_readiness(State(health): State<Health>) -> Response {
 }
 
 /// What a process answers that cannot do more yet: it lives, and all else is to come back.
-#[must_use]
 pub fn starting_router(edge: EdgeLayer) -> Router {
     Router::new()
         .route("/livez", get(get_liveness))

@@ -21,10 +21,10 @@ const BATCH: i64 = 500;
 const BATCHES: usize = 400;
 
 /// How long an instance claims the work for; renewed before each kind.
-const LEASE: Duration = Duration::from_secs(180);
+const LEASE: Duration = Duration::from_mins(3);
 
 /// How long changes are kept: far longer than any follower may lag.
-const CHANGES_KEPT: Duration = Duration::from_secs(24 * 60 * 60);
+const CHANGES_KEPT: Duration = Duration::from_hours(24);
 
 /// Cleans up for all rooms.
 pub struct Janitor {

@@ -2,7 +2,7 @@
 
 use std::{sync::Arc, time::Duration};
 
-use tokio::{task::JoinSet, time::MissedTickBehavior};
+use tokio::{sync::watch, task::JoinSet, time::MissedTickBehavior};
 
 use crate::{
     error::Chain,
@@ -17,7 +17,7 @@ use crate::{
 };
 
 const FLUSH_INTERVAL: Duration = Duration::from_secs(1);
-const JANITOR_INTERVAL: Duration = Duration::from_secs(60);
+const JANITOR_INTERVAL: Duration = Duration::from_mins(1);
 
 /// The work in the background, each piece a `tick` that tests call by hand.
 #[derive(Clone)]
@@ -46,20 +46,27 @@ impl Background {
         }
     }
 
-    /// Starts everything. It ends when the set is dropped.
+    /// Starts everything.
     #[must_use]
-    pub fn spawn(&self) -> JoinSet<()> {
+    pub fn spawn(&self) -> Running {
+        let (stop, stopped) = watch::channel(());
         let mut tasks = JoinSet::new();
         let Self {
             follower,
             janitor,
             ledger,
         } = self.clone();
-        tasks.spawn(repeat(POLL_INTERVAL, "follow the change log", move || {
-            let follower = Arc::clone(&follower);
-            async move { follower.tick().await }
-        }));
         tasks.spawn(repeat(
+            stopped.clone(),
+            POLL_INTERVAL,
+            "follow the change log",
+            move || {
+                let follower = Arc::clone(&follower);
+                async move { follower.tick().await }
+            },
+        ));
+        tasks.spawn(repeat(
+            stopped.clone(),
             FLUSH_INTERVAL,
             "write the usage counts",
             move || {
@@ -67,25 +74,47 @@ impl Background {
                 async move { ledger.flush().await }
             },
         ));
-        tasks.spawn(repeat(JANITOR_INTERVAL, "clean up", move || {
+        tasks.spawn(repeat(stopped, JANITOR_INTERVAL, "clean up", move || {
             let janitor = Arc::clone(&janitor);
             async move { janitor.tick().await }
         }));
-        tasks
+        Running { stop, tasks }
+    }
+}
+
+/// The work in the background while it runs. Dropped, it is cut off where it is.
+#[derive(Debug)]
+pub struct Running {
+    stop: watch::Sender<()>,
+    tasks: JoinSet<()>,
+}
+
+impl Running {
+    /// Lets each piece finish what it has begun, and begins no more.
+    pub async fn stop(self) {
+        drop(self.stop);
+        self.tasks.join_all().await;
     }
 }
 
 /// Does something again and again. Of failures that follow each other, only the first is logged,
 /// and that they are over.
-async fn repeat<F>(interval: Duration, work: &'static str, mut tick: impl FnMut() -> F)
-where
+async fn repeat<F>(
+    mut stopped: watch::Receiver<()>,
+    interval: Duration,
+    work: &'static str,
+    mut tick: impl FnMut() -> F,
+) where
     F: Future<Output = Result<(), StoreError>>,
 {
     let mut interval = tokio::time::interval(interval);
     interval.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let mut is_failing = false;
     loop {
-        interval.tick().await;
+        tokio::select! {
+            _ = stopped.changed() => return,
+            _ = interval.tick() => {}
+        }
         match tick().await {
             Ok(()) if is_failing => {
                 is_failing = false;

@@ -30,6 +30,8 @@ pub(super) trait Rule {
     fn ends(&self, state: Self::State) -> Monotonic;
 }
 
+type Shard<Key, State> = Mutex<HashMap<Key, State>>;
+
 /// One [`Rule`] for many keys.
 ///
 /// Keys are spread by a random hash, so that nobody can choose keys that crowd one shard. A full
@@ -39,7 +41,7 @@ pub(super) trait Rule {
 #[derive(Debug)]
 pub(super) struct Limiter<Key, R: Rule> {
     rule: R,
-    shards: Box<[Mutex<HashMap<Key, R::State>>]>,
+    shards: Box<[Shard<Key, R::State>]>,
     keys_per_shard: usize,
     hasher: RandomState,
 }
@@ -108,7 +110,7 @@ impl<Key: Eq + Hash, R: Rule> Limiter<Key, R> {
 
     #[cfg(test)]
     pub(super) fn keys(&self) -> usize {
-        let lock = |shard: &Mutex<HashMap<Key, R::State>>| shard.lock().unwrap().len();
+        let lock = |shard: &Shard<Key, R::State>| shard.lock().unwrap().len();
         self.shards.iter().map(lock).sum()
     }
 }

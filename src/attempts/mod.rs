@@ -7,8 +7,8 @@
 //! uncounted, which so many addresses would have given them anyway; nobody is refused for another's
 //! failures, and memory and time stay bounded.
 //!
-//! [`Window`](window::Window) and [`Allowance`](allowance::Allowance) are pure rules over what a
-//! [`Limiter`](limiter::Limiter) remembers of a key; a further kind of limit is one more of them.
+//! `Window` and `Allowance` are pure rules over what a `Limiter` remembers of a key; a further kind
+//! of limit is one more of them.
 
 mod address_key;
 mod allowance;
@@ -26,8 +26,8 @@ use crate::{
     },
 };
 
-const MINUTE: Duration = Duration::from_secs(60);
-const HOUR: Duration = Duration::from_secs(60 * 60);
+const MINUTE: Duration = Duration::from_mins(1);
+const HOUR: Duration = Duration::from_hours(1);
 const REVOCATIONS_PER_MINUTE: NonZeroU32 = NonZeroU32::new(60).unwrap();
 
 /// A limit is reached.

@@ -14,7 +14,7 @@ use crate::{
 #[derive(Debug, Parser)]
 #[command(name = "mirrory", version, propagate_version = true)]
 pub(super) struct Args {
-    /// A configuration file (TOML); the environment's MIRRORY__SECTION__KEY goes before it.
+    /// A configuration file (TOML); the environment's `MIRRORY__SECTION__KEY` goes before it.
     #[arg(long, global = true, env = "MIRRORY_CONFIG", value_name = "FILE")]
     pub(super) config: Option<PathBuf>,
     /// Print one JSON document and nothing else on stdout.

@@ -82,23 +82,21 @@ fn pretty(value: &Value) -> Result<String, Failure> {
 
 /// A line a field; those of an object inside one are shown as `outer.inner`.
 fn lines(value: &Value) -> String {
-    let mut lines = String::new();
+    let mut lines = Vec::new();
     for (name, value) in value.as_object().into_iter().flatten() {
         match value {
-            Value::Object(inner) => {
-                for (inner_name, value) in inner {
-                    lines += &format!("{name}.{inner_name}: {}\n", plain(value));
-                }
-            }
+            Value::Object(inner) => lines.extend(
+                inner
+                    .iter()
+                    .map(|(inner_name, value)| format!("{name}.{inner_name}: {}", plain(value))),
+            ),
             Value::Array(rows) => {
-                for row in rows {
-                    lines += &format!("{name}: {}\n", plain(row));
-                }
+                lines.extend(rows.iter().map(|row| format!("{name}: {}", plain(row))));
             }
-            value => lines += &format!("{name}: {}\n", plain(value)),
+            value => lines.push(format!("{name}: {}", plain(value))),
         }
     }
-    lines
+    lines.join("\n")
 }
 
 fn table(values: &[Value], columns: &[&str]) -> String {
@@ -111,15 +109,18 @@ fn table(values: &[Value], columns: &[&str]) -> String {
     let widths: Vec<_> = (0..columns.len())
         .map(|column| width(column).unwrap_or(0))
         .collect();
-    let mut text = String::new();
-    for row in &rows {
-        for (cell, width) in row.iter().zip(&widths) {
-            text += &format!("{cell:width$}  ");
-        }
-        text.truncate(text.trim_end().len());
-        text.push('\n');
-    }
-    text
+    let pad = |(cell, width): (&String, &usize)| format!("{cell:width$}");
+    let line = |row: &Vec<String>| {
+        row.iter()
+            .zip(&widths)
+            .map(pad)
+            .collect::<Vec<_>>()
+            .join("  ")
+    };
+    rows.iter()
+        .map(|row| line(row).trim_end().to_owned())
+        .collect::<Vec<_>>()
+        .join("\n")
 }
 
 fn plain(value: &Value) -> String {

@@ -6,6 +6,7 @@ use serde_json::json;
 use tokio::{
     net::TcpListener,
     signal::unix::{SignalKind, signal},
+    time::timeout,
 };
 
 use super::{
@@ -14,7 +15,10 @@ use super::{
     site::with_secret,
 };
 use crate::{
-    app::{Background, Gate, StartError, open_state, open_store, serve_until},
+    app::{
+        Background, Gate, Running, StartError, open_state, open_store, require_master_key,
+        serve_until,
+    },
     config::DatabaseKind,
     error::Chain,
     health,
@@ -29,12 +33,17 @@ use crate::{
 /// The plan of the site that is made on the first start of an embedded store.
 const FIRST_PLAN: &str = "enterprise";
 
+/// How long the last writes may take when the requests have ended.
+const WRAP_UP: Duration = Duration::from_secs(5);
+
 pub(super) async fn run(context: Context, format: Format) -> Result<Answer, Failure> {
     let Context {
         config,
         clock,
         randomness,
     } = context;
+    // Also while the store is down: it is what the operator can mend first.
+    require_master_key(&config)?;
     let patience = Duration::from_secs(config.server.drain_seconds.into());
     let (listener, address) = listen(config.server.listen).await?;
     let request_timeout = Duration::from_secs(config.server.request_timeout_seconds.into());
@@ -68,13 +77,20 @@ pub(super) async fn run(context: Context, format: Format) -> Result<Answer, Fail
     server
         .await
         .map_err(|error| Failure::new(error.to_string()))?;
-    drop(work);
+    if timeout(WRAP_UP, wrap_up(&state, work)).await.is_err() {
+        tracing::warn!("stopped without waiting longer for the store");
+    }
+    tracing::info!("stopped");
+    Ok(Answer::Nothing)
+}
+
+/// Writes what is still in memory.
+async fn wrap_up(state: &AppState, work: Running) {
+    work.stop().await;
     if let Err(error) = state.ledger.flush().await {
         tracing::warn!(error = %Chain(&error), "the last usage counts could not be written");
     }
     state.database.close().await;
-    tracing::info!("stopped");
-    Ok(Answer::Nothing)
 }
 
 async fn listen(address: SocketAddr) -> Result<(TcpListener, SocketAddr), StartError> {

@@ -58,7 +58,10 @@ impl fmt::Display for Origin {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Defaults => formatter.write_str("in the defaults"),
-            Self::File(path) => write!(formatter, "in the file {path:?}"),
+            Self::File(path) => {
+                let path = path.to_string_lossy();
+                write!(formatter, "in the file \"{}\"", path.escape_debug())
+            }
             Self::Environment(name) => {
                 write!(formatter, "in the environment: {}", name.escape_debug())
             }

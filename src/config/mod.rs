@@ -100,8 +100,8 @@ pub struct Database {
 /// `[secrets]`
 #[derive(Clone, Debug, Deserialize, Serialize)]
 pub struct Secrets {
-    /// Base64 (RFC 4648, section 4, padded) of the 32 bytes that wrap the data key. Default: none;
-    /// with PostgreSQL it is required.
+    /// Base64 (RFC 4648, section 4) of the 32 bytes that wrap the data key, kept as text. Default:
+    /// none; with PostgreSQL it is required.
     #[serde(
         default,
         deserialize_with = "values::master_key",

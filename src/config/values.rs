@@ -9,7 +9,6 @@ use std::{
 };
 
 use axum::http::HeaderValue;
-use base64::{Engine, prelude::BASE64_STANDARD};
 use ipnet::{IpNet, Ipv4Net};
 use secrecy::SecretString;
 use serde::{Deserialize, Deserializer, Serializer, de, ser::SerializeSeq};
@@ -17,9 +16,12 @@ use toml::Value;
 use url::Url;
 
 use super::{DatabaseUrl, PlanName};
-use crate::{keys::signer::Algorithm, telemetry::LogFormat, types::secret::ProxySecret};
+use crate::{
+    keys::{signer::Algorithm, vault::MasterKey},
+    telemetry::LogFormat,
+    types::secret::ProxySecret,
+};
 
-const MASTER_KEY_BYTES: usize = 32;
 const MIN_CHOSEN_SECRET_BYTES: usize = 16;
 /// IPv4-mapped IPv6 addresses (RFC 4291, section 2.5.5.2) begin with so many fixed bits.
 const MAPPED_PREFIX_BITS: u8 = 96;
@@ -99,12 +101,8 @@ pub(super) fn master_key<'de, D: Deserializer<'de>>(
     deserializer: D,
 ) -> Result<Option<SecretString>, D::Error> {
     let key = text(deserializer)?;
-    match BASE64_STANDARD.decode(&key) {
-        Ok(bytes) if bytes.len() == MASTER_KEY_BYTES => Ok(Some(key.into())),
-        _ => Err(de::Error::custom(
-            "must be 32 bytes in base64, such as `openssl rand -base64 32` makes",
-        )),
-    }
+    MasterKey::parse(&key).map_err(de::Error::custom)?;
+    Ok(Some(key.into()))
 }
 
 pub(super) fn proxy_secret<'de, D: Deserializer<'de>>(

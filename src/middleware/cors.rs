@@ -17,7 +17,7 @@ use tower::{Layer, Service};
 use tower_http::cors::{AllowOrigin, Cors, CorsLayer, ResponseFuture};
 
 /// How long a browser may remember the answer to a preflight request.
-const PREFLIGHT_MAX_AGE: Duration = Duration::from_secs(600);
+const PREFLIGHT_MAX_AGE: Duration = Duration::from_mins(10);
 
 /// Lets apps of these origins call a route, without credentials. No origins: no layer.
 pub fn layered<S>(route: MethodRouter<S>, origins: &[HeaderValue]) -> MethodRouter<S>

@@ -20,7 +20,11 @@ use tower::{Layer, Service};
 
 use crate::{
     error::{ApiError, Chain, Problem},
-    types::{clock::Clock, ids::SiteId, randomness::Randomness},
+    types::{
+        clock::{Clock, Monotonic},
+        ids::SiteId,
+        randomness::Randomness,
+    },
 };
 
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
@@ -129,7 +133,7 @@ struct Seen {
     path: Option<MatchedPath>,
     request_id: HeaderValue,
     clock: Clock,
-    started_micros: u64,
+    started: Monotonic,
 }
 
 impl Seen {
@@ -139,7 +143,7 @@ impl Seen {
             path: request.extensions().get::<MatchedPath>().cloned(),
             request_id: request_id(request.headers(), layer),
             clock: layer.clock.clone(),
-            started_micros: layer.clock.monotonic().as_micros(),
+            started: layer.clock.monotonic(),
         }
     }
 
@@ -154,12 +158,12 @@ impl Seen {
             );
         }
         let site = response.extensions().get::<LoggedSite>().copied();
-        let duration_micros = self.clock.monotonic().as_micros() - self.started_micros;
+        let duration = self.clock.monotonic().since(self.started);
         tracing::info!(
             method = self.method.as_str(),
             path = self.path.as_ref().map(MatchedPath::as_str),
             status = response.status().as_u16(),
-            duration_ms = duration_micros as f64 / 1000.0,
+            duration_ms = duration.as_secs_f64() * 1000.0,
             request.id = request_id,
             site.id = site
                 .and_then(|LoggedSite(site_id)| site_id)

@@ -154,21 +154,14 @@ impl<L: SecondLook> QuotaLayer<L> {
         let Some(meter) = request.extensions_mut().remove::<Meter>() else {
             return Ok(ApiError::missing_layer("identify").into_response());
         };
-        let reserved = match (&meter.payer, meter.charge) {
-            (Some(payer), Charge::Call) => self.ledger.reserve(payer.site_id, &payer.plan, 1).await,
-            _ => {
-                let response = inner.call(request).await?;
-                return Ok(self.disclose(&meter, None, response).await);
-            }
+        let (Some(payer), Charge::Call) = (&meter.payer, meter.charge) else {
+            return self.pass(inner, request, &meter).await;
         };
-        let permit = match reserved {
+        let permit = match self.ledger.reserve(payer.site_id, &payer.plan, 1).await {
             Ok(permit) => permit,
             Err(refused) => {
                 return match self.second_look(refused, request.extensions_mut()).await {
-                    Ok(()) => {
-                        let response = inner.call(request).await?;
-                        Ok(self.disclose(&meter, None, response).await)
-                    }
+                    Ok(()) => self.pass(inner, request, &meter).await,
                     Err((error, standing)) => {
                         let response = error.into_response();
                         Ok(self.disclose(&meter, standing, response).await)
@@ -183,6 +176,20 @@ impl<L: SecondLook> QuotaLayer<L> {
         let unchanged = outcome.is_some() || response.status().is_server_error();
         let known = unchanged.then_some(standing);
         Ok(self.disclose(&meter, known, response).await)
+    }
+
+    /// Lets a request through that costs nothing.
+    async fn pass<S>(
+        &self,
+        mut inner: S,
+        request: Request,
+        meter: &Meter,
+    ) -> Result<Response, S::Error>
+    where
+        S: Service<Request, Response = Response>,
+    {
+        let response = inner.call(request).await?;
+        Ok(self.disclose(meter, None, response).await)
     }
 
     /// Passes a request after all, or says with what it is refused and where the quota stands.

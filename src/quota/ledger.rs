@@ -171,13 +171,18 @@ impl Ledger {
         outcome
     }
 
-    /// Removes up to `limit` rows of days that are kept no longer.
+    /// Removes up to `limit` rows each of days that are kept no longer and of sites that are gone.
     ///
     /// # Errors
     /// When the store fails.
     pub async fn sweep(&self, limit: i64) -> Result<u64, StoreError> {
         let today = Windows::at(self.clock.now()).day;
-        self.store.sweep(today - HISTORY_DAYS, limit).await
+        let days = self
+            .store
+            .sweep_history(today - HISTORY_DAYS, limit)
+            .await?;
+        let counters = self.store.sweep_counters(limit).await?;
+        Ok(days.max(counters))
     }
 
     fn plan(&self, name: &str) -> Result<&Plan, QuotaError> {

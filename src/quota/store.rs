@@ -140,8 +140,20 @@ impl QuotaStore {
         .fetch_all(connection))
     }
 
+    /// Removes up to `limit` counters of sites that are gone.
+    pub(super) async fn sweep_counters(&self, limit: i64) -> Result<u64, StoreError> {
+        write!(self.database, |connection| affected(
+            sqlx::query(
+                "DELETE FROM usage WHERE site_id IN (SELECT site_id FROM usage WHERE NOT EXISTS \
+                 (SELECT 1 FROM sites WHERE sites.site_id = usage.site_id) LIMIT $1)"
+            )
+            .bind(limit)
+            .execute(connection)
+        ))
+    }
+
     /// Removes up to `limit` rows of days before `day`.
-    pub(super) async fn sweep(&self, day: i64, limit: i64) -> Result<u64, StoreError> {
+    pub(super) async fn sweep_history(&self, day: i64, limit: i64) -> Result<u64, StoreError> {
         write!(self.database, |connection| affected(
             sqlx::query(
                 "DELETE FROM usage_history WHERE (site_id, day) IN \

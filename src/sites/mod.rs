@@ -25,7 +25,7 @@ use crate::{
 };
 
 /// The longest time that an old secret may go on beside a new one.
-pub const MAX_GRACE: Duration = Duration::from_secs(7 * 24 * 60 * 60);
+pub const MAX_GRACE: Duration = Duration::from_hours(7 * 24);
 
 /// The sites and their secrets.
 #[derive(Clone, Debug)]

@@ -94,7 +94,8 @@ pub enum TelemetryError {
 
 /// Starts logging to stderr in `format`, filtered by `RUST_LOG` (default: `info`).
 ///
-/// A line is written at once, also when nothing follows it. When stderr blocks, the service goes
+/// A line is written at once, also when nothing follows it; without colours when stderr is no
+/// terminal or `NO_COLOR` is set. When stderr blocks, the service goes
 /// on: up to 16,384 lines wait in memory, later ones are dropped, and a last line tells how many.
 ///
 /// # Errors
@@ -107,7 +108,8 @@ pub fn init(format: LogFormat) -> Result<Guard, TelemetryError> {
     };
     let filter = filter(&directives)?;
     let (writer, guard) = background(io::stderr());
-    let ansi = io::stderr().is_terminal();
+    let colours_wanted = std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty());
+    let ansi = colours_wanted && io::stderr().is_terminal();
     subscriber(format, ansi, filter, writer)
         .try_init()
         .map_err(TelemetryError::AlreadyStarted)?;
@@ -175,6 +177,8 @@ fn caps() -> Targets {
         .with_target("hyper", LevelFilter::DEBUG)
         .with_target("sqlx::query", LevelFilter::DEBUG)
         .with_target("sqlx::pool", LevelFilter::DEBUG)
+        // PostgreSQL tells each start and each command that the table of the migrations is there.
+        .with_target("sqlx::postgres::notice", LevelFilter::WARN)
 }
 
 fn subscriber<W>(

@@ -83,13 +83,11 @@ pub(super) async fn prove(
     address: IpAddr,
     state: &AppState,
 ) -> Result<Caller, ApiError> {
-    match state.sites.authenticate(secret).await? {
-        Some(caller) => Ok(caller),
-        None => {
-            state.attempts.failure(address, state.clock.monotonic())?;
-            Err(ApiError::InvalidProxySecret)
-        }
+    if let Some(caller) = state.sites.authenticate(secret).await? {
+        return Ok(caller);
     }
+    state.attempts.failure(address, state.clock.monotonic())?;
+    Err(ApiError::InvalidProxySecret)
 }
 
 /// Reads each request of a route as a `C`, and hands it on with its caller proven.

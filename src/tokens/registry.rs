@@ -19,10 +19,10 @@ use crate::{
 };
 
 /// How long an idempotency key stands for its request.
-pub const KEY_LIFETIME: Duration = Duration::from_secs(24 * 60 * 60);
+pub const KEY_LIFETIME: Duration = Duration::from_hours(24);
 
 /// How long a record is kept after its token has ended.
-pub const KEPT_AFTER_END: Duration = Duration::from_secs(30 * 24 * 60 * 60);
+pub const KEPT_AFTER_END: Duration = Duration::from_hours(30 * 24);
 
 /// How tokens are made.
 #[derive(Clone, Copy, Debug)]

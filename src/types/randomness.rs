@@ -21,7 +21,7 @@ enum Source {
 }
 
 impl Randomness {
-    /// A ChaCha generator a thread, seeded and reseeded by the operating system.
+    /// A generator a thread (`ChaCha`), seeded and reseeded by the operating system.
     #[must_use]
     pub const fn system() -> Self {
         Self(Source::Thread)

@@ -1,0 +1,155 @@
+use super::{File, environment, from_environment};
+use crate::config::{Config, process_environment};
+
+#[test]
+fn defaults_are_those_of_the_contract() {
+    let config = Config::load(None, []).unwrap();
+    assert_eq!(config.to_toml().unwrap().trim_end(), DEFAULTS);
+    assert!(config.secrets.master_key.is_none() && config.bootstrap.proxy_secret.is_none());
+    assert_eq!(config.log.format, None);
+}
+
+const DEFAULTS: &str = r#"[server]
+listen = "127.0.0.1:8080"
+trusted_proxies = []
+cors_origins = []
+body_timeout_seconds = 10
+request_timeout_seconds = 15
+drain_seconds = 30
+
+[database]
+url = "sqlite://data/mirrory.db"
+max_connections = 16
+
+[secrets]
+
+[tokens]
+ttl_seconds = 86400
+algorithm = "HS256"
+issuer = "mirrory"
+audience = "mirrory-desktop"
+coins = 200
+
+[limits]
+failures_per_minute = 30
+validations_per_token_per_hour = 30
+
+[bootstrap]
+plan = "free"
+
+[log]
+
+[plans.developer]
+calls_per_day = 20
+calls_per_month = 500
+
+[plans.enterprise]
+calls_per_day = 100000
+calls_per_month = 1000000
+
+[plans.free]
+calls_per_day = 5
+calls_per_month = 50
+
+[plans.professional]
+calls_per_day = 200
+calls_per_month = 5000"#;
+
+#[test]
+fn every_default_is_documented_in_its_file() {
+    let text = include_str!("../../../config/default.toml");
+    let mut described = false;
+    for line in text.lines() {
+        let is_setting =
+            line.contains(" = ") && !line.starts_with("# ") || line.ends_with("= \"\"");
+        if is_setting && !line.starts_with("calls_per_") {
+            assert!(described, "{line}");
+        }
+        described = line.starts_with('#');
+    }
+    let optional = ["master_key", "proxy_secret", "format"];
+    assert!(
+        optional
+            .iter()
+            .all(|name| text.contains(&format!("\n# {name} = ")))
+    );
+}
+
+#[test]
+fn file_overrides_defaults_and_the_environment_overrides_the_file() {
+    let file = File::new(
+        "[server]\nlisten = '0.0.0.0:1'\ndrain_seconds = 1\n[tokens]\nissuer = 'file'\n[plans.free]\ncalls_per_day = 7\n",
+    );
+    let variables = environment(&[
+        ("MIRRORY__SERVER__LISTEN", "0.0.0.0:2"),
+        ("MIRRORY__PLANS__FREE__CALLS_PER_MONTH", "8"),
+    ]);
+    let config = Config::load(Some(&file.0), variables).unwrap();
+    assert_eq!(config.server.listen.port(), 2);
+    assert_eq!(config.server.drain_seconds, 1);
+    assert_eq!(config.tokens.issuer, "file");
+    assert_eq!(config.tokens.audience, "mirrory-desktop");
+    let free = config.plans["free"];
+    assert_eq!((free.calls_per_day, free.calls_per_month), (7, 8));
+    assert_eq!(config.plans.len(), 4);
+}
+
+#[test]
+fn database_url_stands_between_the_file_and_our_own_variables() {
+    let file = File::new("[database]\nurl = 'sqlite:file.db'\n");
+    let url = |variables: &[(&str, &str)]| {
+        let config = Config::load(Some(&file.0), environment(variables)).unwrap();
+        config.database.url.expose().to_owned()
+    };
+    let plain = ("DATABASE_URL", "sqlite:plain.db");
+    let ours = ("MIRRORY__DATABASE__URL", "sqlite:ours.db");
+    assert_eq!(url(&[]), "sqlite:file.db");
+    assert_eq!(url(&[plain]), "sqlite:plain.db");
+    assert_eq!(url(&[plain, ours]), "sqlite:ours.db");
+    assert_eq!(url(&[ours, plain]), "sqlite:ours.db");
+}
+
+#[test]
+fn variables_of_others_are_left_alone() {
+    let config = from_environment(&[
+        ("MIRRORY_BIN", "x"),
+        ("MIRRORY_CONFIG", "/nowhere"),
+        ("MIRRORY_PORT", "tcp://10.0.0.1:80"),
+        ("MIRRORY", "x"),
+        ("XMIRRORY__SERVER__LISTEN", "x"),
+        ("mirrory__server__listen", "x"),
+        ("PATH", "x"),
+    ]);
+    assert!(config.is_ok());
+}
+
+#[test]
+fn empty_list_in_the_environment_empties_the_files_list() {
+    let file = File::new("[server]\ntrusted_proxies = ['10.0.0.0/8']\n");
+    let variables = environment(&[("MIRRORY__SERVER__TRUSTED_PROXIES", "")]);
+    assert!(
+        Config::load(Some(&file.0), variables)
+            .unwrap()
+            .server
+            .trusted_proxies
+            .is_empty()
+    );
+    assert_eq!(
+        Config::load(Some(&file.0), [])
+            .unwrap()
+            .server
+            .trusted_proxies
+            .len(),
+        1
+    );
+}
+
+#[test]
+fn variables_of_this_process_are_those_that_count() {
+    for (name, _) in process_environment().unwrap() {
+        assert!(
+            name == "DATABASE_URL" || name.starts_with("MIRRORY__"),
+            "{name}"
+        );
+    }
+}
