@@ -235,16 +235,12 @@ pub struct ProblemDetails {
     request_id: String,
     /// With `invalid_request` alone: every bad field, each once.
     #[serde(skip_serializing_if = "Option::is_none")]
-    #[schema(
-        nullable = false,
-        min_items = 1,
-        examples(json!([{"field": "machine_id", "message": "is required"}]))
-    )]
+    #[schema(nullable = false, min_items = 1)]
     errors: Option<Vec<FieldError>>,
     /// With `quota_exceeded` alone: the windows that are used up, `day` and `month`, as in
     /// `RateLimit-Policy`.
     #[serde(rename = "violated-policies", skip_serializing_if = "Option::is_none")]
-    #[schema(examples(json!(["day"])), nullable = false, min_items = 1)]
+    #[schema(examples("day", "month"), nullable = false, min_items = 1)]
     violated_policies: Option<Vec<&'static str>>,
 }
 
@@ -290,15 +286,17 @@ impl ApiError {
     /// This error as the API's description tells of it.
     pub(crate) fn documented(self) -> Documented {
         let has_retry_after = self.retry_after().is_some();
-        let (_, Problem { mut body, .. }) = self.into_problem();
-        body.request_id = "019abf3e-7d2a-7c64-9a51-3f0e8a6b1c2d".to_owned();
+        let (_, Problem { body, .. }) = self.into_problem();
         Documented {
             has_retry_after,
             status: body.status,
             code: body.error,
             title: body.title,
             detail: body.detail.clone(),
-            body,
+            body: ProblemDetails {
+                request_id: "019abf3e-7d2a-7c64-9a51-3f0e8a6b1c2d".to_owned(),
+                ..body
+            },
         }
     }
 }

@@ -64,3 +64,6 @@ fn asset(path: &str, config: Arc<Config<'static>>) -> Result<Response, ApiError>
     ];
     Ok((headers, Body::from(bytes)).into_response())
 }
+
+#[cfg(test)]
+mod tests;

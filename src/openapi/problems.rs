@@ -8,7 +8,8 @@ use utoipa::{
     IntoResponses,
     openapi::{
         Content, ContentBuilder, ObjectBuilder, Ref, RefOr, Response, ResponseBuilder, Type,
-        example::ExampleBuilder, schema::AllOfBuilder,
+        example::ExampleBuilder,
+        schema::{AdditionalProperties, AllOfBuilder},
     },
 };
 
@@ -42,16 +43,7 @@ impl IntoResponses for GenerateTokenProblems {
             quota_exceeded(),
             too_many_attempts(),
         ]);
-        let mut responses = responses(errors);
-        // From the secret's acceptance on, the site is told where its quota stands.
-        for status in ["403", "422", "429"] {
-            if let Some(RefOr::T(response)) = responses.get_mut(status) {
-                for name in [headers::RATE_LIMIT, headers::RATE_LIMIT_POLICY] {
-                    response.headers.insert(name.to_owned(), headers::named());
-                }
-            }
-        }
-        responses
+        responses(errors)
     }
 }
 
@@ -91,13 +83,13 @@ fn unreadable(field: &'static str, message: &str) -> Vec<ApiError> {
 fn quota_exceeded() -> ApiError {
     ApiError::QuotaExceeded {
         violated: vec!["day"],
-        retry_after: Duration::from_secs(3600),
+        retry_after: Duration::from_hours(1),
     }
 }
 
 fn too_many_attempts() -> ApiError {
     ApiError::TooManyAttempts(TooManyAttempts {
-        retry_after: Duration::from_secs(60),
+        retry_after: Duration::from_mins(1),
     })
 }
 
@@ -158,7 +150,8 @@ fn content(status: u16, documented: &[Documented]) -> Content {
             ObjectBuilder::new()
                 .schema_type(Type::String)
                 .enum_values(Some(codes)),
-        );
+        )
+        .additional_properties(Some(AdditionalProperties::FreeForm(true)));
     let schema = AllOfBuilder::new()
         .item(Ref::from_schema_name("ProblemDetails"))
         .item(narrowed);

@@ -1,9 +1,7 @@
 //! What every operation has: the request's id, the headers of every response, and the problems that
 //! any request may meet.
 
-use std::io;
-
-use std::sync::Arc;
+use std::{io, sync::Arc};
 
 use serde_json::json;
 use utoipa::{
@@ -18,6 +16,9 @@ use super::{headers, problems};
 use crate::error::ApiError;
 
 const REQUEST_ID_PARAMETER: &str = "x-request-id";
+
+/// What a caller may be answered once it is proven. Where a success tells of the quota, so do they.
+const AFTER_PROOF: [&str; 5] = ["403", "422", "429", "500", "503"];
 
 /// Adds it.
 pub(super) struct Shared;
@@ -57,8 +58,13 @@ fn complete(operation: &mut Operation) {
             }
         }
     }
+    let tells_quota = matches!(responses.get("200"), Some(RefOr::T(response))
+        if response.headers.contains_key(headers::RATE_LIMIT));
     for (status, response) in responses {
         if let RefOr::T(response) = response {
+            if tells_quota && AFTER_PROOF.contains(&status.as_str()) {
+                add_named(response, [headers::RATE_LIMIT, headers::RATE_LIMIT_POLICY]);
+            }
             add_headers(status, response);
         }
     }
@@ -78,20 +84,22 @@ fn anywhere() -> [ApiError; 4] {
 fn add_problem(own: &mut Response, problem: Response) {
     own.description = format!("{}\n\n{}", own.description, problem.description);
     own.content.extend(problem.content);
+    own.headers.extend(problem.headers);
 }
 
 fn add_headers(status: &str, response: &mut Response) {
-    for name in headers::EVERYWHERE {
-        response.headers.insert(name.to_owned(), headers::named());
-    }
+    add_named(response, headers::EVERYWHERE);
     if status == "405" {
-        response
-            .headers
-            .insert(headers::ALLOW.to_owned(), headers::named());
+        add_named(response, [headers::ALLOW]);
     }
     for (name, header) in &mut response.headers {
         *header = headers::reference(name, header);
     }
+}
+
+fn add_named<const COUNT: usize>(response: &mut Response, names: [&str; COUNT]) {
+    let added = names.map(|name| (name.to_owned(), headers::named()));
+    response.headers.extend(added);
 }
 
 fn request_id() -> Parameter {
