@@ -13,8 +13,13 @@ mod postgres;
 
 mod harness;
 
+mod binding;
 mod changes;
 mod follower;
+mod idempotency;
 mod leases;
 mod migrations;
 mod schema;
+mod secrets;
+mod sites;
+mod tokens;
