@@ -5,12 +5,14 @@
 
 pub(crate) mod endpoint;
 mod keyring;
+mod management;
 mod record;
 pub mod signer;
 mod store;
 pub mod vault;
 
 pub use endpoint::router;
-pub use keyring::{KeySettings, Keys, KeysError, NewKey, Rejected, has_vault, open_vault};
+pub use keyring::{KeySettings, Keys, KeysError, Rejected};
+pub use management::{NewKey, SIGNS_AFTER, VERIFIES_AFTER_LAST_TOKEN, has_vault, open_vault};
 pub use record::{KeyInfo, KeyRecord, KeyState};
 pub use signer::{Algorithm, Kid, TokenClaims};

@@ -1,6 +1,7 @@
 //! The two databases behind one face.
 
 use std::{
+    io,
     path::PathBuf,
     str::FromStr,
     sync::{Arc, Mutex, PoisonError},
@@ -8,7 +9,7 @@ use std::{
 };
 
 use sqlx::{
-    Connection, PgPool, Pool, SqlitePool,
+    Connection, PgConnection, PgPool, Pool, SqlitePool,
     pool::PoolConnection,
     postgres::{PgConnectOptions, PgPoolOptions},
     sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous},
@@ -165,6 +166,13 @@ async fn open_postgres(
 ) -> Result<Pools, sqlx::Error> {
     let doubt = doubt.clone();
     let options = PgConnectOptions::from_str(settings.url.expose())?.application_name("mirrory");
+    // The pool tries a refused connection again until the deadline, and then tells that it was
+    // late and not why.
+    let first = tokio::time::timeout(deadline, PgConnection::connect_with(&options)).await;
+    first
+        .map_err(|_| sqlx::Error::Io(io::ErrorKind::TimedOut.into()))??
+        .close()
+        .await?;
     let pool = PgPoolOptions::new()
         .max_connections(settings.max_connections)
         .acquire_timeout(deadline)
@@ -178,8 +186,7 @@ async fn open_postgres(
                 Ok(true)
             })
         })
-        .connect_with(options)
-        .await?;
+        .connect_lazy_with(options);
     Ok(Pools::Postgres(pool))
 }
 
@@ -187,12 +194,7 @@ async fn open_sqlite(
     settings: &config::Database,
     deadline: Duration,
 ) -> Result<Pools, sqlx::Error> {
-    let options = SqliteConnectOptions::from_str(settings.url.expose())?
-        .create_if_missing(true)
-        .journal_mode(SqliteJournalMode::Wal)
-        .synchronous(SqliteSynchronous::Full)
-        .foreign_keys(true)
-        .busy_timeout(deadline);
+    let options = sqlite_options(settings.url.expose(), deadline)?;
     let pool = |connections| {
         SqlitePoolOptions::new()
             .max_connections(connections)
@@ -203,6 +205,19 @@ async fn open_sqlite(
     let writer = pool(1).connect_with(options.clone()).await?;
     let readers = pool(SQLITE_READERS).connect_with(options).await?;
     Ok(Pools::Sqlite { writer, readers })
+}
+
+/// How every connection to an embedded store is opened: what is committed survives a power cut.
+///
+/// # Errors
+/// When the URL is none of SQLite's.
+pub fn sqlite_options(url: &str, deadline: Duration) -> Result<SqliteConnectOptions, sqlx::Error> {
+    Ok(SqliteConnectOptions::from_str(url)?
+        .create_if_missing(true)
+        .journal_mode(SqliteJournalMode::Wal)
+        .synchronous(SqliteSynchronous::Full)
+        .foreign_keys(true)
+        .busy_timeout(deadline))
 }
 
 /// Runs a statement on a connection of `pool`, all within the database's deadline.

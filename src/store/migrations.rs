@@ -22,7 +22,7 @@ pub enum MigrationError {
 
 impl Database {
     /// Applies what is missing. Several instances may do so at once: PostgreSQL makes them wait on
-    /// an advisory lock, and the embedded store's callers hold [`lock_embedded`].
+    /// an advisory lock, and the embedded store's callers hold a lock of their own.
     ///
     /// A migration that this binary does not know is left alone, so that an older instance can
     /// restart during a rolling upgrade.

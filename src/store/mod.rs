@@ -1,6 +1,6 @@
 //! The store: one SQL for SQLite and PostgreSQL, transactions, migrations, and the change log.
 //!
-//! A room's SQL is a static text that both databases take. [`read!`], [`write!`] and [`in_tx!`]
+//! A room's SQL is a static text that both databases take. The macros `read!`, `write!` and `in_tx!`
 //! expand one expression once a database and put a deadline around it: sqlx has no query time-out,
 //! and a frozen server answers nothing.
 

@@ -1,7 +1,7 @@
 //! ROOM tokens: the data plane. Issues tokens, validates them and binds them to machines, revokes
 //! and releases them.
 //!
-//! A request passes two layers before its endpoint: [`identify`] reads it once, proves its caller
+//! A request passes two layers before its endpoint: `identify` reads it once, proves its caller
 //! and says what it costs; the quota's layer charges that. The endpoint then does the one thing
 //! that it is for.
 
