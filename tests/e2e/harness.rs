@@ -109,6 +109,13 @@ impl Place {
         self
     }
 
+    /// The value of a variable of the environment.
+    pub fn setting(&self, name: &str) -> &str {
+        let mut settings = self.environment.iter();
+        let (_, value) = settings.find(|(known, _)| known == name).unwrap();
+        value
+    }
+
     /// Where servers and commands run.
     pub fn work(&self) -> PathBuf {
         self.folder.join("work")
@@ -356,8 +363,8 @@ fn read(file: &Path) -> String {
     String::from_utf8_lossy(&fs::read(file).unwrap()).into_owned()
 }
 
-/// A port that was free a moment ago, for what must be told its port.
-pub fn free_port() -> u16 {
+/// An address that was free a moment ago, for what must know its address beforehand.
+pub fn free_address() -> String {
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
-    listener.local_addr().unwrap().port()
+    listener.local_addr().unwrap().to_string()
 }
