@@ -9,7 +9,10 @@ use tokio::{
     time::{Instant, sleep},
 };
 
-use crate::harness::{PATIENCE, Place, Server, Site, free_address, on_both_stores};
+use crate::{
+    harness::{PATIENCE, Place, Site, free_address, on_both_stores},
+    server::Server,
+};
 
 on_both_stores! {
     sigterm_lets_a_request_in_flight_finish_and_ends_with_0,

@@ -9,8 +9,9 @@ use std::{
 use serde_json::Value;
 
 use crate::{
-    harness::{MASTER_KEY, Place, Server, free_address},
+    harness::{MASTER_KEY, Place, free_address},
     postgres,
+    server::Server,
 };
 
 const MACHINE: &str = "desktop-machine-uuid-1234567890";
