@@ -12,11 +12,13 @@
 mod postgres;
 
 mod harness;
+mod histories;
 
 mod binding;
 mod changes;
 mod follower;
 mod idempotency;
+mod janitor;
 mod keys;
 mod leases;
 mod migrations;
