@@ -19,23 +19,33 @@ use crate::{
 
 const FILE_NAME: &str = "master.key";
 
+/// Refuses a configuration without the master key that PostgreSQL needs: its instances share one.
+///
+/// # Errors
+/// When it is missing.
+pub fn require_master_key(config: &Config) -> Result<(), StartError> {
+    let is_shared = config.database.url.kind() == DatabaseKind::Postgres;
+    if is_shared && config.secrets.master_key.is_none() {
+        return Err(StartError::NoMasterKey);
+    }
+    Ok(())
+}
+
 /// The configured master key, or that of the embedded store, which is made on its first start.
 pub(super) async fn resolve(
     config: &Config,
     database: &Database,
     randomness: &Randomness,
 ) -> Result<MasterKey, StartError> {
-    if let Some(configured) = &config.secrets.master_key {
-        return MasterKey::parse(configured.expose_secret()).map_err(|invalid| {
+    require_master_key(config)?;
+    match &config.secrets.master_key {
+        Some(configured) => MasterKey::parse(configured.expose_secret()).map_err(|invalid| {
             StartError::MasterKeyFile {
                 file: PathBuf::from("secrets.master_key"),
                 problem: invalid.to_string(),
             }
-        });
-    }
-    match config.database.url.kind() {
-        DatabaseKind::Postgres => Err(StartError::NoMasterKey),
-        DatabaseKind::Sqlite => embedded(config, database, randomness).await,
+        }),
+        None => embedded(config, database, randomness).await,
     }
 }
 

@@ -15,7 +15,10 @@ use super::{
     site::with_secret,
 };
 use crate::{
-    app::{Background, Gate, Running, StartError, open_state, open_store, serve_until},
+    app::{
+        Background, Gate, Running, StartError, open_state, open_store, require_master_key,
+        serve_until,
+    },
     config::DatabaseKind,
     error::Chain,
     health,
@@ -39,6 +42,8 @@ pub(super) async fn run(context: Context, format: Format) -> Result<Answer, Fail
         clock,
         randomness,
     } = context;
+    // Also while the store is down: it is what the operator can mend first.
+    require_master_key(&config)?;
     let patience = Duration::from_secs(config.server.drain_seconds.into());
     let (listener, address) = listen(config.server.listen).await?;
     let request_timeout = Duration::from_secs(config.server.request_timeout_seconds.into());

@@ -1,6 +1,7 @@
 //! The two databases behind one face.
 
 use std::{
+    io,
     path::PathBuf,
     str::FromStr,
     sync::{Arc, Mutex, PoisonError},
@@ -8,7 +9,7 @@ use std::{
 };
 
 use sqlx::{
-    Connection, PgPool, Pool, SqlitePool,
+    Connection, PgConnection, PgPool, Pool, SqlitePool,
     pool::PoolConnection,
     postgres::{PgConnectOptions, PgPoolOptions},
     sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous},
@@ -165,6 +166,13 @@ async fn open_postgres(
 ) -> Result<Pools, sqlx::Error> {
     let doubt = doubt.clone();
     let options = PgConnectOptions::from_str(settings.url.expose())?.application_name("mirrory");
+    // The pool tries a refused connection again until the deadline, and then tells that it was
+    // late and not why.
+    let first = tokio::time::timeout(deadline, PgConnection::connect_with(&options)).await;
+    first
+        .map_err(|_| sqlx::Error::Io(io::ErrorKind::TimedOut.into()))??
+        .close()
+        .await?;
     let pool = PgPoolOptions::new()
         .max_connections(settings.max_connections)
         .acquire_timeout(deadline)
@@ -178,8 +186,7 @@ async fn open_postgres(
                 Ok(true)
             })
         })
-        .connect_with(options)
-        .await?;
+        .connect_lazy_with(options);
     Ok(Pools::Postgres(pool))
 }
 

@@ -76,8 +76,10 @@ impl Follower {
         if let Some(read_to) = read_to.filter(|read_to| *read_to < newest) {
             let mut batch = changes::after(&self.database, read_to, BATCH).await?;
             batch.retain(|change| change.seq <= newest);
-            let first = batch.first().map(|change| change.seq);
-            if let Some(last) = batch.last().filter(|_| first == Some(read_to + 1)) {
+            if let Some(last) = batch
+                .last()
+                .filter(|last| is_whole(&batch, read_to, last.seq))
+            {
                 for follower in &self.followers {
                     follower.apply(&batch).await?;
                 }
@@ -89,4 +91,9 @@ impl Follower {
         }
         Ok(newest)
     }
+}
+
+/// Whether `batch`, which is in order, holds every number after `read_to` up to `last`.
+fn is_whole(batch: &[SeenChange], read_to: i64, last: i64) -> bool {
+    i64::try_from(batch.len()).is_ok_and(|length| last - read_to == length)
 }

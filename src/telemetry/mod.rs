@@ -177,6 +177,8 @@ fn caps() -> Targets {
         .with_target("hyper", LevelFilter::DEBUG)
         .with_target("sqlx::query", LevelFilter::DEBUG)
         .with_target("sqlx::pool", LevelFilter::DEBUG)
+        // PostgreSQL tells each start and each command that the table of the migrations is there.
+        .with_target("sqlx::postgres::notice", LevelFilter::WARN)
 }
 
 fn subscriber<W>(

@@ -1,0 +1,109 @@
+//! The end: SIGTERM and SIGINT let what was begun finish, and take nothing new.
+
+use std::time::Duration;
+
+use serde_json::json;
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::TcpStream,
+    time::{Instant, sleep},
+};
+
+use crate::harness::{PATIENCE, Place, Server, Site, on_both_stores};
+
+on_both_stores! {
+    sigterm_lets_a_request_in_flight_finish_and_ends_with_0,
+    sigint_does_the_same,
+    what_was_counted_is_written_before_the_end,
+}
+
+async fn sigterm_lets_a_request_in_flight_finish_and_ends_with_0(place: Place) {
+    drain_with("TERM", &place).await;
+}
+
+async fn sigint_does_the_same(place: Place) {
+    drain_with("INT", &place).await;
+}
+
+/// A request to generate a token of which the last byte is still to come.
+async fn unfinished_request(server: &Server, site: &Site) -> (TcpStream, u8) {
+    let body = json!({"wp_user_id": 7, "proxy_secret": site.secret}).to_string();
+    let mut stream = TcpStream::connect(server.address).await.unwrap();
+    let head = format!(
+        "POST /mirrory/generate-token HTTP/1.1\r\nHost: here\r\n\
+         Content-Type: application/json\r\nExpect: 100-continue\r\nContent-Length: {}\r\n\r\n",
+        body.len()
+    );
+    stream.write_all(head.as_bytes()).await.unwrap();
+    // The service asks for the body when it has begun to read: from then on it is in flight.
+    let mut go_on = [0; 25];
+    stream.read_exact(&mut go_on).await.unwrap();
+    assert_eq!(&go_on, b"HTTP/1.1 100 Continue\r\n\r\n");
+    let (last, most) = body.as_bytes().split_last().unwrap();
+    stream.write_all(most).await.unwrap();
+    (stream, *last)
+}
+
+async fn wait_until_refused(server: &Server) {
+    let began = Instant::now();
+    while TcpStream::connect(server.address).await.is_ok() {
+        assert!(began.elapsed() < PATIENCE, "new connections are accepted");
+        sleep(Duration::from_millis(5)).await;
+    }
+}
+
+async fn drain_with(signal: &str, place: &Place) {
+    let mut server = place.start().await;
+    let site = place.create_site("free");
+    let mut idle = server.client();
+    idle.get("/livez").await.unwrap().ok();
+    let (mut stream, last) = unfinished_request(&server, &site).await;
+
+    server.signal(signal);
+    wait_until_refused(&server).await;
+    assert!(server.is_running(), "a request is still in flight");
+    stream.write_all(&[last]).await.unwrap();
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).await.unwrap();
+    assert!(answer.starts_with("HTTP/1.1 200 "), "{answer}");
+    assert_eq!(server.ended().await, Some(0), "{}", server.stderr());
+
+    let (_, body) = answer.split_once("\r\n\r\n").unwrap();
+    let issued: serde_json::Value = serde_json::from_str(body).unwrap();
+    let again = place.start().await;
+    let token = issued["token"].as_str().unwrap();
+    assert!(again.client().validate(token, "machine").await.is_valid());
+}
+
+async fn what_was_counted_is_written_before_the_end(place: Place) {
+    let server = place.start().await;
+    let site = place.create_site("developer");
+    let mut client = server.client();
+    for user in 1..=3 {
+        let token = client.generate(&site.secret, user).await.ok();
+        let verdict = client.validate(&token.field("token"), "machine").await;
+        assert!(verdict.is_valid());
+    }
+    server.stop().await;
+    let usage = place.ask(["usage", &site.id]);
+    assert_eq!(usage["day"]["used"], 6);
+    assert_eq!(usage["history"][0]["issued"], 3, "{usage}");
+    assert_eq!(usage["history"][0]["validated"], 3, "{usage}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_request_that_outlasts_the_drain_is_cut_off() {
+    let place = Place::sqlite().with("MIRRORY__SERVER__DRAIN_SECONDS", "1");
+    let mut server = place.start().await;
+    let site = place.create_site("free");
+    let (mut stream, _last) = unfinished_request(&server, &site).await;
+    let began = Instant::now();
+    server.signal("TERM");
+    assert_eq!(server.ended().await, Some(0), "{}", server.stderr());
+    // Its body would be waited for ten seconds.
+    assert!(began.elapsed() < Duration::from_secs(8));
+    let mut answer = String::new();
+    let _was_reset = stream.read_to_string(&mut answer).await;
+    assert!(!answer.contains("HTTP/1.1 200 "), "{answer}");
+    assert!(server.stderr().contains("cut off"), "{}", server.stderr());
+}

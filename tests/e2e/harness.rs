@@ -1,0 +1,363 @@
+//! Places to run the program in, the servers that run there, and the commands that are given there.
+
+use std::{
+    env,
+    ffi::OsStr,
+    fs::{self, DirBuilder, File},
+    io::ErrorKind,
+    net::{Ipv4Addr, SocketAddr, TcpListener},
+    os::unix::fs::DirBuilderExt,
+    path::{Path, PathBuf},
+    process::{self, Child, Command, Stdio},
+    sync::atomic::{AtomicU32, Ordering},
+    time::Duration,
+};
+
+use serde_json::Value;
+use tokio::time::{Instant, sleep};
+
+use crate::{client::Client, postgres::Cluster};
+
+pub const MASTER_KEY: &str = "bWFzdGVyIGtleSBvZiB0aGUgZW5kLXRvLWVuZCB0ZXM=";
+
+/// Far beyond what anything here takes, for machines under load.
+pub const PATIENCE: Duration = Duration::from_secs(30);
+const POLL: Duration = Duration::from_millis(20);
+
+/// Makes one test for each store of each of these functions.
+macro_rules! on_both_stores {
+    ($($name:ident),* $(,)?) => {
+        mod sqlite {
+            $(#[tokio::test(flavor = "multi_thread")]
+            async fn $name() {
+                super::$name($crate::harness::Place::sqlite()).await;
+            })*
+        }
+        mod postgres {
+            $(#[tokio::test(flavor = "multi_thread")]
+            async fn $name() {
+                let cluster = $crate::postgres::shared();
+                super::$name($crate::harness::Place::postgres(cluster).await).await;
+            })*
+        }
+    };
+}
+pub(crate) use on_both_stores;
+
+/// A folder, empty at first, and an environment: what a server and the commands beside it share.
+pub struct Place {
+    folder: PathBuf,
+    environment: Vec<(String, String)>,
+    runs: AtomicU32,
+}
+
+/// What a command came to.
+#[derive(Debug)]
+pub struct Done {
+    pub code: Option<i32>,
+    pub stdout: String,
+    pub stderr: String,
+}
+
+impl Place {
+    /// Without any environment: as on a fresh machine, but on any free port.
+    pub fn sqlite() -> Self {
+        static NUMBER: AtomicU32 = AtomicU32::new(0);
+        let folder = loop {
+            let number = NUMBER.fetch_add(1, Ordering::Relaxed);
+            let name = format!("mirrory-e2e-{}-{number}", process::id());
+            let folder = env::temp_dir().join(name);
+            match DirBuilder::new().mode(0o700).create(&folder) {
+                Ok(()) => break folder,
+                Err(error) if error.kind() == ErrorKind::AlreadyExists => {}
+                Err(error) => panic!("{} cannot be made: {error}", folder.display()),
+            }
+        };
+        for inner in ["work", "said"] {
+            fs::create_dir(folder.join(inner)).unwrap();
+        }
+        let place = Self {
+            folder,
+            environment: Vec::new(),
+            runs: AtomicU32::new(0),
+        };
+        place.with("MIRRORY__SERVER__LISTEN", "127.0.0.1:0")
+    }
+
+    /// With an empty database of this cluster.
+    pub async fn postgres(cluster: &Cluster) -> Self {
+        Self::on_database(&cluster.create_database().await)
+    }
+
+    /// With this PostgreSQL database.
+    pub fn on_database(url: &str) -> Self {
+        Self::sqlite()
+            .with("DATABASE_URL", url)
+            .with("MIRRORY__SECRETS__MASTER_KEY", MASTER_KEY)
+    }
+
+    /// Sets a variable of the environment.
+    pub fn with(mut self, name: &str, value: &str) -> Self {
+        self.environment.retain(|(known, _)| known != name);
+        self.environment.push((name.to_owned(), value.to_owned()));
+        self
+    }
+
+    /// Removes a variable of the environment.
+    pub fn without(mut self, name: &str) -> Self {
+        self.environment.retain(|(known, _)| known != name);
+        self
+    }
+
+    /// Where servers and commands run.
+    pub fn work(&self) -> PathBuf {
+        self.folder.join("work")
+    }
+
+    /// The program with these arguments, not yet running.
+    pub fn program<A: AsRef<OsStr>>(&self, arguments: impl IntoIterator<Item = A>) -> Command {
+        let program = env::var_os("MIRRORY_BIN");
+        let program = program.unwrap_or_else(|| env!("CARGO_BIN_EXE_mirrory").into());
+        let mut command = Command::new(program);
+        command
+            .args(arguments)
+            .env_clear()
+            .envs(self.environment.iter().map(|(name, value)| (name, value)))
+            .current_dir(self.work())
+            .stdin(Stdio::null());
+        command
+    }
+
+    /// Runs a command to its end.
+    pub fn run<A: AsRef<OsStr>>(&self, arguments: impl IntoIterator<Item = A>) -> Done {
+        self.finish(self.program(arguments))
+    }
+
+    /// Runs a command with `--json`, which must succeed, and returns its one document.
+    pub fn ask<A: AsRef<OsStr>>(&self, arguments: impl IntoIterator<Item = A>) -> Value {
+        let mut command = self.program(arguments);
+        command.arg("--json");
+        let done = self.finish(command);
+        assert_eq!(done.code, Some(0), "{done:?}");
+        done.document()
+    }
+
+    pub fn finish(&self, mut command: Command) -> Done {
+        let [stdout, stderr] = self.redirect(&mut command);
+        let status = command.status().expect("the program starts");
+        Done {
+            code: status.code(),
+            stdout: fs::read_to_string(stdout).unwrap(),
+            stderr: fs::read_to_string(stderr).unwrap(),
+        }
+    }
+
+    /// Files, so that nothing blocks and all that was said can be read again at the end.
+    fn redirect(&self, command: &mut Command) -> [PathBuf; 2] {
+        let run = self.runs.fetch_add(1, Ordering::Relaxed);
+        let files = ["stdout", "stderr"].map(|name| {
+            let file = format!("{run:03}.{name}");
+            self.folder.join("said").join(file)
+        });
+        command.stdout(File::create(&files[0]).unwrap());
+        command.stderr(File::create(&files[1]).unwrap());
+        files
+    }
+
+    /// Every file of output that was written here, in the order of the runs.
+    pub fn said(&self) -> Vec<(PathBuf, String)> {
+        let mut files: Vec<PathBuf> = fs::read_dir(self.folder.join("said"))
+            .unwrap()
+            .map(|entry| entry.unwrap().path())
+            .collect();
+        files.sort();
+        let read = |file: PathBuf| {
+            let text = String::from_utf8_lossy(&fs::read(&file).unwrap()).into_owned();
+            (file, text)
+        };
+        files.into_iter().map(read).collect()
+    }
+
+    /// Starts `mirrory serve --json`, which may take any time or fail.
+    pub fn spawn(&self) -> Server {
+        self.spawn_with(["serve", "--json"])
+    }
+
+    pub fn spawn_with<A: AsRef<OsStr>>(&self, arguments: impl IntoIterator<Item = A>) -> Server {
+        let mut command = self.program(arguments);
+        let [stdout, stderr] = self.redirect(&mut command);
+        Server {
+            process: command.spawn().expect("the program starts"),
+            stdout,
+            stderr,
+            address: (Ipv4Addr::UNSPECIFIED, 0).into(),
+        }
+    }
+
+    /// Starts a server and waits until it is ready.
+    pub async fn start(&self) -> Server {
+        let mut server = self.spawn();
+        server.ready().await;
+        server
+    }
+
+    /// Makes a site on this plan.
+    pub fn create_site(&self, plan: &str) -> Site {
+        let site = self.ask(["site", "create", "--name", "Shop", "--plan", plan]);
+        Site {
+            id: site["id"].as_str().unwrap().to_owned(),
+            secret: site["proxy_secret"].as_str().unwrap().to_owned(),
+        }
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        let _ = fs::remove_dir_all(&self.folder);
+    }
+}
+
+impl Done {
+    /// The one JSON document on stdout.
+    pub fn document(&self) -> Value {
+        serde_json::from_str(&self.stdout)
+            .unwrap_or_else(|error| panic!("stdout is not one document: {error}: {self:?}"))
+    }
+
+    /// The one line on stderr that says why the command failed.
+    pub fn complaint(&self) -> &str {
+        let line = self.stderr.trim_end();
+        assert!(!line.is_empty() && !line.contains('\n'), "{self:?}");
+        line
+    }
+}
+
+/// A site and its proxy secret.
+pub struct Site {
+    pub id: String,
+    pub secret: String,
+}
+
+/// A running server; killed when dropped.
+pub struct Server {
+    process: Child,
+    stdout: PathBuf,
+    stderr: PathBuf,
+    pub address: SocketAddr,
+}
+
+impl Server {
+    pub fn stdout(&self) -> String {
+        read(&self.stdout)
+    }
+
+    pub fn stderr(&self) -> String {
+        read(&self.stderr)
+    }
+
+    /// Waits until it has said all and takes requests.
+    pub async fn ready(&mut self) {
+        self.address = self.until("its address", Self::printed_address).await;
+        self.wait_for_status("/readyz", 200, PATIENCE).await;
+    }
+
+    fn printed_address(&mut self) -> Option<SocketAddr> {
+        let stdout = self.stdout();
+        // One that prints for people ends with a command or a sentence.
+        let is_whole =
+            serde_json::from_str::<Value>(&stdout).is_ok() || stdout.ends_with(['\n', '\r']);
+        let rest = stdout.split("http://").nth(1).filter(|_| is_whole)?;
+        let end = rest.find(|end: char| end != '.' && end != ':' && !end.is_ascii_digit())?;
+        rest[..end].parse().ok()
+    }
+
+    /// Asks again and again until the status is there.
+    pub async fn wait_for_status(&self, path: &str, status: u16, patience: Duration) -> Duration {
+        let began = Instant::now();
+        let mut last = None;
+        while began.elapsed() < patience {
+            last = self.client().get(path).await.ok();
+            if last.as_ref().is_some_and(|answer| answer.status == status) {
+                return began.elapsed();
+            }
+            sleep(POLL).await;
+        }
+        panic!(
+            "{path} is not {status} after {patience:?} but {last:?}: {}",
+            self.stderr()
+        );
+    }
+
+    async fn until<T>(&mut self, what: &str, mut look: impl FnMut(&mut Self) -> Option<T>) -> T {
+        let began = Instant::now();
+        while began.elapsed() < PATIENCE {
+            if let Some(found) = look(self) {
+                return found;
+            }
+            if let Some(status) = self.process.try_wait().unwrap() {
+                panic!("ended with {status} before {what}: {}", self.stderr());
+            }
+            sleep(POLL).await;
+        }
+        panic!("{what} does not come: {}{}", self.stdout(), self.stderr());
+    }
+
+    /// A new connection.
+    pub fn client(&self) -> Client {
+        Client::new(self.address)
+    }
+
+    /// Sends `TERM`, `INT`, … through the shell, which has `kill` built in.
+    pub fn signal(&self, name: &str) {
+        let pid = self.process.id().to_string();
+        let sent = Command::new("sh")
+            .args(["-c", r#"kill -"$0" "$1""#, name, &pid])
+            .status();
+        assert!(sent.expect("sh starts").success(), "kill -{name} {pid}");
+    }
+
+    /// Ends it at once, as `kill -9` does.
+    pub fn kill(mut self) {
+        self.process.kill().unwrap();
+        self.process.wait().unwrap();
+    }
+
+    /// Waits for its end and returns its exit code.
+    pub async fn ended(&mut self) -> Option<i32> {
+        let began = Instant::now();
+        while began.elapsed() < PATIENCE {
+            if let Some(status) = self.process.try_wait().unwrap() {
+                return status.code();
+            }
+            sleep(POLL).await;
+        }
+        panic!("the server does not end: {}", self.stderr());
+    }
+
+    /// Ends it as a supervisor does.
+    pub async fn stop(mut self) {
+        self.signal("TERM");
+        assert_eq!(self.ended().await, Some(0), "{}", self.stderr());
+    }
+
+    pub fn is_running(&mut self) -> bool {
+        self.process.try_wait().unwrap().is_none()
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        let _ = self.process.kill();
+        let _ = self.process.wait();
+    }
+}
+
+fn read(file: &Path) -> String {
+    String::from_utf8_lossy(&fs::read(file).unwrap()).into_owned()
+}
+
+/// A port that was free a moment ago, for what must be told its port.
+pub fn free_port() -> u16 {
+    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+    listener.local_addr().unwrap().port()
+}

@@ -1,0 +1,178 @@
+//! Several instances on one PostgreSQL: they share everything, and nothing is let through twice.
+
+use std::collections::HashSet;
+
+use futures_util::future::join_all;
+use serde_json::Value;
+
+use crate::{
+    client::{Answer, Client},
+    harness::{Place, Server},
+    postgres,
+};
+
+/// Two instances on one empty database, and where they run.
+async fn two() -> (Place, [Server; 2]) {
+    // So many machines at once are more than one token is good for.
+    let place = Place::postgres(postgres::shared())
+        .await
+        .with("MIRRORY__LIMITS__VALIDATIONS_PER_TOKEN_PER_HOUR", "0");
+    let mut servers = [place.spawn(), place.spawn()];
+    for server in &mut servers {
+        server.ready().await;
+    }
+    (place, servers)
+}
+
+/// `count` connected clients, taking turns with the servers.
+async fn clients(servers: &[Server], count: usize) -> Vec<Client> {
+    let turns = servers.iter().cycle().take(count);
+    let mut clients: Vec<Client> = turns.map(Server::client).collect();
+    // Connected first, so that what follows is a race of requests alone.
+    join_all(clients.iter_mut().map(|client| client.get("/livez"))).await;
+    clients
+}
+
+fn count(answers: &[Answer], status: u16) -> usize {
+    answers
+        .iter()
+        .filter(|answer| answer.status == status)
+        .count()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn four_that_start_at_once_on_an_empty_database_share_all_they_make() {
+    let place = Place::postgres(postgres::shared())
+        .await
+        .with(
+            "MIRRORY__BOOTSTRAP__PROXY_SECRET",
+            "the secret of the default site",
+        )
+        .with("MIRRORY__BOOTSTRAP__PLAN", "developer");
+    let mut servers: Vec<Server> = (0..4).map(|_| place.spawn()).collect();
+    for server in &mut servers {
+        server.ready().await;
+    }
+    assert_eq!(place.ask(["key", "list"]).as_array().unwrap().len(), 1);
+    let sites = place.ask(["site", "list"]);
+    assert_eq!(sites.as_array().unwrap().len(), 1, "{sites}");
+    assert_eq!(sites[0]["name"], "default");
+    assert_eq!(sites[0]["plan"], "developer");
+    for issuer in &servers {
+        let token = issuer
+            .client()
+            .token("the secret of the default site")
+            .await;
+        for other in &servers {
+            assert!(other.client().validate(&token, "machine").await.is_valid());
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn of_40_calls_racing_for_a_plan_of_5_a_day_5_pass() {
+    let (place, servers) = two().await;
+    let site = place.create_site("free");
+    let mut clients = clients(&servers, 40).await;
+    let racing = clients
+        .iter_mut()
+        .map(|client| client.generate(&site.secret, 1));
+    let answers = join_all(racing).await;
+    assert_eq!((count(&answers, 200), count(&answers, 429)), (5, 35));
+    let usage = place.ask(["usage", &site.id]);
+    assert_eq!(usage["day"]["used"], 5);
+    let tokens = place.ask(["token", "list", "--site", &site.id]);
+    assert_eq!(tokens.as_array().unwrap().len(), 5);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn of_64_machines_racing_for_a_token_one_wins() {
+    let (place, servers) = two().await;
+    let site = place.create_site("enterprise");
+    let issued = servers[0].client().generate(&site.secret, 1).await.ok();
+    let token = issued.field("token");
+    let machines: Vec<String> = (0..64).map(|number| format!("machine-{number}")).collect();
+    let mut clients = clients(&servers, 64).await;
+    let racing = clients
+        .iter_mut()
+        .zip(&machines)
+        .map(|(client, machine)| client.validate(&token, machine));
+    let answers = join_all(racing).await;
+    let (winners, losers): (Vec<_>, Vec<_>) = answers.iter().partition(|one| one.is_valid());
+    assert_eq!(winners.len(), 1);
+    for loser in losers {
+        assert_eq!(loser.body()["reason"], "machine_mismatch", "{loser:?}");
+    }
+    let record = place.ask(["token", "show", &issued.field("token_id")]);
+    assert_eq!(record["machine_id"], winners[0].field("machine_id"));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn one_idempotency_key_at_both_gives_one_token_and_one_charge() {
+    let (place, servers) = two().await;
+    let site = place.create_site("free");
+    let mut clients = clients(&servers, 16).await;
+    let racing = clients
+        .iter_mut()
+        .map(|client| client.generate_once(&site.secret, 1, "order-17"));
+    let answers = join_all(racing).await;
+    assert_eq!(count(&answers, 200), 16, "{answers:?}");
+    let ids: HashSet<String> = answers.iter().map(|one| one.field("token_id")).collect();
+    assert_eq!(ids.len(), 1);
+    let replayed = |answer: &&Answer| answer.header("idempotency-replayed") == Some("true");
+    assert_eq!(answers.iter().filter(replayed).count(), 15);
+    assert_eq!(place.ask(["usage", &site.id])["day"]["used"], 1);
+
+    // At either instance, the key stands for that request alone.
+    for server in &servers {
+        let other = server
+            .client()
+            .generate_once(&site.secret, 2, "order-17")
+            .await;
+        assert_eq!(other.status, 422);
+        assert_eq!(other.field("error"), "idempotency_key_reused");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_change_made_through_one_holds_at_the_other() {
+    let (place, [one, other]) = two().await;
+    let site = place.create_site("developer");
+    let issued = one.client().generate(&site.secret, 1).await.ok();
+    let token = issued.field("token");
+    assert!(
+        other
+            .client()
+            .validate(&token, "old laptop")
+            .await
+            .is_valid()
+    );
+    let body = serde_json::json!({
+        "token_id": issued.field("token_id"), "proxy_secret": site.secret,
+    });
+    let released = one
+        .client()
+        .post("/mirrory/release-machine", &[], &body)
+        .await;
+    assert_eq!(
+        released.unwrap().ok().body(),
+        Value::Object(serde_json::Map::new())
+    );
+    assert!(
+        other
+            .client()
+            .validate(&token, "new laptop")
+            .await
+            .is_valid()
+    );
+    assert_eq!(
+        one.client().reason(&token, "old laptop").await,
+        "machine_mismatch"
+    );
+    let revoked = other
+        .client()
+        .post("/mirrory/revoke-token", &[], &body)
+        .await;
+    revoked.unwrap().ok();
+    assert_eq!(one.client().reason(&token, "new laptop").await, "revoked");
+}

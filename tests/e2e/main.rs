@@ -1,0 +1,22 @@
+//! Starts the real program, as its users do: on ports and in folders of its own, over both stores.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    reason = "what a test cannot do fails it"
+)]
+
+#[path = "../support/postgres.rs"]
+mod postgres;
+
+mod cli;
+mod client;
+mod crash;
+mod drain;
+mod first_start;
+mod harness;
+mod instances;
+mod load;
+mod outage;
+mod secrets;
+mod settings;
+mod sockets;

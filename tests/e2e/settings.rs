@@ -1,0 +1,154 @@
+//! Settings: where they come from, how bad ones are refused, and what `mirrory config` shows.
+
+use std::fs;
+
+use crate::{
+    harness::{MASTER_KEY, Place, free_port},
+    postgres,
+};
+
+#[test]
+fn a_bad_or_unknown_setting_stops_the_start_with_one_line_that_names_it() {
+    for (variable, value, name) in [
+        ("MIRRORY__SERVER__LISSTEN", "hunter2", "server.lissten"),
+        ("MIRRORY__SERVER__LISTEN", "hunter2", "server.listen"),
+        (
+            "MIRRORY__SECRETS__MASTER_KEY",
+            "hunter2",
+            "secrets.master_key",
+        ),
+        (
+            "MIRRORY__BOOTSTRAP__PROXY_SECRET",
+            "hunter2",
+            "bootstrap.proxy_secret",
+        ),
+        ("MIRRORY__BOOTSTRAP__PLAN", "hunter2", "bootstrap.plan"),
+        ("MIRRORY__TOKENS__TTL_SECONDS", "0", "tokens.ttl_seconds"),
+        ("MIRRORY__TOKENS__ALGORITHM", "none", "tokens.algorithm"),
+        (
+            "DATABASE_URL",
+            "mysql://root:hunter2@localhost/x",
+            "database.url",
+        ),
+    ] {
+        let place = Place::sqlite().with(variable, value);
+        for arguments in [&["serve"][..], &["site", "list"], &["config"]] {
+            let done = place.run(arguments);
+            assert_eq!(done.code, Some(1), "{variable} {done:?}");
+            assert_eq!(done.stdout, "");
+            let line = done.complaint();
+            assert!(line.contains(name), "{line}");
+            assert!(!line.contains("hunter2"), "{line}");
+        }
+        assert!(!place.work().join("data").exists());
+    }
+}
+
+#[test]
+fn a_failure_with_json_is_one_document_too() {
+    let done = Place::sqlite()
+        .with("MIRRORY__SERVER__LISTEN", "nowhere")
+        .run(["site", "list", "--json"]);
+    assert_eq!(done.code, Some(1));
+    let error = done.document();
+    assert!(error["error"].as_str().unwrap().contains("server.listen"));
+}
+
+#[test]
+fn the_file_is_named_by_an_option_or_the_environment_and_the_environment_goes_before_it() {
+    let place = Place::sqlite();
+    let one = place.work().join("one.toml");
+    let other = place.work().join("other.toml");
+    fs::write(&one, "[tokens]\nissuer = \"one\"\ncoins = 1\n").unwrap();
+    fs::write(&other, "[tokens]\nissuer = \"other\"\n").unwrap();
+    let issuer =
+        |place: &Place, arguments: &[&str]| place.ask(arguments)["tokens"]["issuer"].clone();
+
+    assert_eq!(issuer(&place, &["config"]), "mirrory");
+    assert_eq!(issuer(&place, &["config", "--config", "one.toml"]), "one");
+    let place = place.with("MIRRORY_CONFIG", one.to_str().unwrap());
+    assert_eq!(issuer(&place, &["config"]), "one");
+    assert_eq!(
+        issuer(&place, &["--config", "other.toml", "config"]),
+        "other"
+    );
+    let place = place.with("MIRRORY__TOKENS__ISSUER", "variable");
+    let config = place.ask(["config"]);
+    assert_eq!(config["tokens"]["issuer"], "variable");
+    assert_eq!(config["tokens"]["coins"], 1);
+
+    let done = place.run(["config", "--config", "missing.toml"]);
+    assert_eq!(done.code, Some(1));
+    assert!(done.complaint().contains("missing.toml"), "{done:?}");
+}
+
+#[test]
+fn config_shows_secrets_as_such() {
+    let place = Place::on_database("postgres://me:hunter2@db.example/mirrory").with(
+        "MIRRORY__BOOTSTRAP__PROXY_SECRET",
+        "a chosen secret of mine",
+    );
+    let config = place.ask(["config"]);
+    assert_eq!(config["secrets"]["master_key"], "[secret]");
+    assert_eq!(config["bootstrap"]["proxy_secret"], "[secret]");
+    let url = config["database"]["url"].as_str().unwrap();
+    assert!(url.contains("me:[secret]@db.example/mirrory"), "{url}");
+    let sections = [
+        "bootstrap",
+        "database",
+        "limits",
+        "log",
+        "plans",
+        "secrets",
+        "server",
+        "tokens",
+    ];
+    assert!(config.as_object().unwrap().keys().eq(sections), "{config}");
+
+    let text = place.run(["config"]);
+    assert_eq!(text.code, Some(0));
+    assert!(text.stdout.contains("[secret]") && text.stdout.contains("[plans.free]"));
+    for (file, text) in place.said() {
+        for secret in ["hunter2", MASTER_KEY, "a chosen secret of mine"] {
+            assert!(!text.contains(secret), "{file:?}: {text}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn database_url_names_the_store() {
+    let url = postgres::shared().create_database().await;
+    let place = Place::on_database(&url);
+    assert_eq!(
+        place.ask(["migrate"]),
+        serde_json::json!({"status": "migrated"})
+    );
+    assert!(!place.work().join("data").exists());
+    let site = place.create_site("free");
+    let again = Place::sqlite().with("MIRRORY__DATABASE__URL", &url);
+    assert_eq!(again.ask(["site", "list"])[0]["id"], site.id);
+}
+
+#[test]
+fn a_store_that_is_down_stops_the_start_with_one_line() {
+    let url = format!("postgres://me:hunter2@127.0.0.1:{}/x", free_port());
+    let place = Place::on_database(&url);
+    for arguments in [&["serve"][..], &["migrate"], &["site", "list"]] {
+        let done = place.run(arguments);
+        assert_eq!(done.code, Some(1), "{done:?}");
+        let line = done.complaint();
+        assert!(line.contains("cannot open the store"), "{line}");
+        assert!(!line.contains("hunter2"), "{line}");
+    }
+}
+
+#[test]
+fn an_address_in_use_stops_the_start_with_one_line() {
+    let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = taken.local_addr().unwrap().to_string();
+    let done = Place::sqlite()
+        .with("MIRRORY__SERVER__LISTEN", &address)
+        .run(["serve"]);
+    assert_eq!(done.code, Some(1));
+    assert!(done.complaint().contains(&address), "{done:?}");
+}

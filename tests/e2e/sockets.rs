@@ -1,0 +1,207 @@
+//! HTTP as it comes over a real socket: slow, too much at once, garbled, or version 2.
+
+use std::time::Duration;
+
+use http_body_util::{BodyExt, Full};
+use hyper::{Method, Request, body::Bytes};
+use hyper_util::rt::{TokioExecutor, TokioIo};
+use serde_json::{Value, json};
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::TcpStream,
+    time::timeout,
+};
+
+use crate::harness::{PATIENCE, Place, Server};
+
+/// Sends bytes and reads until the service closes the connection.
+async fn exchange(server: &Server, bytes: &[u8]) -> String {
+    let mut stream = TcpStream::connect(server.address).await.unwrap();
+    // The service may close before it has read all.
+    let _was_reset = stream.write_all(bytes).await;
+    let mut answer = Vec::new();
+    let reading = stream.read_to_end(&mut answer);
+    let _was_reset = timeout(PATIENCE, reading).await.expect("it closes");
+    String::from_utf8_lossy(&answer).into_owned()
+}
+
+/// Reads answers until there are `count` of them.
+async fn read_answers(stream: &mut TcpStream, count: usize) -> String {
+    let mut answers = String::new();
+    let mut buffer = [0; 4096];
+    while answers.matches("HTTP/1.1 ").count() < count || !answers.ends_with('}') {
+        let reading = timeout(PATIENCE, stream.read(&mut buffer));
+        let length = reading.await.expect("an answer comes").unwrap();
+        assert!(length > 0, "closed after {answers}");
+        answers.push_str(std::str::from_utf8(&buffer[..length]).unwrap());
+    }
+    answers
+}
+
+fn problem(answer: &str) -> Value {
+    let (head, body) = answer.split_once("\r\n\r\n").expect("a head and a body");
+    let head = head.to_ascii_lowercase();
+    assert!(
+        head.contains("content-type: application/problem+json"),
+        "{answer}"
+    );
+    assert!(head.contains("x-request-id: "), "{answer}");
+    serde_json::from_str(body).unwrap()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_body_that_trickles_in_is_answered_408() {
+    let place = Place::sqlite().with("MIRRORY__SERVER__BODY_TIMEOUT_SECONDS", "1");
+    let server = place.start().await;
+    let request = "POST /mirrory/validate-token HTTP/1.1\r\nHost: here\r\nConnection: close\r\n\
+                   Content-Type: application/json\r\nContent-Length: 100\r\n\r\n{\"tok";
+    let answer = exchange(&server, request.as_bytes()).await;
+    assert!(answer.starts_with("HTTP/1.1 408 "), "{answer}");
+    assert_eq!(problem(&answer)["error"], "request_timeout");
+    server.client().get("/livez").await.unwrap().ok();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_body_that_is_too_large_is_answered_413_with_or_without_its_length() {
+    let server_place = Place::sqlite();
+    let server = server_place.start().await;
+    let head = "POST /mirrory/generate-token HTTP/1.1\r\nHost: here\r\nConnection: close\r\n\
+                Content-Type: application/json\r\n";
+    let large = " ".repeat(16 * 1024 + 1);
+    let announced = format!("{head}Content-Length: {}\r\n\r\n{large}", large.len());
+    let chunked = format!(
+        "{head}Transfer-Encoding: chunked\r\n\r\n{:x}\r\n{large}\r\n0\r\n\r\n",
+        large.len()
+    );
+    for request in [announced, chunked] {
+        let answer = exchange(&server, request.as_bytes()).await;
+        assert!(answer.starts_with("HTTP/1.1 413 "), "{answer}");
+        assert_eq!(problem(&answer)["error"], "body_too_large");
+    }
+    // One whose length alone is too large is refused before it is asked to send it.
+    let expecting = format!("{head}Expect: 100-continue\r\nContent-Length: 99999999\r\n\r\n");
+    let answer = exchange(&server, expecting.as_bytes()).await;
+    assert!(answer.starts_with("HTTP/1.1 413 "), "{answer}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn pipelined_requests_are_answered_in_their_order() {
+    let place = Place::sqlite();
+    let server = place.start().await;
+    let mut stream = TcpStream::connect(server.address).await.unwrap();
+    let request = |id| format!("GET /livez HTTP/1.1\r\nHost: here\r\nx-request-id: {id}\r\n\r\n");
+    let requests: String = ["first", "second", "third"].map(request).concat();
+    stream.write_all(requests.as_bytes()).await.unwrap();
+    let answers = read_answers(&mut stream, 3).await;
+    let places: Vec<_> = ["first", "second", "third"]
+        .iter()
+        .map(|id| answers.find(&format!("x-request-id: {id}")))
+        .collect();
+    assert!(places.iter().all(Option::is_some), "{answers}");
+    assert!(places.is_sorted(), "{answers}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn http_2_with_prior_knowledge_works() {
+    let place = Place::sqlite();
+    let server = place.start().await;
+    let site = place.create_site("free");
+    let stream = TcpStream::connect(server.address).await.unwrap();
+    let (mut sender, driver) =
+        hyper::client::conn::http2::handshake(TokioExecutor::new(), TokioIo::new(stream))
+            .await
+            .unwrap();
+    tokio::spawn(driver);
+    let body = json!({"wp_user_id": 1, "proxy_secret": site.secret}).to_string();
+    let request = Request::builder()
+        .method(Method::POST)
+        .uri(format!("http://{}/mirrory/generate-token", server.address))
+        .header("content-type", "application/json")
+        .body(Full::new(Bytes::from(body)))
+        .unwrap();
+    let response = sender.send_request(request).await.unwrap();
+    assert_eq!(response.status(), 200);
+    let bytes = response.into_body().collect().await.unwrap().to_bytes();
+    let issued: Value = serde_json::from_slice(&bytes).unwrap();
+    assert_eq!(issued["user_id"], 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_body_is_asked_for_with_100_continue() {
+    let place = Place::sqlite();
+    let server = place.start().await;
+    let mut stream = TcpStream::connect(server.address).await.unwrap();
+    let body = json!({"token": "no.jwt.at-all", "machine_id": "m"}).to_string();
+    let head = format!(
+        "POST /mirrory/validate-token HTTP/1.1\r\nHost: here\r\nExpect: 100-continue\r\n\
+         Content-Type: application/json\r\nContent-Length: {}\r\n\r\n",
+        body.len()
+    );
+    stream.write_all(head.as_bytes()).await.unwrap();
+    let mut go_on = [0; 25];
+    stream.read_exact(&mut go_on).await.unwrap();
+    assert_eq!(&go_on, b"HTTP/1.1 100 Continue\r\n\r\n");
+    stream.write_all(body.as_bytes()).await.unwrap();
+    let answer = read_answers(&mut stream, 1).await;
+    assert!(answer.starts_with("HTTP/1.1 200 "), "{answer}");
+    assert!(answer.contains("\"malformed\""), "{answer}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn garbage_and_hang_ups_do_not_hurt_the_server() {
+    let place = Place::sqlite();
+    let mut server = place.start().await;
+    let long_head = format!("GET / HTTP/1.1\r\nx: {}\r\n\r\n", "y".repeat(1 << 20));
+    let many_headers = format!("GET / HTTP/1.1\r\n{}\r\n", "a: b\r\n".repeat(1000));
+    let garbage: [&[u8]; 8] = [
+        b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03",
+        b"hello\r\n\r\n",
+        b"GET / HTTP/9.9\r\n\r\n",
+        b"GET /\xff\xfe HTTP/1.1\r\nHost: here\r\n\r\n",
+        b"POST / HTTP/1.1\r\nHost: here\r\nContent-Length: -1\r\n\r\n",
+        b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\x00\x00\x00",
+        long_head.as_bytes(),
+        many_headers.as_bytes(),
+    ];
+    for bytes in garbage {
+        let mut stream = TcpStream::connect(server.address).await.unwrap();
+        let _was_reset = stream.write_all(bytes).await;
+        let _was_reset = stream.shutdown().await;
+        let mut answer = Vec::new();
+        let reading = stream.read_to_end(&mut answer);
+        let _was_reset = timeout(PATIENCE, reading).await.expect("it closes");
+        let answer = String::from_utf8_lossy(&answer);
+        assert!(
+            !answer.contains(" 500 ") && !answer.contains(" 200 "),
+            "{answer}"
+        );
+    }
+    // Hung up in the middle of a head, and of a body.
+    for begun in [
+        "GET /livez HT",
+        "POST /mirrory/validate-token HTTP/1.1\r\nHost: here\r\nContent-Length: 9\r\n\r\n{",
+    ] {
+        let mut stream = TcpStream::connect(server.address).await.unwrap();
+        stream.write_all(begun.as_bytes()).await.unwrap();
+    }
+    server.client().get("/livez").await.unwrap().ok();
+    assert!(server.is_running());
+    let log = server.stderr();
+    assert!(!log.contains("panicked") && !log.contains("ERROR"), "{log}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn idle_connections_do_not_keep_others_from_being_served() {
+    let place = Place::sqlite().with("MIRRORY__SERVER__DRAIN_SECONDS", "1");
+    let server = place.start().await;
+    let mut idle = Vec::new();
+    for _ in 0..200 {
+        let mut stream = TcpStream::connect(server.address).await.unwrap();
+        stream.write_all(b"GET /livez HTTP/1.1\r\n").await.unwrap();
+        idle.push(stream);
+    }
+    let answer = server.client().get("/readyz").await.unwrap().ok();
+    assert!(answer.took < Duration::from_secs(2), "{answer:?}");
+    // And they do not keep it from ending.
+    server.stop().await;
+}

@@ -1,0 +1,25 @@
+//! One contract suite for the store and the rooms over it, run on SQLite and on PostgreSQL.
+//!
+//! Each file lists its tests in `on_both_stores!`, which makes of every one a test on each store:
+//! `tokens::sqlite::…` and `tokens::postgres::…`.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    reason = "these are tests all through"
+)]
+
+#[path = "../support/postgres.rs"]
+mod postgres;
+
+mod harness;
+
+mod binding;
+mod changes;
+mod follower;
+mod idempotency;
+mod leases;
+mod migrations;
+mod schema;
+mod secrets;
+mod sites;
+mod tokens;

@@ -1,0 +1,61 @@
+//! Migrations: applied once, whoever comes first, and forgiving towards a newer version.
+
+use futures_util::future::join_all;
+use mirrory::app::{StartError, open_store};
+
+use crate::harness::{Store, on_both_stores};
+
+on_both_stores!(
+    eight_instances_that_start_at_once_apply_each_migration_once,
+    opening_again_keeps_what_is_there,
+    an_unknown_newer_migration_is_left_alone,
+    a_migration_that_was_changed_is_refused,
+);
+
+const MIGRATIONS: i64 = 5;
+
+async fn eight_instances_that_start_at_once_apply_each_migration_once(store: Store) {
+    let databases = join_all((0..8).map(|_| store.open())).await;
+    for database in &databases {
+        assert_eq!(mirrory::store::changes::newest(database).await.unwrap(), 0);
+    }
+    let applied = "SELECT count(*) FROM _sqlx_migrations WHERE success";
+    assert_eq!(store.number(applied).await, MIGRATIONS);
+    assert_eq!(store.number("SELECT count(*) FROM change_counter").await, 1);
+}
+
+async fn opening_again_keeps_what_is_there(store: Store) {
+    let (site_id, secret) = store.instance().await.create_site().await;
+    let again = store.instance().await;
+    assert!(again.sites.find(site_id).await.unwrap().is_some());
+    assert!(again.sites.authenticate(&secret).await.unwrap().is_some());
+}
+
+async fn an_unknown_newer_migration_is_left_alone(store: Store) {
+    store.open().await;
+    let newer = "INSERT INTO _sqlx_migrations \
+                 (version, description, success, checksum, execution_time) \
+                 SELECT 29991231235959, 'of a later version', success, checksum, 1 \
+                 FROM _sqlx_migrations LIMIT 1; \
+                 ALTER TABLE sites ADD COLUMN of_a_later_version TEXT";
+    store.execute(newer).await.unwrap();
+    let instance = store.instance().await;
+    let (site_id, _) = instance.create_site().await;
+    assert!(instance.sites.find(site_id).await.unwrap().is_some());
+    let versions = "SELECT count(*) FROM _sqlx_migrations";
+    assert_eq!(store.number(versions).await, MIGRATIONS + 1);
+}
+
+async fn a_migration_that_was_changed_is_refused(store: Store) {
+    let database = store.open().await;
+    let changed = "UPDATE _sqlx_migrations SET checksum = (SELECT checksum FROM _sqlx_migrations \
+                   ORDER BY version DESC LIMIT 1)";
+    store.execute(changed).await.unwrap();
+    let refused = open_store(&store.config.database, std::time::Duration::from_secs(10)).await;
+    assert!(
+        matches!(refused, Err(StartError::Migrate(_))),
+        "{refused:?}"
+    );
+    // The failed attempt holds nothing that another instance would wait for.
+    assert!(database.migrate().await.is_err());
+}
