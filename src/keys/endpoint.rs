@@ -9,7 +9,7 @@ use axum::{
 };
 
 use super::{Keys, signer::Jwks};
-use crate::{error::ApiError, extract::Json, state::AppState};
+use crate::{error::ApiError, extract::Json, openapi::JwksProblems, state::AppState};
 
 /// The endpoint of this room.
 pub fn router() -> Router<AppState> {
@@ -25,12 +25,15 @@ pub fn router() -> Router<AppState> {
     get,
     path = "/.well-known/jwks.json",
     tag = "keys",
-    responses((
-        status = 200,
-        description = "The keys that verify tokens now.",
-        body = Jwks,
-        headers(("Cache-Control", description = "max-age"))
-    ))
+    responses(
+        (
+            status = 200,
+            description = "The keys that verify tokens now.",
+            body = Jwks,
+            headers(("Cache-Control", description = "max-age"))
+        ),
+        JwksProblems
+    )
 )]
 pub(crate) async fn get_jwks(State(keys): State<Keys>) -> Result<Response, ApiError> {
     let cacheable = HeaderValue::from_static("max-age=300");

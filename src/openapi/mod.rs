@@ -15,7 +15,7 @@ use utoipa::{OpenApi, openapi};
 use self::shared::Shared;
 pub(crate) use self::{
     page::router,
-    problems::{GenerateTokenProblems, ManageTokenProblems, ValidateTokenProblems},
+    problems::{GenerateTokenProblems, JwksProblems, ManageTokenProblems, ValidateTokenProblems},
     types::{WpUserIdInput, always},
 };
 use crate::{error::ProblemDetails, health, keys, tokens};

@@ -1,7 +1,7 @@
 //! The problems that an operation may answer with: by status, with their codes and an example of
 //! each, made from the errors themselves.
 
-use std::{collections::BTreeMap, time::Duration};
+use std::{collections::BTreeMap, io, sync::Arc, time::Duration};
 
 use serde_json::json;
 use utoipa::{
@@ -19,7 +19,10 @@ use crate::{
     error::{ApiError, Documented, FieldError},
 };
 
-const MEDIA_TYPE: &str = "application/problem+json";
+pub(super) const MEDIA_TYPE: &str = "application/problem+json";
+
+/// Of the public keys.
+pub(crate) struct JwksProblems;
 
 /// Of `generate-token`.
 pub(crate) struct GenerateTokenProblems;
@@ -29,6 +32,12 @@ pub(crate) struct ValidateTokenProblems;
 
 /// Of `revoke-token` and `release-machine`.
 pub(crate) struct ManageTokenProblems;
+
+impl IntoResponses for JwksProblems {
+    fn responses() -> BTreeMap<String, RefOr<Response>> {
+        responses(unavailable())
+    }
+}
 
 impl IntoResponses for GenerateTokenProblems {
     fn responses() -> BTreeMap<String, RefOr<Response>> {
@@ -66,9 +75,20 @@ impl IntoResponses for ManageTokenProblems {
     }
 }
 
-/// What any request with a body may be refused with; one of its fields is the example.
+/// What any request may be refused with that needs the store.
+fn unavailable() -> [ApiError; 2] {
+    let cause = io::Error::other("an example");
+    [
+        ApiError::StoreUnavailable(Arc::new(cause)),
+        ApiError::Overloaded,
+    ]
+}
+
+/// What any request with a body may be refused with, the store's refusals included; one of its
+/// fields is the example.
 fn unreadable(field: &'static str, message: &str) -> Vec<ApiError> {
-    vec![
+    let mut errors = Vec::from(unavailable());
+    errors.extend([
         ApiError::MalformedJson("The body must be a JSON object.".to_owned()),
         ApiError::RequestTimeout,
         ApiError::BodyTooLarge,
@@ -77,7 +97,8 @@ fn unreadable(field: &'static str, message: &str) -> Vec<ApiError> {
             field,
             message: message.to_owned(),
         }]),
-    ]
+    ]);
+    errors
 }
 
 fn quota_exceeded() -> ApiError {

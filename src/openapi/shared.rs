@@ -1,8 +1,6 @@
 //! What every operation has: the request's id, the headers of every response, and the problems that
 //! any request may meet.
 
-use std::{io, sync::Arc};
-
 use serde_json::json;
 use utoipa::{
     Modify,
@@ -71,17 +69,20 @@ fn complete(operation: &mut Operation) {
 }
 
 /// What any request may be answered with.
-fn anywhere() -> [ApiError; 4] {
+fn anywhere() -> [ApiError; 3] {
     [
         ApiError::MethodNotAllowed,
         ApiError::internal("an example"),
-        ApiError::StoreUnavailable(Arc::new(io::Error::other("an example"))),
         ApiError::Overloaded,
     ]
 }
 
-/// A response of its own under the same status stays, and may also be the problem.
+/// A response of its own under the same status stays. It may also be the problem, unless it says
+/// itself which problems it may be.
 fn add_problem(own: &mut Response, problem: Response) {
+    if own.content.contains_key(problems::MEDIA_TYPE) {
+        return;
+    }
     own.description = format!("{}\n\n{}", own.description, problem.description);
     own.content.extend(problem.content);
     own.headers.extend(problem.headers);

@@ -360,7 +360,17 @@ fn problems_of_the_other_operations_are_fewer() {
     ] {
         assert_eq!(statuses(route), ["405", "500", "503"], "{route}");
     }
+    let unavailable = ["store_unavailable", "overloaded"];
+    assert_eq!(
+        codes(operations["GET /.well-known/jwks.json"])["503"],
+        unavailable
+    );
+    assert_eq!(
+        codes(operations["GET /mirrory/health"])["503"],
+        ["overloaded"]
+    );
     let validate = codes(operations["POST /mirrory/validate-token"]);
+    assert_eq!(validate["503"], unavailable);
     assert_eq!(validate["422"], ["invalid_request"]);
     assert_eq!(validate["429"], ["quota_exceeded", "too_many_attempts"]);
     let revoke = codes(operations["POST /mirrory/revoke-token"]);
