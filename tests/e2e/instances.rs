@@ -7,8 +7,9 @@ use serde_json::Value;
 
 use crate::{
     client::{Answer, Client},
-    harness::{Place, Server},
+    harness::Place,
     postgres,
+    server::Server,
 };
 
 /// Two instances on one empty database, and where they run.
@@ -110,7 +111,7 @@ async fn of_64_machines_racing_for_a_token_one_wins() {
 #[tokio::test(flavor = "multi_thread")]
 async fn one_idempotency_key_at_both_gives_one_token_and_one_charge() {
     let (place, servers) = two().await;
-    let site = place.create_site("free");
+    let site = place.create_site("developer");
     let mut clients = clients(&servers, 16).await;
     let racing = clients
         .iter_mut()

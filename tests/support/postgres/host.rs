@@ -3,12 +3,14 @@
 use std::env;
 use std::fs::{self, DirBuilder, File};
 use std::io::ErrorKind;
+use std::iter;
 use std::net::{Ipv4Addr, TcpListener};
 use std::ops::Range;
 use std::os::unix::fs::{DirBuilderExt, chown};
 use std::os::unix::process::CommandExt;
 use std::path::PathBuf;
 use std::process::{self, Child, Command, Stdio};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread::sleep;
 use std::time::Duration;
 
@@ -221,11 +223,15 @@ fn make_folder(account: Option<Account>) -> PathBuf {
     folder
 }
 
-/// The free ones of [`PORTS`]; each process begins at another one.
+/// The free ones of [`PORTS`]; each process begins at another one, and none is given out twice: a
+/// cluster that is stopped for a while comes back to its own.
 pub fn free_ports() -> impl Iterator<Item = u16> {
-    PORTS
-        .cycle()
-        .skip(process::id() as usize % PORTS.len())
+    static GIVEN_OUT: AtomicUsize = AtomicUsize::new(0);
+    let next = || {
+        let number = process::id() as usize + GIVEN_OUT.fetch_add(1, Ordering::Relaxed);
+        PORTS.start + u16::try_from(number % PORTS.len()).expect("there are fewer ports")
+    };
+    iter::repeat_with(next)
         .take(PORTS.len())
         .filter(|port| TcpListener::bind((Ipv4Addr::LOCALHOST, *port)).is_ok())
 }
