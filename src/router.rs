@@ -17,6 +17,10 @@ use crate::{
 ///
 /// A request passes, from the outside in: the edge, which must see every answer, also the router's
 /// own; the client's address, which a refusal is counted by; then the layers of its room.
+///
+/// A method that a route does not have is left to the route: a fallback set here would take the
+/// place of one that has layers around it, and with it preflight requests. The edge writes the
+/// problem.
 pub fn router(state: &AppState) -> Router {
     let edge = EdgeLayer::new(
         state.clock.clone(),
@@ -29,7 +33,6 @@ pub fn router(state: &AppState) -> Router {
         .merge(health::router(state))
         .merge(openapi::router())
         .fallback(async || ApiError::NotFound)
-        .method_not_allowed_fallback(async || ApiError::MethodNotAllowed)
         .layer(ClientAddressLayer::new(
             state.config.server.trusted_proxies.clone(),
         ))

@@ -6,7 +6,7 @@ use std::{fmt, io, path::PathBuf};
 #[derive(Debug, thiserror::Error)]
 pub enum ConfigError {
     /// A name that is no setting.
-    #[error("unknown setting `{setting}` ({origin})")]
+    #[error("unknown setting `{}` ({origin})", setting.escape_debug())]
     Unknown {
         /// Its path, such as `server.lissten`.
         setting: String,
@@ -14,7 +14,7 @@ pub enum ConfigError {
         origin: Origin,
     },
     /// A setting with a value that it cannot have.
-    #[error("bad setting `{setting}` ({origin}): {problem}")]
+    #[error("bad setting `{}` ({origin}): {problem}", setting.escape_debug())]
     Bad {
         /// Its path, such as `server.listen`.
         setting: String,
@@ -41,6 +41,10 @@ pub enum ConfigError {
         /// What the parser says; the line itself is left out, since it may hold a secret.
         problem: String,
     },
+    /// The layers have a name in them that no setting can have. What the library says is left out,
+    /// since it may quote a value.
+    #[error("the file and the environment cannot be merged into one configuration")]
+    Unmergeable,
 }
 
 /// Where a setting was found.

@@ -1,16 +1,14 @@
 //! The layers of the configuration: defaults, file, environment; later ones win.
 //!
-//! Merged by hand, for a table of settings is a few lines to merge, and each value has to keep its
-//! type and its origin: a secret made of digits stays a text, `1.5` is not rounded to a number of
-//! seconds, and an error names the variable or the file that is to be mended.
+//! The crate `config` merges them. Beside it, this file notes what each layer has, so that an error
+//! names the variable or the file that is to be mended, and refuses what the crate would settle
+//! without a word: a section in a setting's place, a date taken for a text, two names of one setting.
 
-use std::{
-    fs,
-    path::{Path, PathBuf},
-};
+use std::{collections::BTreeMap, fs, path::Path};
 
+use config::{Environment, File, FileFormat, Map};
 use serde::de::DeserializeOwned;
-use toml::{Table, Value};
+use toml::{Table, Value, de::DeTable};
 
 use super::{
     error::{ConfigError, Origin},
@@ -18,41 +16,45 @@ use super::{
 };
 
 const DEFAULTS: &str = include_str!("../../config/default.toml");
-const PREFIX: &str = "MIRRORY__";
-const SEPARATOR: &str = "__";
-const DATABASE_URL: &str = "DATABASE_URL";
+const IS_SECTION: &str = "is a section with settings in it, not a setting";
+const IS_SETTING: &str = "is a setting, not a section";
 
 /// The variables of this process that [`Config::load`](super::Config::load) takes.
 ///
 /// # Errors
 /// When the value of one of them is no UTF-8.
 pub fn process_environment() -> Result<Vec<(String, String)>, ConfigError> {
-    let settings = std::env::vars_os().filter_map(|(name, value)| {
-        let name = name.into_string().ok()?;
-        path_of(&name).map(|path| match value.into_string() {
-            Ok(value) => Ok((name, value)),
-            Err(_) => Err(ConfigError::Bad {
-                setting: shown(&path),
-                origin: Origin::Environment(name),
-                problem: "must be UTF-8".to_owned(),
-            }),
-        })
+    let settings = std::env::vars_os().filter_map(|(variable, value)| {
+        let variable = variable.into_string().ok()?;
+        let setting = dotted(name_of(&variable)?);
+        let value = value.into_string().map_err(|_| ConfigError::Bad {
+            setting,
+            origin: Origin::Environment(variable.clone()),
+            problem: "must be UTF-8".to_owned(),
+        });
+        Some(value.map(|value| (variable, value)))
     });
     settings.collect()
 }
 
-/// The setting that a variable stands for; none when it is no variable of ours.
-fn path_of(variable: &str) -> Option<Vec<String>> {
-    if variable == DATABASE_URL {
-        return Some(vec!["database".to_owned(), "url".to_owned()]);
+/// What a variable is called after our prefix, which the crate would take in small letters too;
+/// none when it is no variable of ours.
+fn name_of(variable: &str) -> Option<&str> {
+    match variable {
+        "DATABASE_URL" => Some("DATABASE__URL"),
+        _ => variable.strip_prefix("MIRRORY__"),
     }
-    let name = variable.strip_prefix(PREFIX)?.to_lowercase();
-    Some(name.split(SEPARATOR).map(str::to_owned).collect())
 }
 
+fn dotted(name: &str) -> String {
+    name.to_lowercase().replace("__", ".")
+}
+
+#[derive(Default)]
 pub(super) struct Layers {
-    layers: Vec<(Origin, Table)>,
     merged: Table,
+    /// By the dotted name: whether it is a section, and the last layer that has it.
+    places: BTreeMap<String, (bool, Origin)>,
 }
 
 impl Layers {
@@ -60,60 +62,94 @@ impl Layers {
         file: Option<&Path>,
         environment: impl IntoIterator<Item = (String, String)>,
     ) -> Result<Self, ConfigError> {
-        let mut layers = Self {
-            layers: Vec::new(),
-            merged: Table::new(),
-        };
-        layers.add(
-            Origin::Defaults,
-            parse(DEFAULTS, Path::new("default.toml"))?,
-        )?;
+        let mut layers = Self::default();
+        let defaults = parse(DEFAULTS, Path::new("default.toml"))?;
+        layers.note_table("", &defaults, &Origin::Defaults)?;
+        let mut builder =
+            config::Config::builder().add_source(File::from_str(DEFAULTS, FileFormat::Toml));
         if let Some(file) = file {
-            layers.add(Origin::File(file.to_owned()), read_file(file)?)?;
+            let text = fs::read_to_string(file).map_err(|error| ConfigError::Unreadable {
+                file: file.to_owned(),
+                error,
+            })?;
+            layers.note_table("", &parse(&text, file)?, &Origin::File(file.to_owned()))?;
+            builder = builder.add_source(File::from_str(&text, FileFormat::Toml));
         }
-        let mut variables: Vec<_> = environment
-            .into_iter()
-            .filter_map(|(name, value)| path_of(&name).map(|path| (name, path, value)))
-            .collect();
-        // DATABASE_URL sorts before MIRRORY__DATABASE__URL, which wins.
-        variables.sort();
-        for (name, path, value) in variables {
-            let settings = path
-                .into_iter()
-                .rev()
-                .fold(Value::String(value), |value, segment| {
-                    Value::Table(Table::from_iter([(segment, value)]))
-                });
-            if let Value::Table(settings) = settings {
-                layers.add(Origin::Environment(name), settings)?;
+        let mut values = Map::new();
+        // In this order DATABASE_URL comes before MIRRORY__DATABASE__URL, which wins.
+        for (variable, value) in environment.into_iter().collect::<BTreeMap<_, _>>() {
+            if let Some(name) = name_of(&variable) {
+                layers.note_variable(&variable, name)?;
+                values.insert(name.to_owned(), value);
             }
         }
-        layers.check_plans()?;
+        let variables = Environment::default().separator("__");
+        layers.merged = builder
+            .add_source(variables.source(Some(values)))
+            .build()
+            .and_then(config::Config::try_deserialize)
+            .map_err(|_| ConfigError::Unmergeable)?;
         Ok(layers)
     }
 
-    fn add(&mut self, origin: Origin, settings: Table) -> Result<(), ConfigError> {
-        merge(&mut self.merged, &settings).map_err(|(path, problem)| ConfigError::Bad {
-            setting: shown(&path),
-            origin: origin.clone(),
-            problem: problem.to_owned(),
-        })?;
-        self.layers.push((origin, settings));
-        Ok(())
-    }
-
-    /// The one place where a section's name is the operator's choice.
-    fn check_plans(&self) -> Result<(), ConfigError> {
-        let plans = self.merged.get("plans").and_then(Value::as_table);
-        for (name, plan) in plans.into_iter().flatten() {
-            if let Err(invalid) = name.parse::<PlanName>() {
-                return Err(self.bad(&["plans", name], invalid.to_string()));
+    fn note_table(
+        &mut self,
+        parent: &str,
+        table: &Table,
+        origin: &Origin,
+    ) -> Result<(), ConfigError> {
+        for (name, value) in table {
+            let setting = format!("{parent}{name}");
+            self.note(&setting, value.is_table(), origin)?;
+            // The crate would take the name for a path, and the date for a text.
+            if parent.is_empty() && name.contains(['.', '[']) {
+                return Err(self.unknown(setting));
             }
-            if !plan.is_table() {
-                return Err(self.bad(&["plans", name], IS_SECTION.to_owned()));
+            if value.is_datetime() {
+                return Err(self.bad(&setting, "must not be a date or a time"));
+            }
+            if let Value::Table(table) = value {
+                self.note_table(&format!("{setting}."), table, origin)?;
             }
         }
         Ok(())
+    }
+
+    fn note_variable(&mut self, variable: &str, name: &str) -> Result<(), ConfigError> {
+        let origin = Origin::Environment(variable.to_owned());
+        let setting = dotted(name);
+        for (end, _) in setting.match_indices('.') {
+            self.note(&setting[..end], true, &origin)?;
+        }
+        self.note(&setting, false, &origin)?;
+        // The crate would take it for a second name of the same setting.
+        if name.contains(|c| matches!(c, 'a'..='z' | '.' | '[' | '\u{80}'..)) {
+            let problem = "the variable's name must be in capitals, with `__` between its parts";
+            return Err(self.bad(&setting, problem));
+        }
+        Ok(())
+    }
+
+    fn note(
+        &mut self,
+        setting: &str,
+        is_section: bool,
+        origin: &Origin,
+    ) -> Result<(), ConfigError> {
+        let place = (is_section, origin.clone());
+        let before = self.places.insert(setting.to_owned(), place);
+        let mut must_be_section = before.map(|(was_section, _)| was_section);
+        // The one section whose sections' names are the operator's choice.
+        if let Some(("plans", plan)) = setting.rsplit_once('.') {
+            must_be_section = Some(true);
+            plan.parse::<PlanName>()
+                .map_err(|invalid| self.bad(setting, &invalid.to_string()))?;
+        }
+        match must_be_section {
+            Some(true) if !is_section => Err(self.bad(setting, IS_SECTION)),
+            Some(false) if is_section => Err(self.bad(setting, IS_SETTING)),
+            _ => Ok(()),
+        }
     }
 
     pub(super) fn deserialize<T: DeserializeOwned>(&self) -> Result<T, ConfigError> {
@@ -122,116 +158,47 @@ impl Layers {
         let tracked =
             serde_path_to_error::Deserializer::new(Value::Table(self.merged.clone()), &mut track);
         let settings = serde_ignored::deserialize(tracked, |path| {
-            unknown.get_or_insert_with(|| ignored_segments(&path));
+            unknown.get_or_insert_with(|| path.to_string());
         });
         match (settings, unknown) {
             (Ok(settings), None) => Ok(settings),
-            (_, Some(path)) => Err(ConfigError::Unknown {
-                setting: shown(&path),
-                origin: self.origin(&path),
-            }),
-            (Err(error), None) => {
-                Err(self.bad(&error_segments(&track.path()), error.message().to_owned()))
-            }
+            (_, Some(setting)) => Err(self.unknown(setting)),
+            (Err(error), None) => Err(self.bad(&track.path().to_string(), error.message())),
         }
     }
 
-    pub(super) fn bad(&self, path: &[impl AsRef<str>], problem: String) -> ConfigError {
+    pub(super) fn bad(&self, setting: &str, problem: &str) -> ConfigError {
         ConfigError::Bad {
-            setting: shown(path),
-            origin: self.origin(path),
-            problem,
+            setting: setting.to_owned(),
+            origin: self.origin(setting),
+            problem: problem.to_owned(),
         }
     }
 
-    fn origin(&self, path: &[impl AsRef<str>]) -> Origin {
-        self.layers
-            .iter()
-            .rev()
-            .find(|(_, settings)| contains(settings, path))
-            .map_or(Origin::Defaults, |(origin, _)| origin.clone())
+    fn unknown(&self, setting: String) -> ConfigError {
+        ConfigError::Unknown {
+            origin: self.origin(&setting),
+            setting,
+        }
     }
-}
 
-fn read_file(file: &Path) -> Result<Table, ConfigError> {
-    let text = fs::read_to_string(file).map_err(|error| ConfigError::Unreadable {
-        file: file.to_owned(),
-        error,
-    })?;
-    parse(&text, file)
+    fn origin(&self, setting: &str) -> Origin {
+        let place = self.places.get(setting);
+        place.map_or(Origin::Defaults, |(_, origin)| origin.clone())
+    }
 }
 
 fn parse(text: &str, file: &Path) -> Result<Table, ConfigError> {
     text.parse().map_err(|error: toml::de::Error| {
         let start = error.span().map_or(0, |span| span.start);
         let before = text.as_bytes().iter().take(start);
+        // Of a value that is no mistake of syntax the message would quote it.
+        let syntax = DeTable::parse(text).err();
+        let problem = syntax.map(|error| error.message().replace('\n', ", "));
         ConfigError::NoToml {
-            file: PathBuf::from(file),
+            file: file.to_owned(),
             line: 1 + before.filter(|byte| **byte == b'\n').count(),
-            problem: error.message().replace('\n', ", "),
+            problem: problem.unwrap_or_else(|| "a value is out of range".to_owned()),
         }
     })
-}
-
-const IS_SECTION: &str = "is a section with settings in it, not a setting";
-const IS_SETTING: &str = "is a setting, not a section";
-
-/// Puts the settings of `over` in the place of those in `base`; a section only ever meets a
-/// section, so that no setting below one vanishes unseen.
-fn merge(base: &mut Table, over: &Table) -> Result<(), (Vec<String>, &'static str)> {
-    for (key, value) in over {
-        let merged = match (base.get_mut(key), value) {
-            (Some(Value::Table(base)), Value::Table(over)) => merge(base, over),
-            (Some(Value::Table(_)), _) => Err((Vec::new(), IS_SECTION)),
-            (Some(_), Value::Table(_)) => Err((Vec::new(), IS_SETTING)),
-            _ => {
-                base.insert(key.clone(), value.clone());
-                Ok(())
-            }
-        };
-        merged.map_err(|(mut path, problem)| {
-            path.insert(0, key.clone());
-            (path, problem)
-        })?;
-    }
-    Ok(())
-}
-
-fn contains(settings: &Table, path: &[impl AsRef<str>]) -> bool {
-    let Some((last, sections)) = path.split_last() else {
-        return true;
-    };
-    sections
-        .iter()
-        .try_fold(settings, |section, key| {
-            section.get(key.as_ref())?.as_table()
-        })
-        .is_some_and(|section| section.contains_key(last.as_ref()))
-}
-
-fn shown(path: &[impl AsRef<str>]) -> String {
-    let segments: Vec<_> = path
-        .iter()
-        .map(|segment| segment.as_ref().escape_debug().to_string())
-        .collect();
-    segments.join(".")
-}
-
-fn ignored_segments(path: &serde_ignored::Path<'_>) -> Vec<String> {
-    use serde_ignored::Path;
-    let (parent, segment) = match path {
-        Path::Root => return Vec::new(),
-        Path::Map { parent, key } => (parent, Some(key.clone())),
-        Path::Seq { parent, index } => (parent, Some(index.to_string())),
-        Path::Some { parent }
-        | Path::NewtypeStruct { parent }
-        | Path::NewtypeVariant { parent } => (parent, None),
-    };
-    let mut segments = ignored_segments(parent);
-    segments.extend(segment);
-    segments
-}
-
-fn error_segments(path: &serde_path_to_error::Path) -> Vec<String> {
-    path.iter().map(ToString::to_string).collect()
 }

@@ -182,7 +182,7 @@ impl Config {
         let layers = layers::Layers::read(file, environment)?;
         let config: Self = layers.deserialize()?;
         if !config.plans.contains_key(&config.bootstrap.plan) {
-            return Err(layers.bad(&["bootstrap", "plan"], "must be one of the plans".into()));
+            return Err(layers.bad("bootstrap.plan", "must be one of the plans"));
         }
         Ok(config)
     }

@@ -71,7 +71,9 @@ pub struct Permit {
     ledger: Ledger,
     site_id: SiteId,
     calls: u64,
-    windows: Windows,
+    /// The windows that were charged; ahead of this instance's when its clock runs behind.
+    day: i64,
+    month: i64,
     /// Where the site stands after the charge.
     pub standing: Standing,
 }
@@ -107,7 +109,8 @@ impl Ledger {
                     ledger: self.clone(),
                     site_id,
                     calls,
-                    windows,
+                    day: usage.day,
+                    month: usage.month,
                     standing: Standing::new(plan, &windows, Some(usage)),
                 });
             }
@@ -232,7 +235,8 @@ impl Permit {
             ledger,
             site_id,
             calls,
-            windows: Windows { day, month, .. },
+            day,
+            month,
             ..
         } = self;
         match outcome {

@@ -12,9 +12,20 @@
 mod postgres;
 
 mod harness;
+mod histories;
 
+mod binding;
 mod changes;
 mod follower;
+mod idempotency;
+mod janitor;
+mod keys;
 mod leases;
 mod migrations;
+mod quota;
 mod schema;
+mod secrets;
+mod sites;
+mod tokens;
+mod usage;
+mod vault;

@@ -1,6 +1,6 @@
 use std::{fs, path::Path};
 
-use super::{File, from_environment, from_file, refused};
+use super::{File, MASTER_KEY, from_environment, from_file, refused};
 use crate::config::Config;
 
 #[test]
@@ -46,7 +46,7 @@ fn unknown_settings_are_named_at_any_depth() {
 }
 
 /// In a file: the text, the setting that is named, and what is said of it.
-const BAD_SETTINGS: [(&str, &str, &str); 21] = [
+const BAD_SETTINGS: [(&str, &str, &str); 24] = [
     (
         "[server]\nlisten = 'localhost:80'",
         "server.listen",
@@ -81,6 +81,21 @@ const BAD_SETTINGS: [(&str, &str, &str); 21] = [
         "[tokens]\nissuer = ''",
         "tokens.issuer",
         "must be 1 to 255 bytes without control characters",
+    ),
+    (
+        "[tokens]\nissuer = 1979-05-27",
+        "tokens.issuer",
+        "must not be a date or a time",
+    ),
+    (
+        "[tokens]\nissuer = true",
+        "tokens.issuer",
+        "must be a string in quotes",
+    ),
+    (
+        "[server]\ndrain_seconds = true",
+        "server.drain_seconds",
+        "must be a whole number from 0 to 3600",
     ),
     (
         "[tokens]\naudience = \"a\\n\"",
@@ -168,6 +183,30 @@ fn bad_settings_are_named_with_what_they_must_be() {
 }
 
 #[test]
+fn variable_that_could_be_a_second_name_of_a_setting_is_refused() {
+    for (variable, setting) in [
+        ("MIRRORY__tokens__issuer", "tokens.issuer"),
+        ("MIRRORY__TOKENS__iSSUER", "tokens.issuer"),
+        // The sign for kelvin, whose small letter is a plain `k`.
+        ("MIRRORY__TO\u{212a}ENS__ISSUER", "tokens.issuer"),
+        ("MIRRORY__TOKENS.ISSUER", "tokens.issuer"),
+        (
+            "MIRRORY__SERVER__TRUSTED_PROXIES[0]",
+            "server.trusted_proxies[0]",
+        ),
+    ] {
+        let variables = [("MIRRORY__TOKENS__ISSUER", "good"), (variable, "other")];
+        assert_eq!(
+            refused(from_environment(&variables)),
+            format!(
+                "bad setting `{setting}` (in the environment: {variable}): the variable's name \
+                 must be in capitals, with `__` between its parts"
+            )
+        );
+    }
+}
+
+#[test]
 fn section_and_setting_cannot_take_each_others_place() {
     for variables in [
         &[
@@ -181,6 +220,14 @@ fn section_and_setting_cannot_take_each_others_place() {
         &[("MIRRORY__PLANS__FREE", "x")],
         &[("MIRRORY__SERVER__LISTEN__PORT", "1")],
         &[("MIRRORY__SECRETS__MASTER_KEY__X", "1")],
+        &[
+            ("MIRRORY__SECRETS", "x"),
+            ("MIRRORY__SECRETS__MASTER_KEY", MASTER_KEY),
+        ],
+        &[
+            ("MIRRORY__LOG__FORMAT", "json"),
+            ("MIRRORY__LOG__FORMAT__X", "1"),
+        ],
     ] {
         let message = refused(from_environment(variables));
         assert!(message.starts_with("bad setting `"), "{message}");

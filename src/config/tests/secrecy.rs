@@ -47,6 +47,21 @@ fn refusals_never_show_a_secret() {
 }
 
 #[test]
+fn number_that_is_too_large_is_not_quoted() {
+    for number in ["9999999999999999", "99999999999999999999", "1e999"] {
+        let text = format!("[bootstrap]\nproxy_secret = {number}");
+        let message = refused(from_file(&text));
+        assert!(!message.contains(number), "{message}");
+    }
+    let file = "[bootstrap]\nproxy_secret = 99999999999999999999";
+    let message = refused(from_file(file));
+    assert!(
+        message.ends_with(" is no TOML: line 2: a value is out of range"),
+        "{message}"
+    );
+}
+
+#[test]
 fn configuration_in_force_is_shown_without_secrets() {
     let config = from_environment(&[
         ("MIRRORY__SECRETS__MASTER_KEY", MASTER_KEY),

@@ -1,0 +1,74 @@
+//! Shows that the load generator is no slower than `wrk`: a slow one would make the bare server
+//! look slow, and every ratio to it good.
+
+use std::{fs, process::Command};
+
+use crate::{
+    Outcome,
+    machine::Folder,
+    measure::{Plan, median},
+    scenario::Scenario,
+    target::Target,
+};
+
+/// Of `wrk`'s rate on the bare server, what the generator must reach.
+const LEAST_SHARE: f64 = 0.95;
+
+/// What the generator reaches of `wrk`'s rate on the bare server, the median of pairs; none when
+/// there is no `wrk`.
+pub async fn compare(plan: &Plan, folder: &Folder, bare: &Target) -> Outcome<Option<Share>> {
+    let load = bare.load(Scenario::Validate, plan.connections);
+    let script = folder.path().join("validate.lua");
+    fs::write(&script, lua(&load.requests[0])?)?;
+    let mut shares = Vec::new();
+    for _ in 0..=plan.rounds {
+        let output = Command::new("wrk")
+            .args(["-t", "1", "-c", &plan.connections.to_string()])
+            .args(["-d", &format!("{}s", plan.duration.as_secs()), "-s"])
+            .arg(&script)
+            .arg(format!(
+                "http://{}{}",
+                load.address,
+                Scenario::Validate.path()
+            ))
+            .output();
+        let Ok(output) = output else { return Ok(None) };
+        let its = rate_in(&String::from_utf8(output.stdout)?)?;
+        let tally = load.run_for(plan.duration).await?;
+        shares.push(tally.rate() / its);
+    }
+    // The first pair warms the server up.
+    Ok(Some(Share(median(shares.into_iter().skip(1)))))
+}
+
+/// A share of `wrk`'s rate.
+#[derive(Clone, Copy)]
+pub struct Share(pub f64);
+
+impl Share {
+    pub fn is_enough(self) -> bool {
+        self.0 >= LEAST_SHARE
+    }
+}
+
+/// One request that never changes: `wrk` is at its fastest then.
+fn lua(request: &[u8]) -> Outcome<String> {
+    let request = std::str::from_utf8(request)?;
+    let (_, body) = request
+        .split_once("\r\n\r\n")
+        .ok_or("a request without a body")?;
+    Ok(format!(
+        "wrk.method = \"POST\"\nwrk.headers[\"content-type\"] = \"application/json\"\n\
+         wrk.body = [[{body}]]\n"
+    ))
+}
+
+fn rate_in(report: &str) -> Outcome<f64> {
+    if report.contains("Non-2xx") || report.contains("Socket errors") {
+        return Err(format!("wrk met errors:\n{report}").into());
+    }
+    let line = report
+        .lines()
+        .find_map(|line| line.trim().strip_prefix("Requests/sec:"));
+    Ok(line.ok_or("wrk says no rate")?.trim().parse()?)
+}

@@ -1,0 +1,52 @@
+//! The API, driven in-process on both stores: the router behind no socket, time moved by hand.
+//!
+//! One file a subject. A test of behaviour takes the [`Store`](harness::Store) that it runs on and
+//! is listed once in its file's [`on_both_stores!`], which makes a `sqlite` and a `postgres` test.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::missing_panics_doc,
+    reason = "a test that cannot go on fails"
+)]
+
+#[path = "../support/postgres.rs"]
+mod postgres;
+
+/// Makes a test on each store of every function that is named.
+macro_rules! on_both_stores {
+    ($($test:ident),* $(,)?) => {
+        mod sqlite {
+            $(#[tokio::test]
+            async fn $test() {
+                super::$test(crate::harness::Store::Sqlite).await;
+            })*
+        }
+        mod postgres {
+            $(#[tokio::test]
+            async fn $test() {
+                super::$test(crate::harness::Store::Postgres).await;
+            })*
+        }
+    };
+}
+
+mod attempts;
+mod conventions;
+mod cors;
+mod edge;
+mod forgeries;
+mod forwarded;
+mod freshness;
+mod generate;
+mod harness;
+mod health;
+mod idempotency;
+mod keys;
+mod manage;
+mod problems;
+mod properties;
+mod quota;
+mod races;
+mod ratelimit;
+mod sites;
+mod validate;
