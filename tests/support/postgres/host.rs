@@ -3,12 +3,14 @@
 use std::env;
 use std::fs::{self, DirBuilder, File};
 use std::io::ErrorKind;
+use std::iter::repeat_with;
 use std::net::{Ipv4Addr, TcpListener};
 use std::ops::Range;
 use std::os::unix::fs::{DirBuilderExt, chown};
 use std::os::unix::process::CommandExt;
 use std::path::PathBuf;
 use std::process::{self, Child, Command, Stdio};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread::sleep;
 use std::time::Duration;
 
@@ -221,11 +223,13 @@ fn make_folder(account: Option<Account>) -> PathBuf {
     folder
 }
 
-/// The free ones of [`PORTS`]; each process begins at another one.
+/// The free ones of [`PORTS`], each once: while a server is stopped, no other one of this process
+/// takes its port. Each process begins at another one.
 pub fn free_ports() -> impl Iterator<Item = u16> {
-    PORTS
-        .cycle()
-        .skip(process::id() as usize % PORTS.len())
+    static GIVEN: AtomicUsize = AtomicUsize::new(0);
+    let number = || process::id() as usize * 16 + GIVEN.fetch_add(1, Ordering::Relaxed);
+    repeat_with(move || number() % PORTS.len())
+        .filter_map(|number| PORTS.clone().nth(number))
         .take(PORTS.len())
         .filter(|port| TcpListener::bind((Ipv4Addr::LOCALHOST, *port)).is_ok())
 }
