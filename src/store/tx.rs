@@ -56,14 +56,14 @@ async fn begun<T>(
 ) -> Result<T, StoreError> {
     // Kept to the end: what it holds goes back to the pool only when the doubt is known there.
     let mut begin = pin!(begin);
-    let begun = timeout_at(deadline, begin.as_mut())
+    let answer = timeout_at(deadline, begin.as_mut())
         .await
         .unwrap_or(Err(sqlx::Error::PoolTimedOut))
         .map_err(StoreError::of_connecting);
-    if begun.as_ref().is_err_and(StoreError::casts_doubt) {
+    if answer.as_ref().is_err_and(StoreError::casts_doubt) {
         doubt.cast();
     }
-    begun
+    answer
 }
 
 impl Tx {
