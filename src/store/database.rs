@@ -60,6 +60,11 @@ impl Doubt {
         let cast = *self.0.lock().unwrap_or_else(PoisonError::into_inner);
         idle_for > TRUSTED_IDLE || idle_for >= cast.elapsed()
     }
+
+    fn was_cast_within(&self, time: Duration) -> bool {
+        let cast = *self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        cast.elapsed() <= time
+    }
 }
 
 /// How long a connection may lie idle and be used without a trial.
@@ -167,7 +172,7 @@ async fn open_postgres(
     deadline: Duration,
     doubt: &Doubt,
 ) -> Result<Pools, sqlx::Error> {
-    let doubt = doubt.clone();
+    let [doubt, doubt_at_end] = [doubt.clone(), doubt.clone()];
     let options = PgConnectOptions::from_str(settings.url.expose())?.application_name("mirrory");
     // The pool tries a refused connection again until the deadline, and then tells that it was
     // late and not why.
@@ -185,6 +190,18 @@ async fn open_postgres(
             Box::pin(async move {
                 if doubtful {
                     connection.ping().await?;
+                }
+                Ok(true)
+            })
+        })
+        // The pool tries what is given back and waits for the answer without end: a transaction
+        // whose connection fell silent would keep its place for good.
+        .after_release(move |connection, _| {
+            let doubtful = doubt_at_end.was_cast_within(deadline);
+            Box::pin(async move {
+                if doubtful {
+                    let trial = tokio::time::timeout(deadline, connection.ping());
+                    trial.await.map_err(|_| sqlx::Error::PoolTimedOut)??;
                 }
                 Ok(true)
             })

@@ -1,5 +1,7 @@
 //! Transactions.
 
+use std::pin::pin;
+
 use sqlx::{Postgres, Sqlite, Transaction};
 use tokio::time::{Instant, timeout_at};
 
@@ -31,9 +33,12 @@ impl Database {
     pub async fn begin(&self) -> Result<Tx, StoreError> {
         let deadline = Instant::now() + self.deadline();
         let inner = match self.pools() {
-            Pools::Postgres(pool) => Inner::Postgres(begun(deadline, pool.begin()).await?),
+            Pools::Postgres(pool) => {
+                Inner::Postgres(begun(deadline, self.doubt(), pool.begin()).await?)
+            }
             Pools::Sqlite { writer, .. } => {
-                Inner::Sqlite(begun(deadline, writer.begin_with("BEGIN IMMEDIATE")).await?)
+                let begin = writer.begin_with("BEGIN IMMEDIATE");
+                Inner::Sqlite(begun(deadline, self.doubt(), begin).await?)
             }
         };
         Ok(Tx {
@@ -46,12 +51,19 @@ impl Database {
 
 async fn begun<T>(
     deadline: Instant,
+    doubt: &Doubt,
     begin: impl Future<Output = Result<T, sqlx::Error>>,
 ) -> Result<T, StoreError> {
-    timeout_at(deadline, begin)
+    // Kept to the end: what it holds goes back to the pool only when the doubt is known there.
+    let mut begin = pin!(begin);
+    let answer = timeout_at(deadline, begin.as_mut())
         .await
         .unwrap_or(Err(sqlx::Error::PoolTimedOut))
-        .map_err(StoreError::of_connecting)
+        .map_err(StoreError::of_connecting);
+    if answer.as_ref().is_err_and(StoreError::casts_doubt) {
+        doubt.cast();
+    }
+    answer
 }
 
 impl Tx {
@@ -82,7 +94,9 @@ pub(crate) async fn before<T>(
     doubt: &Doubt,
     statement: impl Future<Output = Result<T, sqlx::Error>>,
 ) -> Result<T, StoreError> {
-    let answer = match timeout_at(deadline, statement).await {
+    // Kept to the end, as in `begun`: a commit holds the connection.
+    let mut statement = pin!(statement);
+    let answer = match timeout_at(deadline, statement.as_mut()).await {
         Ok(answer) => answer.map_err(StoreError::from),
         Err(_) => Err(StoreError::Timeout),
     };

@@ -22,6 +22,7 @@ mod janitor;
 mod keys;
 mod leases;
 mod migrations;
+mod outages;
 mod quota;
 mod schema;
 mod secrets;

@@ -1,0 +1,255 @@
+//! PostgreSQL stopped, frozen, restarted, or gone without a word.
+
+use std::{sync::Arc, time::Duration};
+
+use futures_util::future::join_all;
+use mirrory::store::{
+    Database, StoreError,
+    changes::{self, Actor},
+    database::SERVING_DEADLINE,
+};
+use tokio::{
+    io::copy_bidirectional,
+    net::{TcpListener, TcpStream},
+    sync::watch,
+    time::{Instant, timeout},
+};
+
+use crate::{
+    harness::{Instance, Store, commit, machine},
+    postgres::Cluster,
+    quota::{ledger, new_site, plans, reserve, used},
+};
+
+/// More than the deadline of a call: these tests share their machine.
+const SOON: Duration = Duration::from_millis(1800);
+
+/// A server of its own, since the tests break it, and a pool of `connections`.
+async fn breakable(connections: u32) -> (Cluster, Store, Instance) {
+    let cluster = Cluster::start();
+    let mut store = Store::new(&cluster.create_database().await, None);
+    store.config.database.max_connections = connections;
+    let database = store.open_with(SERVING_DEADLINE).await;
+    let instance = Instance::new(&store, database);
+    (cluster, store, instance)
+}
+
+/// Opens as many connections as there may be.
+async fn warm(database: &Database, connections: usize) {
+    let held = join_all((0..connections).map(|_| database.begin())).await;
+    for tx in held {
+        tx.unwrap().commit().await.unwrap();
+    }
+}
+
+/// What the call answered, within a second.
+async fn soon<T>(call: impl Future<Output = Result<T, StoreError>>) -> Result<T, StoreError> {
+    let began = Instant::now();
+    let answer = call.await;
+    assert!(began.elapsed() < SOON, "after {:?}", began.elapsed());
+    answer
+}
+
+/// The store is away, and nobody is at fault.
+fn is_outage<T>(answer: &Result<T, StoreError>) -> bool {
+    match answer {
+        Err(StoreError::Timeout | StoreError::Unavailable(_) | StoreError::Unreachable(_)) => true,
+        Err(error @ StoreError::Fault(_)) => panic!("{error:?}"),
+        Ok(_) => false,
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_frozen_store_is_not_waited_for_and_works_again_after_the_thaw() {
+    let (cluster, store, instance) = breakable(4).await;
+    let Instance {
+        database,
+        sites,
+        tokens,
+    } = &instance;
+    let (site_id, secret) = instance.create_site().await;
+    let token_id = instance.issue(site_id).await.token_id;
+    warm(database, 4).await;
+    let mut began = database.begin().await.unwrap();
+    cluster.freeze();
+
+    let locked = soon(changes::lock(&mut began)).await;
+    assert!(matches!(locked, Err(StoreError::Timeout)), "{locked:?}");
+    drop(began);
+    let machine_id = machine("m");
+    for _ in 0..3 {
+        let (found, bound, tx, read) = tokio::join!(
+            soon(sites.authenticate(&secret)),
+            soon(tokens.bind(token_id, &machine_id)),
+            soon(database.begin()),
+            soon(changes::newest(database)),
+        );
+        assert!(is_outage(&found) && is_outage(&bound) && is_outage(&read));
+        assert!(tx.is_err());
+    }
+    cluster.thaw();
+    works_again(database).await;
+    assert!(soon(sites.authenticate(&secret)).await.unwrap().is_some());
+    assert!(soon(tokens.bind(token_id, &machine_id)).await.unwrap());
+    commit!(database, |tx| sites.suspend(tx, Actor::Operator, site_id));
+    let all = join_all((0..8).map(|_| soon(database.now()))).await;
+    assert!(all.iter().all(Result::is_ok));
+    assert_eq!(
+        store.number("SELECT count(*) FROM changes").await,
+        2,
+        "none of the frozen ones"
+    );
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_return_whose_outcome_is_unknown_is_not_made_twice() {
+    let (cluster, store, instance) = breakable(1).await;
+    let ledger = ledger(
+        &store,
+        instance.database.clone(),
+        plans(&[("plan", 10, 100)]),
+    );
+    let site_id = new_site(&store);
+    drop(reserve(&ledger, site_id).await);
+    // The statement is known to the connection now, and goes out in one piece.
+    reserve(&ledger, site_id).await.settle(None).await;
+    let permit = reserve(&ledger, site_id).await;
+    cluster.freeze();
+    permit.settle(None).await;
+    cluster.thaw();
+    let others = "SELECT count(*) FROM pg_stat_activity WHERE application_name = 'mirrory'";
+    let ended = async {
+        while store.number(others).await > 0 {
+            tokio::task::yield_now().await;
+        }
+    };
+    timeout(Duration::from_secs(10), ended)
+        .await
+        .expect("the abandoned connection ends");
+    ledger.flush().await.unwrap();
+    let (day, month) = used(&ledger, site_id).await;
+    assert!(day >= 1 && day == month, "{day} and {month} are used");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_restarted_store_works_at_the_first_call() {
+    let (cluster, _store, instance) = breakable(4).await;
+    let Instance {
+        database, sites, ..
+    } = &instance;
+    let (site_id, secret) = instance.create_site().await;
+    for _ in 0..2 {
+        warm(database, 4).await;
+        let mut undone = database.begin().await.unwrap();
+        sites
+            .suspend(&mut undone, Actor::Operator, site_id)
+            .await
+            .unwrap();
+        cluster.stop();
+        assert!(is_outage(&soon(undone.commit()).await));
+        let (read, begun) = tokio::join!(soon(sites.authenticate(&secret)), soon(database.begin()));
+        assert!(is_outage(&read) && begun.is_err());
+        cluster.start_again();
+        let caller = soon(sites.authenticate(&secret)).await.unwrap().unwrap();
+        assert_eq!(caller.status, mirrory::sites::SiteStatus::Active);
+        let all = join_all((0..8).map(|_| soon(database.now()))).await;
+        assert!(all.iter().all(Result::is_ok));
+    }
+}
+
+/// Nothing was called meanwhile, so the first call finds a dead connection, which looks alive.
+/// It is the only one that may fail.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn after_a_restart_unseen_at_most_one_call_fails() {
+    let (cluster, _store, instance) = breakable(4).await;
+    let Instance { database, .. } = &instance;
+    for transactions in [true, false] {
+        warm(database, 4).await;
+        cluster.stop();
+        cluster.start_again();
+        let mut failed = 0;
+        for _ in 0..6 {
+            let answer = if transactions {
+                soon(database.begin()).await.map(drop)
+            } else {
+                soon(database.now()).await.map(drop)
+            };
+            failed += usize::from(answer.is_err());
+        }
+        assert!(failed <= 1, "{failed} calls failed");
+    }
+}
+
+/// Hands connections on to a server, until they fall silent: nothing comes through any more, and
+/// nobody is told, as when a machine dies or a firewall forgets.
+struct Wire {
+    url: String,
+    silence: watch::Sender<()>,
+}
+
+impl Wire {
+    async fn to(url: &str) -> Self {
+        let (host, database) = url
+            .strip_prefix("postgres://postgres@")
+            .unwrap()
+            .split_once('/')
+            .unwrap();
+        let server: Arc<str> = host.into();
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let url = format!(
+            "postgres://postgres@{}/{database}",
+            listener.local_addr().unwrap()
+        );
+        let silence = watch::Sender::new(());
+        let silenced = silence.clone();
+        tokio::spawn(async move {
+            loop {
+                let (mut client, _) = listener.accept().await.unwrap();
+                let server = server.clone();
+                let mut silenced = silenced.subscribe();
+                tokio::spawn(async move {
+                    let mut server = TcpStream::connect(&*server).await.unwrap();
+                    tokio::select! {
+                        _ended = copy_bidirectional(&mut client, &mut server) => {}
+                        _silenced = silenced.changed() => std::future::pending().await,
+                    }
+                });
+            }
+        });
+        Self { url, silence }
+    }
+
+    /// Those that are open fall silent; new ones work.
+    fn fall_silent(&self) {
+        self.silence.send_replace(());
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn connections_that_fell_silent_do_not_use_up_the_pool() {
+    let cluster = Cluster::start();
+    let wire = Wire::to(&cluster.create_database().await).await;
+    let mut store = Store::new(&wire.url, None);
+    store.config.database.max_connections = 2;
+    let database = store.open_with(SERVING_DEADLINE).await;
+
+    let held = [
+        database.begin().await.unwrap(),
+        database.begin().await.unwrap(),
+    ];
+    wire.fall_silent();
+    let ended = join_all(held.map(|tx| soon(tx.commit()))).await;
+    assert!(ended.iter().all(is_outage));
+    works_again(&database).await;
+}
+
+/// Calls until one is answered, and then as many at once as there are connections.
+async fn works_again(database: &Database) {
+    let answered = async { while soon(database.now()).await.is_err() {} };
+    timeout(Duration::from_secs(5), answered)
+        .await
+        .expect("the store is used again");
+    let held = join_all((0..2).map(|_| soon(database.begin()))).await;
+    let held: Result<Vec<_>, _> = held.into_iter().collect();
+    held.unwrap();
+}
