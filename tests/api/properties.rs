@@ -59,7 +59,7 @@ impl Bench {
     }
 
     /// Tries a property on many inputs, and says which one breaks it.
-    fn check<S: Strategy>(&self, inputs: &S, property: impl AsyncFn(&Self, &S::Value) -> Answer)
+    fn check<S: Strategy>(&self, inputs: &S, property: &impl AsyncFn(&Self, &S::Value) -> Answer)
     where
         S::Value: Clone,
     {
@@ -98,8 +98,7 @@ fn json_value() -> impl Strategy<Value = Value> {
     leaf.prop_recursive(3, 16, 4, |inner| {
         prop_oneof![
             prop::collection::vec(inner.clone(), 0..4).prop_map(Value::from),
-            prop::collection::hash_map(".{0,8}", inner, 0..4)
-                .prop_map(|members| Value::from_iter(members)),
+            prop::collection::hash_map(".{0,8}", inner, 0..4).prop_map(Value::from_iter),
         ]
     })
 }
@@ -119,7 +118,7 @@ fn any_bytes_as_a_body_are_answered() {
     ];
     bench.check(
         &(select(CALLS.to_vec()), body),
-        async |bench, (path, body)| {
+        &async |bench, (path, body)| {
             let answer = bench.app.post(path).text(body.clone()).send().await;
             assert!(
                 matches!(answer.status, 400 | 413 | 422),
@@ -144,13 +143,14 @@ fn any_json_in_our_fields_is_answered() {
     ];
     let field = (select(names.to_vec()), json_value());
     let fields = prop::collection::vec(field, 0..6);
-    bench.check(
-        &(select(CALLS.to_vec()), fields),
-        async |bench, (path, fields)| {
-            let body = Value::from_iter(fields.clone());
-            bench.app.post(path).json(&body).send().await
-        },
-    );
+    bench.check(&(select(CALLS.to_vec()), fields), &async |bench,
+                                                           (
+        path,
+        fields,
+    )| {
+        let body = Value::from_iter(fields.clone());
+        bench.app.post(path).json(&body).send().await
+    });
 }
 
 #[test]
@@ -164,7 +164,7 @@ fn one_wild_field_beside_good_ones_is_answered() {
         "token_id",
     ];
     let inputs = (select(CALLS.to_vec()), select(names.to_vec()), json_value());
-    bench.check(&inputs, async |bench, (path, name, value)| {
+    bench.check(&inputs, &async |bench, (path, name, value)| {
         let mut body = json!({
             "wp_user_id": 1,
             "proxy_secret": bench.site.secret,
@@ -183,7 +183,7 @@ fn one_wild_field_beside_good_ones_is_answered() {
 fn any_changed_byte_of_a_token_is_answered_with_a_refusal() {
     let bench = Bench::set_up();
     let length = bench.issued.token.len();
-    bench.check(&(0..length, any::<char>()), async |bench, (index, new)| {
+    bench.check(&(0..length, any::<char>()), &async |bench, (index, new)| {
         let mut token: Vec<char> = bench.issued.token.chars().collect();
         let changed = token[*index] != *new;
         token[*index] = *new;
@@ -224,7 +224,7 @@ fn any_header_is_answered() {
     let paths: Vec<_> = CALLS.into_iter().chain(PAGES).collect();
     let methods = select(&["GET", "HEAD", "POST", "OPTIONS", "DELETE"]);
     let inputs = (methods, select(paths), headers);
-    bench.check(&inputs, async |bench, (method, path, headers)| {
+    bench.check(&inputs, &async |bench, (method, path, headers)| {
         let body = json!({"wp_user_id": 1, "proxy_secret": bench.site.secret}).to_string();
         let mut call = bench.app.request(method, path).text(body);
         for (name, value) in headers {
@@ -240,7 +240,7 @@ fn any_name_of_a_header_is_answered() {
     let name = "[!#$%&'*+.^_`|~0-9a-z-]{1,40}".prop_filter("no name", |name| {
         HeaderName::from_bytes(name.as_bytes()).is_ok()
     });
-    bench.check(&(name, header_value()), async |bench, (name, value)| {
+    bench.check(&(name, header_value()), &async |bench, (name, value)| {
         let call = bench.app.post(CALLS[0]).header(name, value.as_bytes());
         call.text("{}").send().await
     });
@@ -268,7 +268,7 @@ fn any_path_and_method_is_answered() {
             name != "CONNECT" && Method::from_bytes(name.as_bytes()).is_ok()
         }),
     ];
-    bench.check(&(method, path), async |bench, (method, path)| {
+    bench.check(&(method, path), &async |bench, (method, path)| {
         bench.app.request(method, path).send().await
     });
 }
