@@ -106,7 +106,9 @@ impl Contract {
 /// Refuses members that an object's schema does not name: every field is to be documented.
 fn close(schema: &mut Value) {
     if let Value::Object(members) = schema {
-        if members.contains_key("properties") && !members.contains_key("additionalProperties") {
+        let is_object = members.contains_key("properties")
+            || members.get("type").is_some_and(|kind| kind == "object");
+        if is_object && !members.contains_key("additionalProperties") {
             members.insert("additionalProperties".to_owned(), json!(false));
         }
         members.values_mut().for_each(close);
