@@ -59,10 +59,10 @@ pub type Cause = Arc<dyn std::error::Error + Send + Sync>;
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, ToSchema)]
 pub struct FieldError {
     /// The name of the field, or of the header.
-    #[schema(example = "machine_id")]
+    #[schema(examples("machine_id", "Idempotency-Key"))]
     pub field: &'static str,
-    /// What is wrong with it, and what would be right.
-    #[schema(example = "must be 1 to 256 bytes of UTF-8 without control characters")]
+    /// What is wrong with it, and what would be right; for people, and may change.
+    #[schema(examples("must be 1 to 256 bytes of UTF-8 without control characters"))]
     pub message: String,
 }
 
@@ -195,46 +195,74 @@ pub(crate) struct Problem {
     cause: Option<Cause>,
 }
 
-/// An error, as RFC 9457 describes one; sent as `application/problem+json`.
+/// What went wrong, as problem details (RFC 9457), sent as `application/problem+json`. Decide by
+/// `error`; the texts are for people and may change.
 #[derive(Clone, Debug, Serialize, ToSchema)]
 pub struct ProblemDetails {
-    /// What kind of problem this is, as a URI.
+    /// What kind of problem this is (RFC 9457, section 3.1.1): `urn:mirrory:problem:` and the code
+    /// with hyphens, or for `quota_exceeded` the registered type of the IANA.
     #[serde(rename = "type")]
-    #[schema(example = "urn:mirrory:problem:invalid-proxy-secret")]
+    #[schema(
+        format = "uri",
+        examples(
+            "urn:mirrory:problem:invalid-proxy-secret",
+            "https://iana.org/assignments/http-problem-types#quota-exceeded"
+        )
+    )]
     type_uri: String,
-    /// The kind in words.
-    #[schema(example = "The proxy secret is not valid")]
+    /// The kind in words; the same for every occurrence.
+    #[schema(examples("The proxy secret is not valid"))]
     title: &'static str,
-    /// The HTTP status.
-    #[schema(example = 401, minimum = 400, maximum = 599)]
+    /// The HTTP status of the response.
+    #[schema(examples(401), minimum = 400, maximum = 599)]
     status: u16,
     /// What to do about it; absent when the fault is ours.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(
-        example = "Send a live proxy secret of the site as `proxy_secret`.",
+        examples("Send a live proxy secret of the site as `proxy_secret`."),
         nullable = false
     )]
     detail: Option<String>,
-    /// The stable machine-readable code.
-    #[schema(example = "invalid_proxy_secret")]
+    /// The stable machine-readable code. Each response lists those that it may have.
+    #[schema(examples("invalid_proxy_secret"), pattern = "^[a-z]+(_[a-z]+)*$")]
     error: &'static str,
     /// The id of the request, as in `x-request-id`.
-    #[schema(example = "019abf3e-7d2a-7c64-9a51-3f0e8a6b1c2d")]
+    #[schema(
+        examples("019abf3e-7d2a-7c64-9a51-3f0e8a6b1c2d"),
+        min_length = 1,
+        max_length = 128
+    )]
     request_id: String,
-    /// With `invalid_request`: every bad field.
+    /// With `invalid_request` alone: every bad field, each once.
     #[serde(skip_serializing_if = "Option::is_none")]
-    #[schema(nullable = false)]
+    #[schema(nullable = false, min_items = 1)]
     errors: Option<Vec<FieldError>>,
-    /// With `quota_exceeded`: the windows that are used up.
+    /// With `quota_exceeded` alone: the windows that are used up, `day` and `month`, as in
+    /// `RateLimit-Policy`.
     #[serde(rename = "violated-policies", skip_serializing_if = "Option::is_none")]
-    #[schema(example = json!(["day"]), nullable = false)]
+    #[schema(examples("day", "month"), nullable = false, min_items = 1)]
     violated_policies: Option<Vec<&'static str>>,
 }
 
 impl IntoResponse for ApiError {
     fn into_response(self) -> Response {
-        let status = self.status();
         let retry_after = self.retry_after();
+        let (status, problem) = self.into_problem();
+        let mut response = status.into_response();
+        if let Some(retry_after) = retry_after {
+            let seconds = whole_seconds(retry_after).max(1);
+            response
+                .headers_mut()
+                .insert(header::RETRY_AFTER, HeaderValue::from(seconds));
+        }
+        response.extensions_mut().insert(problem);
+        response
+    }
+}
+
+impl ApiError {
+    fn into_problem(self) -> (StatusCode, Problem) {
+        let status = self.status();
         let mut body = ProblemDetails {
             type_uri: self.type_uri(),
             title: self.title(),
@@ -252,16 +280,36 @@ impl IntoResponse for ApiError {
             Self::Internal(ours) | Self::StoreUnavailable(ours) => cause = Some(ours),
             _ => {}
         }
-        let mut response = status.into_response();
-        if let Some(retry_after) = retry_after {
-            let seconds = whole_seconds(retry_after).max(1);
-            response
-                .headers_mut()
-                .insert(header::RETRY_AFTER, HeaderValue::from(seconds));
-        }
-        response.extensions_mut().insert(Problem { body, cause });
-        response
+        (status, Problem { body, cause })
     }
+
+    /// This error as the API's description tells of it.
+    pub(crate) fn documented(self) -> Documented {
+        let has_retry_after = self.retry_after().is_some();
+        let (_, Problem { body, .. }) = self.into_problem();
+        Documented {
+            has_retry_after,
+            status: body.status,
+            code: body.error,
+            title: body.title,
+            detail: body.detail.clone(),
+            body: ProblemDetails {
+                request_id: "019abf3e-7d2a-7c64-9a51-3f0e8a6b1c2d".to_owned(),
+                ..body
+            },
+        }
+    }
+}
+
+/// What the API's description says of an error.
+pub(crate) struct Documented {
+    pub(crate) status: u16,
+    pub(crate) code: &'static str,
+    pub(crate) title: &'static str,
+    pub(crate) detail: Option<String>,
+    pub(crate) has_retry_after: bool,
+    /// The whole body, as an example.
+    pub(crate) body: ProblemDetails,
 }
 
 /// Rounded up: who waits this long does not come too early.

@@ -113,21 +113,22 @@ impl Health {
 /// How the service and its store are.
 #[derive(Debug, Serialize, ToSchema)]
 pub struct HealthResponse {
-    /// `healthy` when the store answers.
-    #[schema(example = "healthy")]
+    /// `healthy` when the store answers: with 200, else `unhealthy` with 503.
     status: HealthStatus,
     /// The version of the service.
-    #[schema(example = "0.1.0")]
+    #[schema(examples("0.1.0"))]
     version: &'static str,
-    /// Seconds since its start.
-    #[schema(example = 12)]
+    /// Seconds since this instance started.
+    #[schema(examples(12))]
     uptime_seconds: u64,
+    /// The store, as it answered within the last second.
     store: StoreHealth,
 }
 
 /// `healthy` or `unhealthy`.
 #[derive(Debug, Serialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
+#[schema(examples("healthy"))]
 enum HealthStatus {
     Healthy,
     Unhealthy,
@@ -137,20 +138,20 @@ enum HealthStatus {
 #[derive(Debug, Serialize, ToSchema)]
 struct StoreHealth {
     /// `up` when it answered within a second.
-    #[schema(example = "up")]
     status: StoreStatus,
     /// Which database it is.
-    #[schema(value_type = String, example = "postgres")]
+    #[schema(value_type = String, examples("postgres", "sqlite"))]
     kind: DatabaseKind,
     /// How long it took to answer, in milliseconds; absent when it did not.
     #[serde(skip_serializing_if = "Option::is_none")]
-    #[schema(example = 0.4, nullable = false)]
+    #[schema(examples(0.4), minimum = 0, nullable = false)]
     latency_ms: Option<f64>,
 }
 
 /// `up` or `down`.
 #[derive(Debug, Serialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
+#[schema(examples("up"))]
 enum StoreStatus {
     Up,
     Down,
@@ -159,8 +160,9 @@ enum StoreStatus {
 /// Whether the process lives, or can take requests.
 #[derive(Debug, Serialize, ToSchema)]
 pub struct ProbeResponse {
-    /// `ok`, or what is in the way.
-    #[schema(example = "ok")]
+    /// `ok`, or what is in the way: `starting`, `draining`, `store is down`, `clock is off the
+    /// store's`.
+    #[schema(examples("ok", "draining"))]
     status: &'static str,
 }
 
@@ -173,8 +175,30 @@ pub struct ProbeResponse {
     path = "/mirrory/health",
     tag = "operation",
     responses(
-        (status = 200, description = "The store answers.", body = HealthResponse),
-        (status = 503, description = "The store does not answer.", body = HealthResponse)
+        (
+            status = 200,
+            description = "The store answers.",
+            body = HealthResponse,
+            headers(("Cache-Control", description = "no-store")),
+            example = json!({
+                "status": "healthy",
+                "version": "0.1.0",
+                "uptime_seconds": 12,
+                "store": {"status": "up", "kind": "postgres", "latency_ms": 0.4}
+            })
+        ),
+        (
+            status = 503,
+            description = "The store does not answer; or, as a problem, the service itself cannot.",
+            body = HealthResponse,
+            headers(("Cache-Control", description = "no-store-of-probe")),
+            example = json!({
+                "status": "unhealthy",
+                "version": "0.1.0",
+                "uptime_seconds": 12,
+                "store": {"status": "down", "kind": "postgres"}
+            })
+        )
     )
 )]
 pub(crate) async fn get_health(State(health): State<Health>) -> Response {
@@ -208,7 +232,13 @@ pub(crate) async fn get_health(State(health): State<Health>) -> Response {
     get,
     path = "/livez",
     tag = "operation",
-    responses((status = 200, description = "The process runs.", body = ProbeResponse))
+    responses((
+        status = 200,
+        description = "The process runs.",
+        body = ProbeResponse,
+        headers(("Cache-Control", description = "no-store")),
+        example = json!({"status": "ok"})
+    ))
 )]
 pub(crate) async fn get_liveness() -> Response {
     respond(true, ProbeResponse { status: "ok" })
@@ -223,8 +253,20 @@ pub(crate) async fn get_liveness() -> Response {
     path = "/readyz",
     tag = "operation",
     responses(
-        (status = 200, description = "The service takes requests.", body = ProbeResponse),
-        (status = 503, description = "It does not, and why.", body = ProbeResponse)
+        (
+            status = 200,
+            description = "The service takes requests.",
+            body = ProbeResponse,
+            headers(("Cache-Control", description = "no-store")),
+            example = json!({"status": "ok"})
+        ),
+        (
+            status = 503,
+            description = "It does not, and why; or, as a problem, it cannot say.",
+            body = ProbeResponse,
+            headers(("Cache-Control", description = "no-store-of-probe")),
+            example = json!({"status": "draining"})
+        )
     )
 )]
 pub(crate) async fn get_readiness(State(health): State<Health>) -> Response {
@@ -255,12 +297,15 @@ async fn get_readiness_at_start() -> Response {
     respond(false, ProbeResponse { status: "starting" })
 }
 
+/// Who is told no may ask again when the store is asked again.
 fn respond<T: Serialize>(is_well: bool, body: T) -> Response {
-    let status = if is_well {
-        StatusCode::OK
-    } else {
-        StatusCode::SERVICE_UNAVAILABLE
-    };
     let no_store = [(header::CACHE_CONTROL, HeaderValue::from_static("no-store"))];
-    (status, Extension(Verbatim), no_store, Json(body)).into_response()
+    let response = (Extension(Verbatim), no_store, Json(body));
+    if is_well {
+        response.into_response()
+    } else {
+        let retry_after = HeaderValue::from(REPEATED_FOR.as_secs());
+        let retry_after = [(header::RETRY_AFTER, retry_after)];
+        (StatusCode::SERVICE_UNAVAILABLE, retry_after, response).into_response()
+    }
 }

@@ -19,30 +19,34 @@ const POLL: Duration = Duration::from_millis(1);
 pub struct Server {
     pub address: SocketAddr,
     process: Child,
+    /// Counts from the start of the process.
+    clock: Clock,
 }
 
 impl Server {
     /// Starts a server on an address where nobody else is.
     pub fn spawn(command: impl FnOnce(SocketAddr) -> Command) -> Outcome<Self> {
         let address = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?.local_addr()?;
-        let process = command(address)
-            .stdin(Stdio::null())
-            .stdout(Stdio::null())
-            .spawn()?;
-        Ok(Self { address, process })
+        let mut command = command(address);
+        let clock = Clock::system();
+        let process = command.stdin(Stdio::null()).stdout(Stdio::null()).spawn()?;
+        Ok(Self {
+            address,
+            process,
+            clock,
+        })
     }
 
     pub fn process_id(&self) -> u32 {
         self.process.id()
     }
 
-    /// Waits until a GET of `path` is answered 200; how long that took.
-    pub fn await_ready(&mut self, path: &str) -> Outcome<Duration> {
-        let clock = Clock::system();
-        let begin = clock.monotonic();
+    /// Waits until `/readyz` is answered 200; how long that was after the start.
+    pub fn await_ready(&mut self) -> Outcome<Duration> {
         loop {
-            let waited = clock.monotonic().since(begin);
-            if status_of(self.address, path).is_ok_and(|status| status == "200") {
+            let is_ready = status_of(self.address, "/readyz").is_ok_and(|status| status == "200");
+            let waited = Duration::from_micros(self.clock.monotonic().as_micros());
+            if is_ready {
                 return Ok(waited);
             }
             if let Some(status) = self.process.try_wait()? {

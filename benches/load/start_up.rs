@@ -34,7 +34,7 @@ pub async fn measure(cores: &Cores, folder: &Folder, cluster: &Cluster) -> Outco
 }
 
 fn ready_after(cores: &Cores, service: &Service) -> Outcome<Duration> {
-    service.spawn(cores)?.await_ready("/readyz")
+    service.spawn(cores)?.await_ready()
 }
 
 fn starts(store: &'static str, pairs: &[[Duration; 2]]) -> Starts {

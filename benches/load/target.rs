@@ -39,7 +39,7 @@ impl Target {
             command.args(["--serve-bare", &address.to_string()]);
             command
         })?;
-        server.await_ready("/readyz")?;
+        server.await_ready()?;
         let sites = vec![bare::site(); options.sites as usize];
         let tokens = vec![bare::TOKEN.to_owned(); options.tokens as usize];
         let requests = requests(server.address, &sites, &tokens);
@@ -70,7 +70,7 @@ impl Target {
         options: &Options,
     ) -> Outcome<Self> {
         let mut server = service.spawn(cores)?;
-        server.await_ready("/readyz")?;
+        server.await_ready()?;
         service.require_durability().await?;
         let sites = service.make_sites(options.sites)?;
         let tokens = bound_tokens(server.address, &sites, options).await?;

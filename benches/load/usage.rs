@@ -89,7 +89,7 @@ pub fn memory_of(process: u32) -> Outcome<Memory> {
 
 /// What a server that has just been started holds after a rest.
 pub async fn idle_memory(server: &mut Server) -> Outcome<Memory> {
-    server.await_ready("/readyz")?;
+    server.await_ready()?;
     tokio::time::sleep(REST).await;
     memory_of(server.process_id())
 }

@@ -199,7 +199,7 @@ mod tests {
     fn grace_is_a_number_with_a_unit_up_to_seven_days() {
         assert_eq!(parse_grace("0s"), Ok(Duration::ZERO));
         assert_eq!(parse_grace("90"), Ok(Duration::from_secs(90)));
-        assert_eq!(parse_grace("24h"), Ok(Duration::from_secs(86_400)));
+        assert_eq!(parse_grace("24h"), Ok(Duration::from_hours(24)));
         assert_eq!(parse_grace("7d"), Ok(MAX_GRACE));
         for text in [
             "",

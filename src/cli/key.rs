@@ -9,7 +9,7 @@ use super::{
 };
 use crate::{
     app::{open_keys, open_tokens},
-    keys::{Algorithm, KeyInfo, KeyRecord, KeyState, Keys, Kid},
+    keys::{Algorithm, KeyInfo, KeyRecord, KeyState, Keys, Kid, SIGNS_AFTER},
     store::{Database, changes::Actor, freshness::Freshness},
     tokens::Tokens,
 };
@@ -66,10 +66,9 @@ impl KeyRoom<'_> {
     async fn rotate(&self, algorithm: Algorithm) -> Result<KeyRecord, Failure> {
         let key = self.keys.generate(algorithm).await?;
         let mut tx = self.database.begin().await?;
-        let last_token_ends = self
-            .tokens
-            .latest_end(&mut tx, self.context.clock.now())
-            .await?;
+        // Until then the key that is replaced signs on.
+        let signs_from = self.context.clock.now().after(SIGNS_AFTER);
+        let last_token_ends = self.tokens.latest_end(&mut tx, signs_from).await?;
         let made = self
             .keys
             .rotate(&mut tx, Actor::Operator, &key, last_token_ends)

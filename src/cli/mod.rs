@@ -65,9 +65,10 @@ fn start(args: Args, format: Format) -> Result<(), Failure> {
         .enable_all()
         .build()?;
     let command = args.command.unwrap_or(Command::Serve);
-    runtime
-        .block_on(execute(context, command, format))?
-        .print(format)
+    let outcome = runtime.block_on(execute(context, command, format));
+    // A thread that still waits for a lock must not keep the process.
+    runtime.shutdown_background();
+    outcome?.print(format)
 }
 
 async fn execute(context: Context, command: Command, format: Format) -> Result<Answer, Failure> {

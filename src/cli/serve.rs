@@ -5,7 +5,7 @@ use std::{net::SocketAddr, time::Duration};
 use serde_json::json;
 use tokio::{
     net::TcpListener,
-    signal::unix::{SignalKind, signal},
+    signal::unix::{Signal, SignalKind, signal},
     time::timeout,
 };
 
@@ -53,25 +53,29 @@ pub(super) async fn run(context: Context, format: Format) -> Result<Answer, Fail
     let shutdown = async {
         let _sender_is_gone = stopped.await;
     };
-    let mut terminated = signal(SignalKind::terminate())?;
-    let mut interrupted = signal(SignalKind::interrupt())?;
+    let mut signals = Signals::new()?;
     let server = tokio::spawn(serve_until(listener, gate.clone(), shutdown, patience));
 
-    let database = open_store(&config.database, SERVING_DEADLINE).await?;
-    let freshness = Freshness::new(clock.clone());
-    let state = open_state(config, database, clock, randomness, freshness.clone()).await?;
-    let background = Background::new(&state, freshness);
-    background.follower.tick().await?;
+    let starting = async {
+        let database = open_store(&config.database, SERVING_DEADLINE).await?;
+        let freshness = Freshness::new(clock.clone());
+        let state = open_state(config, database, clock, randomness, freshness.clone()).await?;
+        let background = Background::new(&state, freshness);
+        background.follower.tick().await?;
+        Ok::<_, Failure>((state, background))
+    };
+    // Another process may hold the store's lock for long, as for a migration.
+    let (state, background) = tokio::select! {
+        started = starting => started?,
+        () = signals.received() => return Ok(Answer::Nothing),
+    };
     let first_site = make_first_site(&state).await?;
     gate.open(router::router(&state));
     let work = background.spawn();
     tracing::info!(%address, store = state.config.database.url.redacted(), "serving");
     introduce(address, first_site, format)?;
 
-    tokio::select! {
-        _ = terminated.recv() => tracing::info!("SIGTERM: draining"),
-        _ = interrupted.recv() => tracing::info!("SIGINT: draining"),
-    }
+    signals.received().await;
     state.health.drain();
     drop(stop);
     server
@@ -82,6 +86,28 @@ pub(super) async fn run(context: Context, format: Format) -> Result<Answer, Fail
     }
     tracing::info!("stopped");
     Ok(Answer::Nothing)
+}
+
+/// What tells the service to end.
+struct Signals {
+    terminated: Signal,
+    interrupted: Signal,
+}
+
+impl Signals {
+    fn new() -> std::io::Result<Self> {
+        Ok(Self {
+            terminated: signal(SignalKind::terminate())?,
+            interrupted: signal(SignalKind::interrupt())?,
+        })
+    }
+
+    async fn received(&mut self) {
+        tokio::select! {
+            _ = self.terminated.recv() => tracing::info!("SIGTERM: draining"),
+            _ = self.interrupted.recv() => tracing::info!("SIGINT: draining"),
+        }
+    }
 }
 
 /// Writes what is still in memory.

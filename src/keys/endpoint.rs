@@ -8,8 +8,8 @@ use axum::{
     routing::get,
 };
 
-use super::Keys;
-use crate::{error::ApiError, extract::Json, state::AppState};
+use super::{Keys, signer::Jwks};
+use crate::{error::ApiError, extract::Json, openapi::JwksProblems, state::AppState};
 
 /// The endpoint of this room.
 pub fn router() -> Router<AppState> {
@@ -19,12 +19,21 @@ pub fn router() -> Router<AppState> {
 /// Publish the public keys
 ///
 /// The keys that verify tokens, as a JWK set (RFC 7517, section 5). A key of HS256 has no public
-/// half and is never in it. Fetch the set again when a token names a `kid` that is not in it.
+/// half and is never in it. With RS256, ES256 or EdDSA a client can check a token by itself, but for
+/// revocation and binding. Fetch the set again when a token names a `kid` that is not in it.
 #[utoipa::path(
     get,
     path = "/.well-known/jwks.json",
-    tag = "data plane",
-    responses((status = 200, description = "The keys.", body = serde_json::Value))
+    tag = "keys",
+    responses(
+        (
+            status = 200,
+            description = "The keys that verify tokens now.",
+            body = Jwks,
+            headers(("Cache-Control", description = "max-age"))
+        ),
+        JwksProblems
+    )
 )]
 pub(crate) async fn get_jwks(State(keys): State<Keys>) -> Result<Response, ApiError> {
     let cacheable = HeaderValue::from_static("max-age=300");

@@ -132,8 +132,8 @@ impl Keys {
         Ok(())
     }
 
-    /// Adds a key that signs [`SIGNS_AFTER`](super::SIGNS_AFTER) from now. The one that it replaces verifies until
-    /// [`VERIFIES_AFTER_LAST_TOKEN`](super::VERIFIES_AFTER_LAST_TOKEN) after `last_token_ends`.
+    /// Adds a key that signs [`SIGNS_AFTER`] from now. The one that it replaces verifies until
+    /// [`VERIFIES_AFTER_LAST_TOKEN`] after `last_token_ends`.
     ///
     /// # Errors
     /// When the store fails.

@@ -111,7 +111,7 @@ impl<S, L: Clone> Layer<S> for QuotaLayer<L> {
     fn layer(&self, inner: S) -> Self::Service {
         Quota {
             inner,
-            layer: self.clone(),
+            layer: Arc::new(self.clone()),
         }
     }
 }
@@ -120,7 +120,8 @@ impl<S, L: Clone> Layer<S> for QuotaLayer<L> {
 #[derive(Clone)]
 pub struct Quota<S, L> {
     inner: S,
-    layer: QuotaLayer<L>,
+    // Cloned several times a request.
+    layer: Arc<QuotaLayer<L>>,
 }
 
 impl<S, L> Service<Request> for Quota<S, L>
@@ -141,7 +142,7 @@ where
     fn call(&mut self, request: Request) -> Self::Future {
         let clone = self.inner.clone();
         let inner = std::mem::replace(&mut self.inner, clone);
-        let layer = self.layer.clone();
+        let layer = Arc::clone(&self.layer);
         Box::pin(async move { layer.charge(inner, request).await })
     }
 }

@@ -33,7 +33,10 @@ const SQLITE_READERS: u32 = 4;
 
 /// An open store. Clones share its connections.
 #[derive(Clone, Debug)]
-pub struct Database {
+pub struct Database(Arc<Open>);
+
+#[derive(Debug)]
+struct Open {
     pools: Pools,
     deadline: Duration,
     doubt: Doubt,
@@ -94,29 +97,29 @@ impl Database {
             DatabaseKind::Postgres => open_postgres(settings, deadline, &doubt).await,
             DatabaseKind::Sqlite => open_sqlite(settings, deadline).await,
         };
-        Ok(Self {
+        Ok(Self(Arc::new(Open {
             pools: pools.map_err(StoreError::of_connecting)?,
             deadline,
             doubt,
-        })
+        })))
     }
 
-    pub(crate) const fn pools(&self) -> &Pools {
-        &self.pools
+    pub(crate) fn pools(&self) -> &Pools {
+        &self.0.pools
     }
 
-    pub(crate) const fn deadline(&self) -> Duration {
-        self.deadline
+    pub(crate) fn deadline(&self) -> Duration {
+        self.0.deadline
     }
 
-    pub(crate) const fn doubt(&self) -> &Doubt {
-        &self.doubt
+    pub(crate) fn doubt(&self) -> &Doubt {
+        &self.0.doubt
     }
 
     /// Which of the two databases this is.
     #[must_use]
-    pub const fn kind(&self) -> DatabaseKind {
-        match self.pools {
+    pub fn kind(&self) -> DatabaseKind {
+        match self.pools() {
             Pools::Postgres(_) => DatabaseKind::Postgres,
             Pools::Sqlite { .. } => DatabaseKind::Sqlite,
         }
@@ -127,7 +130,7 @@ impl Database {
     /// # Errors
     /// When the store does not answer.
     pub async fn now(&self) -> Result<Timestamp, StoreError> {
-        let (now,): (Timestamp,) = match &self.pools {
+        let (now,): (Timestamp,) = match self.pools() {
             Pools::Postgres(pool) => with_connection!(self, pool, |connection| sqlx::query_as(
                 "SELECT (extract(epoch FROM clock_timestamp()) * 1000000)::bigint"
             )
@@ -144,7 +147,7 @@ impl Database {
 
     /// Closes every connection once what runs on it has ended.
     pub async fn close(&self) {
-        match &self.pools {
+        match self.pools() {
             Pools::Postgres(pool) => pool.close().await,
             Pools::Sqlite { writer, readers } => {
                 readers.close().await;

@@ -20,9 +20,10 @@ use super::{
     store::{Idempotency, Inserted, KeyUse},
 };
 use crate::{
-    error::{ApiError, ProblemDetails},
+    error::ApiError,
     extract::{Fields, Json, parse_object},
     keys::Keys,
+    openapi::{GenerateTokenProblems, WpUserIdInput},
     quota::{Charge, Disclosure, Meter, Outcome, Payer, SecondLook},
     sites::{Caller, SiteStatus},
     state::AppState,
@@ -37,33 +38,41 @@ const IDEMPOTENCY_KEY: &str = "Idempotency-Key";
 const IDEMPOTENCY_REPLAYED: HeaderName = HeaderName::from_static("idempotency-replayed");
 
 /// What a site's proxy sends.
-#[derive(Deserialize)]
-struct Body<'a> {
+#[derive(Deserialize, ToSchema)]
+struct GenerateTokenRequest<'a> {
+    /// The WordPress user that the token is for.
     #[serde(borrow)]
+    #[schema(value_type = WpUserIdInput)]
     wp_user_id: Option<&'a RawValue>,
+    /// A live secret of the site. It proves who calls.
     #[serde(borrow)]
+    #[schema(value_type = ProxySecret)]
     proxy_secret: Option<&'a RawValue>,
+    /// The machine to bind the token to from the start. Leave it out, or null, to bind the token to
+    /// the first machine that validates it.
     #[serde(borrow)]
+    #[schema(value_type = Option<MachineId>)]
     machine_id: Option<&'a RawValue>,
 }
 
 /// A new token, or the one that the idempotency key stands for.
 #[derive(Debug, Serialize, ToSchema)]
 pub struct GenerateTokenResponse {
-    /// The token: a signed JWT (RFC 7519).
-    #[schema(example = "eyJhbGciOiJIUzI1NiIsInR5cCI6IkpXVCJ9...")]
+    /// The token: a signed JWT (RFC 7519) in the compact serialization of JWS (RFC 7515). Hand it
+    /// to the customer's app, and to nobody else.
+    #[schema(
+        examples("eyJhbGciOiJIUzI1NiJ9.ZXhhbXBsZQ.bm8tc2lnbmF0dXJl"),
+        pattern = r"^[A-Za-z0-9_-]+\.[A-Za-z0-9_-]+\.[A-Za-z0-9_-]+$"
+    )]
     token: String,
-    /// Seconds until it expires: 0 when it has.
-    #[schema(example = 86400)]
+    /// Seconds until it expires; 0 when it has.
+    #[schema(examples(86400))]
     expires_in: u64,
     /// The WordPress user that it is for.
-    #[schema(value_type = i64, minimum = 1, example = 12345)]
     user_id: WpUserId,
-    /// Its id, which revokes or releases it.
-    #[schema(value_type = String, format = Uuid, example = "019abf3e-7d2a-7c64-9a51-3f0e8a6b1c2d")]
+    /// Its id. Keep it beside the order: it is what revokes or releases the token.
     token_id: TokenId,
     /// When it expires.
-    #[schema(value_type = String, format = DateTime, example = "2026-12-31T23:59:59Z")]
     expires_at: Timestamp,
 }
 
@@ -89,7 +98,7 @@ impl Call for GenerateToken {
     type Fields = GenerateFields;
 
     fn parse(headers: &HeaderMap, body: &[u8]) -> Result<GenerateFields, ApiError> {
-        let body: Body = parse_object(body)?;
+        let body: GenerateTokenRequest = parse_object(body)?;
         let mut fields = Fields::default();
         let user_id = fields.required("wp_user_id", body.wp_user_id, fields::user_id);
         let secret = fields.required("proxy_secret", body.proxy_secret, fields::proxy_secret);
@@ -212,12 +221,72 @@ impl SecondLook for Replays {
 /// For a site's proxy, which has deducted the coins from the WordPress user before. The token's
 /// record is durable before the answer is sent. Charged to the site's plan as one call, unless the
 /// `Idempotency-Key` was used with the same request within 24 hours: then the same token is signed
-/// again, and nothing is charged.
+/// again (its bytes may differ), and nothing is charged. A replay works when the quota is used up,
+/// and answers also when the token has expired or been revoked.
+///
+/// Checked in this order: size, media type, JSON, fields, secret, suspension, idempotency key,
+/// quota. After 30 failures a minute from one client address (the setting
+/// `limits.failures_per_minute`) a wrong secret is answered 429; a right one is always served.
 #[utoipa::path(
     post,
     path = "/mirrory/generate-token",
-    tag = "data plane",
-    responses((status = 200, body = GenerateTokenResponse), (status = "4XX", body = ProblemDetails))
+    tag = "tokens",
+    params((
+        "Idempotency-Key" = Option<String>,
+        Header,
+        description = "A key of your own for this request, 1 to 255 visible ASCII characters, \
+                       with or without the double quotes of a structured field \
+                       (draft-ietf-httpapi-idempotency-key-header, section 2.1). Send a new one \
+                       with a new request, and the same one to repeat it: within 24 hours the same \
+                       site, key, `wp_user_id` and `machine_id` get the same token. Only a 200 \
+                       uses up a key.",
+        pattern = r#"^("[!-~]{1,255}"|(?!""$)[!-~]{1,255})$"#,
+        nullable = false,
+        example = "order-4711"
+    )),
+    request_body(
+        content = GenerateTokenRequest,
+        description = "Also any media type that ends in `+json`; at most 16384 bytes.",
+        examples(
+            ("user" = (
+                summary = "Bound to the first machine that validates it",
+                value = json!({
+                    "wp_user_id": 12345,
+                    "proxy_secret": "mps_an-example-and-no-secret"
+                })
+            )),
+            ("machine" = (
+                summary = "Bound to a machine from the start",
+                value = json!({
+                    "wp_user_id": "12345",
+                    "proxy_secret": "mps_an-example-and-no-secret",
+                    "machine_id": "desktop-machine-uuid-1234567890"
+                })
+            ))
+        )
+    ),
+    responses(
+        (
+            status = 200,
+            description = "A new token; or, with `Idempotency-Replayed`, the one that was issued \
+                           to the same request before.",
+            body = GenerateTokenResponse,
+            headers(
+                ("Cache-Control", description = "no-store"),
+                ("Idempotency-Replayed"),
+                ("RateLimit"),
+                ("RateLimit-Policy")
+            ),
+            example = json!({
+                "token": "eyJhbGciOiJIUzI1NiJ9.ZXhhbXBsZQ.bm8tc2lnbmF0dXJl",
+                "expires_in": 86400,
+                "user_id": 12345,
+                "token_id": "019abf3e-7d2a-7c64-9a51-3f0e8a6b1c2d",
+                "expires_at": "2026-12-31T23:59:59Z"
+            })
+        ),
+        GenerateTokenProblems
+    )
 )]
 pub(crate) async fn generate_token(
     State(tokens): State<Tokens>,

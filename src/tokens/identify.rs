@@ -3,6 +3,7 @@
 use std::{
     marker::PhantomData,
     net::IpAddr,
+    sync::Arc,
     task::{Context, Poll},
     time::Duration,
 };
@@ -132,7 +133,7 @@ impl<S, C> Layer<S> for IdentifyLayer<C> {
     fn layer(&self, inner: S) -> Self::Service {
         Identify {
             inner,
-            layer: self.clone(),
+            layer: Arc::new(self.clone()),
         }
     }
 }
@@ -140,14 +141,15 @@ impl<S, C> Layer<S> for IdentifyLayer<C> {
 /// The service that [`IdentifyLayer`] makes.
 pub(super) struct Identify<S, C> {
     inner: S,
-    layer: IdentifyLayer<C>,
+    // Cloned several times a request.
+    layer: Arc<IdentifyLayer<C>>,
 }
 
 impl<S: Clone, C> Clone for Identify<S, C> {
     fn clone(&self) -> Self {
         Self {
             inner: self.inner.clone(),
-            layer: self.layer.clone(),
+            layer: Arc::clone(&self.layer),
         }
     }
 }
@@ -170,7 +172,7 @@ where
     fn call(&mut self, request: Request) -> Self::Future {
         let clone = self.inner.clone();
         let mut inner = std::mem::replace(&mut self.inner, clone);
-        let layer = self.layer.clone();
+        let layer = Arc::clone(&self.layer);
         Box::pin(async move {
             let (mut parts, body) = request.into_parts();
             let Identified { call, meter } = match layer.identify(&parts, body).await {

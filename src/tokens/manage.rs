@@ -14,8 +14,9 @@ use super::{
     registry::Tokens,
 };
 use crate::{
-    error::{ApiError, ProblemDetails},
+    error::ApiError,
     extract::{Fields, Json, parse_object, string},
+    openapi::ManageTokenProblems,
     quota::{Charge, Disclosure, Meter, Payer},
     state::AppState,
     store::{Database, changes::Actor},
@@ -26,16 +27,25 @@ use crate::{
 };
 
 /// What a site's proxy sends.
-#[derive(Deserialize)]
-struct Body<'a> {
+#[derive(Deserialize, ToSchema)]
+#[schema(examples(json!({
+    "token_id": "019abf3e-7d2a-7c64-9a51-3f0e8a6b1c2d",
+    "proxy_secret": "mps_an-example-and-no-secret"
+})))]
+struct ManageTokenRequest<'a> {
+    /// The token, by the `token_id` that it was issued with.
     #[serde(borrow)]
+    #[schema(value_type = TokenId)]
     token_id: Option<&'a RawValue>,
+    /// A live secret of the site. It proves who calls.
     #[serde(borrow)]
+    #[schema(value_type = ProxySecret)]
     proxy_secret: Option<&'a RawValue>,
 }
 
 /// Nothing: it is done, or there was nothing to do.
 #[derive(Debug, Serialize, ToSchema)]
+#[schema(examples(json!({})))]
 pub struct ManageTokenResponse {}
 
 /// The call, once its caller is proven.
@@ -55,7 +65,7 @@ impl Call for ManageToken {
     type Fields = ManageFields;
 
     fn parse(_: &HeaderMap, body: &[u8]) -> Result<ManageFields, ApiError> {
-        let body: Body = parse_object(body)?;
+        let body: ManageTokenRequest = parse_object(body)?;
         let mut fields = Fields::default();
         let token_id = fields.required("token_id", body.token_id, token_id);
         let secret = fields.required("proxy_secret", body.proxy_secret, fields::proxy_secret);
@@ -101,12 +111,20 @@ fn token_id(value: &RawValue) -> Result<TokenId, String> {
 /// Revoke a token
 ///
 /// For a site's proxy, as for a refund. The token is never valid again. Also 200 for a token that
-/// is unknown, already revoked or another site's, which is left alone. Costs nothing.
+/// is unknown, already revoked or another site's, which is left alone. Costs nothing and needs no
+/// quota; this and `release-machine` together may be called 60 times a minute a site.
 #[utoipa::path(
     post,
     path = "/mirrory/revoke-token",
-    tag = "data plane",
-    responses((status = 200, body = ManageTokenResponse), (status = "4XX", body = ProblemDetails))
+    tag = "tokens",
+    request_body(
+        content = ManageTokenRequest,
+        description = "Also any media type that ends in `+json`; at most 16384 bytes."
+    ),
+    responses(
+        (status = 200, description = "The token is not valid any more, or it is not the site's.", body = ManageTokenResponse),
+        ManageTokenProblems
+    )
 )]
 pub(crate) async fn revoke_token(
     State(database): State<Database>,
@@ -125,12 +143,20 @@ pub(crate) async fn revoke_token(
 ///
 /// For a site's proxy, as for a lost laptop or a new computer. The token is unbound, and the next
 /// machine that validates it binds it anew. Also 200 for a token that is unknown, not bound or
-/// another site's, which is left alone. Costs nothing.
+/// another site's, which is left alone. Costs nothing and needs no quota; this and `revoke-token`
+/// together may be called 60 times a minute a site.
 #[utoipa::path(
     post,
     path = "/mirrory/release-machine",
-    tag = "data plane",
-    responses((status = 200, body = ManageTokenResponse), (status = "4XX", body = ProblemDetails))
+    tag = "tokens",
+    request_body(
+        content = ManageTokenRequest,
+        description = "Also any media type that ends in `+json`; at most 16384 bytes."
+    ),
+    responses(
+        (status = 200, description = "The token is not bound any more, or it is not the site's.", body = ManageTokenResponse),
+        ManageTokenProblems
+    )
 )]
 pub(crate) async fn release_machine(
     State(database): State<Database>,

@@ -84,9 +84,19 @@ pub enum SiteState {
     Deleted,
 }
 
-/// Why a token is not valid, in the order in which the reasons are checked.
+/// Why a token is not valid. The reasons are checked in this order, and the first is told:
+///
+/// 1. `malformed`: it is no JWT, or claims are missing. Have the user sign in again.
+/// 2. `bad_signature`: it is not signed by a live key of this service, has another algorithm,
+///    issuer, audience or `typ`, an unknown `kid`, or `crit`; or its claims differ from the record.
+/// 3. `expired`: its time is over. Have the user get a new token.
+/// 4. `unknown_token`: it is signed by this service, which has no record of it.
+/// 5. `revoked`: it was taken back, or its site deleted.
+/// 6. `site_suspended`: its site is suspended; it is valid again when the site is resumed.
+/// 7. `machine_mismatch`: it is bound to another machine. Have the site release that.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
+#[schema(examples("machine_mismatch"))]
 pub enum Reason {
     /// No JWT, or claims are missing.
     Malformed,

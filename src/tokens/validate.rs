@@ -20,9 +20,10 @@ use super::{
     registry::Tokens,
 };
 use crate::{
-    error::{ApiError, ProblemDetails},
+    error::ApiError,
     extract::{Fields, Json, parse_object, string},
     keys::{Rejected, TokenClaims},
+    openapi::{ValidateTokenProblems, always},
     quota::{Charge, Disclosure, Meter, Outcome, Payer},
     state::AppState,
     types::{
@@ -38,15 +39,24 @@ const MAX_TOKEN_BYTES: usize = 8192;
 const TRIES: usize = 5;
 
 /// What an app sends.
-#[derive(Deserialize)]
-struct Body<'a> {
+#[derive(Deserialize, ToSchema)]
+struct ValidateTokenRequest<'a> {
+    /// The token, as it was issued: 1 to 8192 bytes of UTF-8.
     #[serde(borrow)]
+    #[schema(
+        value_type = String,
+        min_length = 1,
+        examples("eyJhbGciOiJIUzI1NiJ9.ZXhhbXBsZQ.bm8tc2lnbmF0dXJl"),
+        extensions(("x-max-bytes" = json!(MAX_TOKEN_BYTES)))
+    )]
     token: Option<&'a RawValue>,
+    /// The machine that asks.
     #[serde(borrow)]
+    #[schema(value_type = MachineId)]
     machine_id: Option<&'a RawValue>,
 }
 
-/// The verdict.
+/// The verdict: `valid` tells which of the two it is.
 #[derive(Debug, Serialize, ToSchema)]
 #[serde(untagged)]
 pub enum ValidateTokenResponse {
@@ -60,15 +70,13 @@ pub enum ValidateTokenResponse {
 #[derive(Debug, Serialize, ToSchema)]
 pub struct ValidToken {
     /// Always true.
+    #[schema(schema_with = always::<true>)]
     valid: bool,
     /// The WordPress user that it is for.
-    #[schema(value_type = i64, minimum = 1, example = 12345)]
     user_id: WpUserId,
     /// The machine that it is bound to: the one that asks.
-    #[schema(value_type = String, example = "desktop-machine-uuid-1234567890")]
     machine_id: MachineId,
     /// When it expires.
-    #[schema(value_type = String, format = DateTime, example = "2026-12-31T23:59:59Z")]
     expires_at: Timestamp,
 }
 
@@ -76,16 +84,18 @@ pub struct ValidToken {
 #[derive(Debug, Serialize, ToSchema)]
 pub struct RefusedToken {
     /// Always false.
+    #[schema(schema_with = always::<false>)]
     valid: bool,
-    /// The first reason that was found.
+    /// The first reason that was found, in the order in which they stand there.
     reason: Reason,
-    /// The WordPress user that it is for, when the token is one of ours.
+    /// The WordPress user that it is for; absent unless its signature is ours and its record
+    /// agrees.
     #[serde(skip_serializing_if = "Option::is_none")]
-    #[schema(value_type = i64, minimum = 1, example = 12345, nullable = false)]
+    #[schema(nullable = false)]
     user_id: Option<WpUserId>,
-    /// When it expires or expired, when the token is one of ours.
+    /// When it expires or expired; absent when `user_id` is.
     #[serde(skip_serializing_if = "Option::is_none")]
-    #[schema(value_type = String, format = DateTime, example = "2026-12-31T23:59:59Z", nullable = false)]
+    #[schema(nullable = false)]
     expires_at: Option<Timestamp>,
 }
 
@@ -121,7 +131,7 @@ impl Call for ValidateToken {
     type Fields = ValidateFields;
 
     fn parse(_: &HeaderMap, body: &[u8]) -> Result<ValidateFields, ApiError> {
-        let body: Body = parse_object(body)?;
+        let body: ValidateTokenRequest = parse_object(body)?;
         let mut fields = Fields::default();
         let token = fields.required("token", body.token, token);
         let machine_id = fields.required("machine_id", body.machine_id, fields::machine_id);
@@ -249,12 +259,57 @@ impl Verdict {
 /// For the desktop app, at its start. The first valid verdict binds the token to the machine; from
 /// then on it is valid there alone, until the site's proxy releases it. A `valid: true` is charged
 /// to the site's plan as one call; a refusal is a 200 with `valid: false` and its reason, and costs
-/// nothing.
+/// nothing. With the quota used up every refusal is still told, and only what would be valid is
+/// answered 429 `quota_exceeded`, and binds nothing.
+///
+/// One token is good for 30 valid verdicts at once and 30 more an hour (the setting
+/// `limits.validations_per_token_per_hour`); after 30 failures a minute from one client address
+/// (`limits.failures_per_minute`) a verdict `malformed` or `bad_signature` is refused. Both are
+/// answered 429 `too_many_attempts`, and counted by each instance.
 #[utoipa::path(
     post,
     path = "/mirrory/validate-token",
-    tag = "data plane",
-    responses((status = 200, body = ValidateTokenResponse), (status = "4XX", body = ProblemDetails))
+    tag = "tokens",
+    request_body(
+        content = ValidateTokenRequest,
+        description = "Also any media type that ends in `+json`; at most 16384 bytes.",
+        example = json!({
+            "token": "eyJhbGciOiJIUzI1NiJ9.ZXhhbXBsZQ.bm8tc2lnbmF0dXJl",
+            "machine_id": "desktop-machine-uuid-1234567890"
+        })
+    ),
+    responses(
+        (
+            status = 200,
+            description = "The verdict, whether the token is valid or not.",
+            body = ValidateTokenResponse,
+            examples(
+                ("valid" = (
+                    summary = "Good on this machine",
+                    value = json!({
+                        "valid": true,
+                        "user_id": 12345,
+                        "machine_id": "desktop-machine-uuid-1234567890",
+                        "expires_at": "2026-12-31T23:59:59Z"
+                    })
+                )),
+                ("refused" = (
+                    summary = "One of ours, bound to another machine",
+                    value = json!({
+                        "valid": false,
+                        "reason": "machine_mismatch",
+                        "user_id": 12345,
+                        "expires_at": "2026-12-31T23:59:59Z"
+                    })
+                )),
+                ("foreign" = (
+                    summary = "Not one of ours",
+                    value = json!({"valid": false, "reason": "bad_signature"})
+                ))
+            )
+        ),
+        ValidateTokenProblems
+    )
 )]
 pub(crate) async fn validate_token(
     State(tokens): State<Tokens>,

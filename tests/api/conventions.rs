@@ -291,7 +291,7 @@ async fn sixteen_kibibytes_are_read_and_not_one_byte_more(store: Store) {
 
 /// A body that comes in pieces, of a length that nobody knows.
 struct Pieces<E> {
-    pieces: usize,
+    left: usize,
     size: usize,
     end: End<E>,
 }
@@ -309,8 +309,8 @@ impl<E: Unpin> futures_util::Stream for Pieces<E> {
         mut self: Pin<&mut Self>,
         _: &mut task::Context<'_>,
     ) -> task::Poll<Option<Self::Item>> {
-        if let Some(left) = self.pieces.checked_sub(1) {
-            self.pieces = left;
+        if let Some(left) = self.left.checked_sub(1) {
+            self.left = left;
             let piece = Bytes::from(vec![b' '; self.size]);
             return task::Poll::Ready(Some(Ok(Frame::data(piece))));
         }
@@ -331,7 +331,7 @@ async fn a_body_of_unknown_length_is_cut_off_at_the_limit(store: Store) {
         (usize::MAX, 1, (413, "body_too_large")),
     ] {
         let stream = Pieces::<Infallible> {
-            pieces,
+            left: pieces,
             size,
             end: End::Whole,
         };
@@ -345,7 +345,7 @@ async fn a_body_that_breaks_off_is_malformed(store: Store) {
     let (app, _) = start(store).await;
     let end = End::Broken(Some(io::Error::from(io::ErrorKind::ConnectionReset)));
     let stream = Pieces {
-        pieces: 1,
+        left: 1,
         size: 8,
         end,
     };
@@ -361,7 +361,7 @@ async fn a_body_that_never_ends_times_out(store: Store) {
     let settings = [("server.body_timeout_seconds", "1")];
     let app = TestApp::with(store, &settings).await;
     let stream = Pieces::<Infallible> {
-        pieces: 1,
+        left: 1,
         size: 8,
         end: End::Never,
     };

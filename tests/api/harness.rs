@@ -34,6 +34,9 @@ use serde_json::{Value, json};
 pub use self::{answer::Answer, request::Call, stores::Store};
 use self::{openapi::Contract, stores::Place};
 
+/// Who calls, unless a test says otherwise.
+const PEER: &str = "192.0.2.1:50000";
+
 /// Where the clock of a test starts: 2026-11-15T12:00:00Z, a Sunday, in the middle of its day and
 /// its month.
 pub const START: i64 = 1_794_744_000;
@@ -47,7 +50,6 @@ pub struct TestApp {
     router: Router,
     place: Arc<Place>,
     contract: Contract,
-    peer: String,
 }
 
 /// A site, with a secret that is good.
@@ -116,18 +118,11 @@ impl TestApp {
             router: router(&state),
             background: Background::new(&state, freshness.clone()),
             contract: Contract::read(),
-            peer: "192.0.2.1:50000".to_owned(),
             state,
             clock,
             freshness,
             place,
         }
-    }
-
-    /// The same instance, as callers at another address reach it.
-    pub fn peer(mut self, peer: &str) -> Self {
-        peer.clone_into(&mut self.peer);
-        self
     }
 
     /// What the clock says.

@@ -3,9 +3,10 @@
 use tokio::time::Instant;
 
 use crate::{
-    harness::{Place, Server, Site},
-    load::{Call, Load, assert_all_validate},
+    harness::{Place, Site},
+    load::{Call, Load, assert_all_validate, assert_charged},
     postgres::Cluster,
+    server::Server,
 };
 
 const WORKERS: u64 = 6;
@@ -16,17 +17,6 @@ async fn kill_under_load(server: Server, site: &Site) -> Vec<Call> {
     load.wait_for_served(150, Instant::now()).await;
     server.kill();
     load.stop().await
-}
-
-/// What the service had charged must cover what it had answered.
-fn assert_charged(place: &Place, site: &Site, calls: &[Call]) {
-    let answered = calls.iter().filter(|call| call.is_served()).count();
-    let usage = place.ask(["usage", &site.id]);
-    let used = usage["day"]["used"].as_u64().unwrap();
-    assert!(
-        used >= answered as u64,
-        "{used} charged, {answered} answered"
-    );
 }
 
 async fn survives_kill_9(place: &Place) {

@@ -1,6 +1,6 @@
 //! The end: SIGTERM and SIGINT let what was begun finish, and take nothing new.
 
-use std::time::Duration;
+use std::{fs::File, time::Duration};
 
 use serde_json::json;
 use tokio::{
@@ -9,7 +9,10 @@ use tokio::{
     time::{Instant, sleep},
 };
 
-use crate::harness::{PATIENCE, Place, Server, Site, on_both_stores};
+use crate::{
+    harness::{PATIENCE, Place, Site, free_address, on_both_stores},
+    server::Server,
+};
 
 on_both_stores! {
     sigterm_lets_a_request_in_flight_finish_and_ends_with_0,
@@ -106,4 +109,48 @@ async fn a_request_that_outlasts_the_drain_is_cut_off() {
     let _was_reset = stream.read_to_string(&mut answer).await;
     assert!(!answer.contains("HTTP/1.1 200 "), "{answer}");
     assert!(server.stderr().contains("cut off"), "{}", server.stderr());
+}
+
+/// A server that cannot go on with its start, since another process holds the store's lock.
+async fn held_up(place: &Place) -> (Server, File) {
+    let folder = place.work().join("data");
+    std::fs::create_dir(&folder).unwrap();
+    let lock = File::create(folder.join("mirrory.db.lock")).unwrap();
+    lock.lock().unwrap();
+    let mut server = place.spawn();
+    server.address = place.setting("MIRRORY__SERVER__LISTEN").parse().unwrap();
+    server.wait_for_status("/livez", 200, PATIENCE).await;
+    (server, lock)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn while_it_starts_it_lives_and_says_that_it_is_not_ready() {
+    let place = Place::sqlite().with("MIRRORY__SERVER__LISTEN", &free_address());
+    let (mut server, lock) = held_up(&place).await;
+    let mut client = server.client();
+    let ready = client.get("/readyz").await.unwrap();
+    assert_eq!(
+        (ready.status, ready.field("status").as_str()),
+        (503, "starting")
+    );
+    assert_eq!(client.get("/mirrory/health").await.unwrap().status, 503);
+    let refused = client.validate("token", "machine").await;
+    assert_eq!(
+        (refused.status, refused.field("error").as_str()),
+        (503, "overloaded")
+    );
+    assert_eq!(refused.header("retry-after"), Some("1"));
+    drop(lock);
+    server.ready().await;
+    // A connection from before is served, too.
+    assert_eq!(client.reason("token", "machine").await, "malformed");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn sigterm_ends_it_also_while_it_starts() {
+    let place = Place::sqlite().with("MIRRORY__SERVER__LISTEN", &free_address());
+    let (mut server, _lock) = held_up(&place).await;
+    server.signal("TERM");
+    assert_eq!(server.ended().await, Some(0), "{}", server.stderr());
+    assert_eq!(server.stdout(), "");
 }

@@ -9,8 +9,9 @@ use std::{
 use serde_json::Value;
 
 use crate::{
-    harness::{MASTER_KEY, Place, Server, free_port},
+    harness::{MASTER_KEY, Place, free_address},
     postgres,
+    server::Server,
 };
 
 const MACHINE: &str = "desktop-machine-uuid-1234567890";
@@ -187,7 +188,7 @@ async fn on_postgres_no_first_site_is_made() {
 
 #[test]
 fn postgres_without_a_master_key_is_refused_also_when_it_is_down() {
-    let url = format!("postgres://someone:hunter2@127.0.0.1:{}/x", free_port());
+    let url = format!("postgres://someone:hunter2@{}/x", free_address());
     let place = Place::on_database(&url).without("MIRRORY__SECRETS__MASTER_KEY");
     let done = place.run(["serve"]);
     assert_eq!(done.code, Some(1));

@@ -16,7 +16,8 @@ use tokio::{
 
 use crate::{
     client::{Answer, Client, Failed},
-    harness::{PATIENCE, Server, Site},
+    harness::{PATIENCE, POLL, Place, Site},
+    server::Server,
 };
 
 /// A call of a worker, and what it came to.
@@ -66,36 +67,25 @@ impl Load {
 
     /// Waits until so many calls that began at `since` or later were served.
     pub async fn wait_for_served(&self, count: usize, since: Instant) {
-        let began = Instant::now();
-        loop {
-            let calls = self.calls.lock().unwrap();
-            let served = calls
-                .iter()
-                .filter(|call| call.began >= since && call.is_served());
-            let found = served.count();
-            let last = calls.last().map(|call| format!("{call:?}"));
-            drop(calls);
-            if found >= count {
-                return;
-            }
-            assert!(
-                began.elapsed() < PATIENCE,
-                "{found} calls served, the last: {last:?}"
-            );
-            sleep(Duration::from_millis(5)).await;
-        }
+        let is_counted = |call: &Call| call.began >= since && call.is_served();
+        self.wait_for(count, is_counted).await;
     }
 
     /// Waits until so many calls that began at `since` or later have come to their end.
     pub async fn wait_for_calls(&self, count: usize, since: Instant) {
+        self.wait_for(count, |call| call.began >= since).await;
+    }
+
+    async fn wait_for(&self, count: usize, is_counted: impl Fn(&Call) -> bool) {
         let began = Instant::now();
         let found = || {
             let calls = self.calls.lock().unwrap();
-            calls.iter().filter(|call| call.began >= since).count()
+            calls.iter().filter(|call| is_counted(call)).count()
         };
         while found() < count {
-            assert!(began.elapsed() < PATIENCE, "{} calls have ended", found());
-            sleep(Duration::from_millis(5)).await;
+            let last = || format!("{:?}", self.calls.lock().unwrap().last());
+            assert!(began.elapsed() < PATIENCE, "{}, then {}", found(), last());
+            sleep(POLL).await;
         }
     }
 
@@ -173,4 +163,15 @@ pub async fn assert_all_validate(server: &Server, calls: &[Call]) -> usize {
         ids.insert(answer.field("token_id"));
     }
     ids.len()
+}
+
+/// What the service had charged must cover what it had answered.
+pub fn assert_charged(place: &Place, site: &Site, calls: &[Call]) {
+    let answered = calls.iter().filter(|call| call.is_served()).count();
+    let usage = place.ask(["usage", &site.id]);
+    let used = usage["day"]["used"].as_u64().unwrap();
+    assert!(
+        used >= answered as u64,
+        "{used} charged, {answered} answered"
+    );
 }

@@ -18,5 +18,6 @@ mod instances;
 mod load;
 mod outage;
 mod secrets;
+mod server;
 mod settings;
 mod sockets;

@@ -8,9 +8,10 @@ use tokio::time::Instant;
 
 use crate::{
     client::{Answer, Client},
-    harness::{Place, Server, Site},
-    load::{Call, Load, assert_all_validate},
+    harness::Place,
+    load::{Call, Load, assert_all_validate, assert_charged},
     postgres::Cluster,
+    server::Server,
 };
 
 const WORKERS: u64 = 6;
@@ -118,16 +119,6 @@ fn assert_refused_meanwhile(calls: &[Call], leaving: Instant, outage: Range<Inst
         }
     }
     assert!(refused >= 12);
-}
-
-fn assert_charged(place: &Place, site: &Site, calls: &[Call]) {
-    let answered = calls.iter().filter(|call| call.is_served()).count();
-    let usage = place.ask(["usage", &site.id]);
-    let used = usage["day"]["used"].as_u64().unwrap();
-    assert!(
-        used >= answered as u64,
-        "{used} charged, {answered} answered"
-    );
 }
 
 async fn assert_says_that_it_is_down(server: &Server) {

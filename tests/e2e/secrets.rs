@@ -1,72 +1,27 @@
 //! One full run with every log line there is: what is secret is nowhere in what the program says.
 
-use std::{collections::BTreeSet, fs};
+mod kept;
+mod refusals;
 
-use hyper::Method;
+use std::fs;
+
 use serde_json::{Value, json};
 use sqlx::{Connection, SqliteConnection};
 
+use self::{
+    kept::Secrets,
+    refusals::{assert_refused, exhaust, provoke},
+};
 use crate::{
-    client::{Answer, Client},
-    harness::{MASTER_KEY, Place, Server},
+    harness::{MASTER_KEY, Place},
     postgres::Cluster,
+    server::Server,
 };
 
 const BOOTSTRAP: &str = "canary: a secret of our own choosing";
 const DATABASE_PASSWORD: &str = "canary-database-password";
 const IDEMPOTENCY_KEY: &str = "canary-idempotency-key";
 const OTHER_MASTER_KEY: &str = "Y2FuYXJ5OiBhIG1hc3RlciBrZXkgb2Ygb3RoZXJzLi4=";
-
-/// What is in no output at all, and what is in the one that documents it.
-#[derive(Default)]
-struct Secrets {
-    never: BTreeSet<String>,
-    once: BTreeSet<String>,
-}
-
-impl Secrets {
-    fn never(&mut self, secret: &str) {
-        assert!(secret.len() >= 8, "too short to be found for certain");
-        self.never.insert(secret.to_owned());
-    }
-
-    fn token(&mut self, answer: &Answer) -> String {
-        let token = answer.field("token");
-        let signature = token.rsplit('.').next().unwrap();
-        self.never(signature);
-        self.never(&token);
-        token
-    }
-
-    /// A proxy secret in the document that shows it once.
-    fn shown_in(&mut self, document: &Value) -> String {
-        let secret = document["proxy_secret"].as_str().unwrap().to_owned();
-        self.once.insert(secret.clone());
-        secret
-    }
-
-    fn assert_kept(&self, place: &Place) {
-        let said = place.said();
-        let logs: String = said.iter().map(|(_, text)| text.as_str()).collect();
-        assert!(
-            logs.contains("sqlx::query"),
-            "the log is not as full as it can be"
-        );
-        for secret in &self.never {
-            for (file, text) in &said {
-                assert!(!text.contains(secret.as_str()), "{secret} in {file:?}");
-            }
-        }
-        for secret in &self.once {
-            let files = said
-                .iter()
-                .filter(|(_, text)| text.contains(secret.as_str()));
-            let files: Vec<_> = files.map(|(file, _)| file).collect();
-            let is_right = matches!(&files[..], [file] if file.extension().unwrap() == "stdout");
-            assert!(is_right, "{secret} in {files:?}");
-        }
-    }
-}
 
 fn talkative(place: Place) -> Place {
     place
@@ -155,7 +110,11 @@ async fn run(place: &Place, server: &Server, secrets: &mut Secrets) -> Run {
     );
     let forged = format!("{}canary-forged", token.rsplit_once('.').unwrap().0);
     client.reason(&forged, "canary-wrong-machine").await;
-    provoke_refusals(&mut client, &secret, secrets).await;
+    provoke(server, &secret, secrets).await;
+    place.ask(["site", "suspend", site]);
+    let suspended = client.generate(&secret, 1).await;
+    assert_refused(&suspended, "site_suspended", &[&secret]);
+    place.ask(["site", "resume", site]);
 
     let rotated = place.ask(["site", "rotate-secret", site]);
     let secret = secrets.shown_in(&rotated);
@@ -166,104 +125,6 @@ async fn run(place: &Place, server: &Server, secrets: &mut Secrets) -> Run {
     assert!(!refused.is_valid() && !refused.text.contains(&token));
     exhaust(&mut client, &secret, secrets).await;
     Run { secret, token }
-}
-
-/// Every refusal of a request, none of which may repeat what it refuses.
-async fn provoke_refusals(client: &mut Client, secret: &str, secrets: &mut Secrets) {
-    let json = ("content-type", "application/json");
-    let canary = "canary-in-a-request";
-    secrets.never(canary);
-    let generate = "/mirrory/generate-token";
-    let broken = format!("{{\"proxy_secret\": \"{secret}\", \"x\": \"{canary}");
-    let twice = json!({"proxy_secret": canary})
-        .to_string()
-        .replace('}', ",\"proxy_secret\":\"x\"}");
-    let typed = json!({"wp_user_id": canary, "proxy_secret": [canary]}).to_string();
-    let wrong = json!({"wp_user_id": 1, "proxy_secret": canary}).to_string();
-    let nearly = json!({"wp_user_id": 1, "proxy_secret": format!("{secret}x")}).to_string();
-    let other = json!({"wp_user_id": 2, "proxy_secret": secret}).to_string();
-    let large = json!({"proxy_secret": canary.repeat(1000)}).to_string();
-    let long_key = canary.repeat(20);
-    let reused = ("idempotency-key", IDEMPOTENCY_KEY);
-    let bad_key = ("idempotency-key", long_key.as_str());
-    let authorization = ("authorization", "Bearer canary-in-a-request");
-    let query = format!("{generate}?proxy_secret={canary}");
-    let nowhere = format!("/{canary}?token={canary}");
-    let calls: [(Method, &str, &[(&str, &str)], &str, &str); 12] = [
-        (Method::POST, generate, &[json], &broken, "malformed_json"),
-        (Method::POST, generate, &[json], &twice, "malformed_json"),
-        (Method::POST, generate, &[json], &typed, "invalid_request"),
-        (
-            Method::POST,
-            generate,
-            &[json, bad_key],
-            &other,
-            "invalid_request",
-        ),
-        (
-            Method::POST,
-            generate,
-            &[json],
-            &wrong,
-            "invalid_proxy_secret",
-        ),
-        (
-            Method::POST,
-            generate,
-            &[json],
-            &nearly,
-            "invalid_proxy_secret",
-        ),
-        (
-            Method::POST,
-            generate,
-            &[json, reused],
-            &other,
-            "idempotency_key_reused",
-        ),
-        (Method::POST, generate, &[json], &large, "body_too_large"),
-        (
-            Method::POST,
-            generate,
-            &[("content-type", canary)],
-            &wrong,
-            "unsupported_media_type",
-        ),
-        (
-            Method::POST,
-            &query,
-            &[json, authorization],
-            &wrong,
-            "invalid_proxy_secret",
-        ),
-        (Method::GET, &nowhere, &[authorization], "", "not_found"),
-        (
-            Method::DELETE,
-            &query,
-            &[json],
-            &wrong,
-            "method_not_allowed",
-        ),
-    ];
-    for (method, path, headers, body, error) in calls {
-        let answer = client.send(method, path, headers, body).await.unwrap();
-        assert_refused(&answer, error, &[canary, secret]);
-    }
-    for _ in 0..40 {
-        let headers = [json];
-        let answer = client.send(Method::POST, generate, &headers, &wrong).await;
-        if answer.unwrap().status == 429 {
-            return;
-        }
-    }
-    panic!("failures are not limited");
-}
-
-fn assert_refused(answer: &Answer, error: &str, secrets: &[&str]) {
-    assert_eq!(answer.field("error"), error, "{answer:?}");
-    for secret in secrets {
-        assert!(!format!("{answer:?}").contains(secret), "{answer:?}");
-    }
 }
 
 fn give_commands(place: &Place, server: &Server, site: &str, token_id: &str) {
@@ -312,18 +173,6 @@ fn give_commands(place: &Place, server: &Server, site: &str, token_id: &str) {
         with("MIRRORY__SECRETS__MASTER_KEY", OTHER_MASTER_KEY, &["serve"]),
         Some(1)
     );
-}
-
-/// Uses up the plan.
-async fn exhaust(client: &mut Client, secret: &str, secrets: &mut Secrets) {
-    for _ in 0..30 {
-        let answer = client.generate(secret, 1).await;
-        if answer.status == 429 {
-            return assert_refused(&answer, "quota_exceeded", &[secret]);
-        }
-        secrets.token(&answer.ok());
-    }
-    panic!("the plan is not used up");
 }
 
 /// Calls that need the store while it is away; the status that all of them have.

@@ -3,7 +3,7 @@
 use std::fs;
 
 use crate::{
-    harness::{MASTER_KEY, Place, free_port},
+    harness::{MASTER_KEY, Place, free_address},
     postgres,
 };
 
@@ -131,7 +131,7 @@ async fn database_url_names_the_store() {
 
 #[test]
 fn a_store_that_is_down_stops_the_start_with_one_line() {
-    let url = format!("postgres://me:hunter2@127.0.0.1:{}/x", free_port());
+    let url = format!("postgres://me:hunter2@{}/x", free_address());
     let place = Place::on_database(&url);
     for arguments in [&["serve"][..], &["migrate"], &["site", "list"]] {
         let done = place.run(arguments);

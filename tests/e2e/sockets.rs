@@ -12,7 +12,10 @@ use tokio::{
     time::timeout,
 };
 
-use crate::harness::{PATIENCE, Place, Server};
+use crate::{
+    harness::{PATIENCE, Place},
+    server::Server,
+};
 
 /// Sends bytes and reads until the service closes the connection.
 async fn exchange(server: &Server, bytes: &[u8]) -> String {

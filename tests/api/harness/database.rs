@@ -2,7 +2,6 @@
 
 use aws_lc_rs::hmac;
 use mirrory::{
-    config::Config,
     keys::{open_vault, vault::MasterKey},
     types::randomness::Randomness,
 };
@@ -53,10 +52,5 @@ impl TestApp {
             .open(&format!("signing-key:{kid}:HS256"), &sealed)
             .unwrap();
         (kid, hmac::Key::new(hmac::HMAC_SHA256, &secret))
-    }
-
-    /// The settings in force.
-    pub fn config(&self) -> &Config {
-        &self.state.config
     }
 }

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use mirrory::{
-    keys::{Algorithm, KeyInfo, Kid},
+    keys::{Algorithm, KeyInfo, Kid, SIGNS_AFTER},
     sites::{Rotated, Site},
     store::changes::Actor,
 };
@@ -66,8 +66,9 @@ impl TestApp {
         let keys = &self.state.keys;
         let key = keys.generate(algorithm).await.unwrap();
         let mut tx = self.state.database.begin().await.unwrap();
-        let now = self.now();
-        let last_token_ends = self.state.tokens.latest_end(&mut tx, now).await.unwrap();
+        let signs_from = self.now().after(SIGNS_AFTER);
+        let last_token_ends = self.state.tokens.latest_end(&mut tx, signs_from);
+        let last_token_ends = last_token_ends.await.unwrap();
         let made = keys.rotate(&mut tx, Actor::Operator, &key, last_token_ends);
         let made = made.await.unwrap();
         tx.commit().await.unwrap();

@@ -10,7 +10,7 @@ use axum::{
 use serde_json::Value;
 use tower::ServiceExt;
 
-use super::{Answer, TestApp};
+use super::{Answer, PEER, TestApp};
 
 /// A request that is not yet sent.
 pub struct Call<'a> {
@@ -25,7 +25,7 @@ impl<'a> Call<'a> {
             .uri(path)
             .body(Body::empty())
             .unwrap();
-        Self { app, request }.peer(&app.peer)
+        Self { app, request }.peer(PEER)
     }
 
     /// Calls from another address: `192.0.2.1:50000`, `[2001:db8::1]:50000`.

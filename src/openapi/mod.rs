@@ -1,0 +1,63 @@
+//! The OpenAPI 3.1 document, made from the code, and the page that shows it.
+//!
+//! A handler's annotation says what is its own: its bodies, its headers by name, the refusals that
+//! it may answer with. [`Shared`] then adds what every operation has.
+
+mod headers;
+mod jwks;
+mod page;
+mod problems;
+mod shared;
+mod types;
+
+use utoipa::{OpenApi, openapi};
+
+use self::shared::Shared;
+pub(crate) use self::{
+    page::router,
+    problems::{GenerateTokenProblems, JwksProblems, ManageTokenProblems, ValidateTokenProblems},
+    types::{WpUserIdInput, always},
+};
+use crate::{error::ProblemDetails, health, keys, tokens};
+
+/// The document: every operation of the service.
+#[derive(OpenApi)]
+#[openapi(
+    info(
+        title = "Mirrory",
+        description = include_str!("introduction.md"),
+        license(name = "MIT OR Apache-2.0", identifier = "MIT OR Apache-2.0")
+    ),
+    servers((url = "./", description = "Where this document is served, as `openapi.json`.")),
+    paths(
+        tokens::generate::generate_token,
+        tokens::validate::validate_token,
+        tokens::manage::revoke_token,
+        tokens::manage::release_machine,
+        keys::endpoint::get_jwks,
+        health::get_health,
+        health::get_liveness,
+        health::get_readiness
+    ),
+    components(schemas(ProblemDetails)),
+    modifiers(&Shared),
+    tags(
+        (
+            name = "tokens",
+            description = "Issue, validate, revoke and release tokens. A site's proxy issues, \
+                           revokes and releases, by its proxy secret; a desktop app validates."
+        ),
+        (name = "keys", description = "The public keys, to check a token without this service."),
+        (name = "operation", description = "Whether the service is well, for those who run it.")
+    )
+)]
+struct ApiDescription;
+
+/// The whole document.
+#[must_use]
+pub fn document() -> openapi::OpenApi {
+    ApiDescription::openapi()
+}
+
+#[cfg(test)]
+mod tests;
