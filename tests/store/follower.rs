@@ -19,7 +19,7 @@ use mirrory::{
     types::clock::ManualClock,
 };
 
-use crate::harness::{MICRO, NOON, Store, on_both_stores};
+use crate::harness::{MICRO, NOON, Store, just_under, on_both_stores};
 
 on_both_stores!(
     first_look_resets_and_later_ones_apply_what_is_new,
@@ -215,13 +215,13 @@ async fn freshness_counts_from_the_beginning_of_the_look(store: Store) {
     let setting = Setting::new(&store, 1, takes).await;
     assert!(!setting.freshness.holds(), "before the first look");
     assert_eq!(setting.told().await, [Told::Reset]);
-    store.hand.advance(Duration::from_millis(600) - MICRO);
+    store.hand.advance(just_under(Duration::from_millis(600)));
     assert!(setting.freshness.holds());
     store.hand.advance(MICRO);
     assert!(!setting.freshness.holds());
     assert_eq!(setting.told().await, []);
     assert!(setting.freshness.holds());
-    store.hand.set_wall(NOON.before(Duration::from_secs(3600)));
+    store.hand.set_wall(NOON.before(Duration::from_hours(1)));
     assert!(setting.freshness.holds(), "whatever the wall says");
 }
 

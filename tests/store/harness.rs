@@ -60,10 +60,10 @@ pub(crate) use commit;
 /// Saturday, 2026-11-21, 12:00:00.654321 UTC.
 pub const NOON: Timestamp = Timestamp::from_micros(1_795_262_400_654_321);
 
-pub const DAY: Duration = Duration::from_secs(24 * 60 * 60);
+pub const DAY: Duration = Duration::from_hours(24);
 
 /// How long a token of these tests is good for.
-pub const TIME_TO_LIVE: Duration = Duration::from_secs(3600);
+pub const TIME_TO_LIVE: Duration = Duration::from_hours(1);
 
 /// The smallest step of a clock.
 pub const MICRO: Duration = Duration::from_micros(1);
@@ -246,6 +246,11 @@ impl Instance {
         self.tokens.insert(&record, None).await.unwrap();
         record
     }
+}
+
+/// The longest time that is shorter.
+pub fn just_under(duration: Duration) -> Duration {
+    duration.saturating_sub(MICRO)
 }
 
 pub fn user(number: i64) -> WpUserId {

@@ -6,7 +6,7 @@ use mirrory::{
     types::ids::SiteId,
 };
 
-use crate::harness::{Instance, MICRO, NOON, Store, machine, on_both_stores, user};
+use crate::harness::{Instance, MICRO, NOON, Store, just_under, machine, on_both_stores, user};
 
 on_both_stores!(
     a_used_key_leads_to_its_token,
@@ -197,7 +197,7 @@ async fn a_key_ends_after_a_day_and_is_then_taken_over(store: Store) {
         lookup(&instance, site_id, &key("a")).await,
         Some(KeyUse::Other)
     ));
-    store.hand.advance(KEY_LIFETIME - MICRO);
+    store.hand.advance(just_under(KEY_LIFETIME));
     assert_eq!(replayed(&instance, site_id, &other).await, second);
 }
 

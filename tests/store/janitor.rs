@@ -12,7 +12,7 @@ use mirrory::{
     types::clock::Timestamp,
 };
 
-use crate::harness::{DAY, Instance, MICRO, Store, commit, on_both_stores, user};
+use crate::harness::{DAY, Instance, MICRO, Store, commit, just_under, on_both_stores, user};
 
 on_both_stores!(
     everything_past_its_use_goes_and_nothing_else,
@@ -71,7 +71,7 @@ async fn fill(store: &Store) {
     commit!(database, |tx| sites.delete(tx, Actor::Operator, deleted));
     let algorithm = state.config.tokens.algorithm;
     let key = state.keys.generate(algorithm).await.unwrap();
-    let end = store.clock.now().after(Duration::from_secs(3600));
+    let end = store.clock.now().after(Duration::from_hours(1));
     commit!(database, |tx| state.keys.rotate(
         tx,
         Actor::Operator,
@@ -111,7 +111,7 @@ async fn everything_past_its_use_goes_and_nothing_else(store: Store) {
     // The tokens thirty days after their end, and then the deleted site and its counter.
     let end = start
         .whole_second()
-        .after(Duration::from_secs(3600))
+        .after(Duration::from_hours(1))
         .after(KEPT_AFTER_END);
     assert_eq!(at(end.before(MICRO)).await, expected);
     (expected[0], expected[2], expected[5]) = (0, 1, 1);
@@ -217,14 +217,14 @@ async fn one_instance_cleans_up_at_a_time(store: Store) {
     );
     first.tick().await.unwrap();
     store.execute(&old_token).await.unwrap();
-    store.hand.advance(Duration::from_secs(180) - MICRO);
+    store.hand.advance(just_under(Duration::from_mins(3)));
     second.tick().await.unwrap();
     assert_eq!(count().await, 1, "it is the first one's turn");
     store.hand.advance(MICRO);
     second.tick().await.unwrap();
     assert_eq!(count().await, 0);
     store.execute(&old_token).await.unwrap();
-    store.hand.advance(Duration::from_secs(60));
+    store.hand.advance(Duration::from_mins(1));
     first.tick().await.unwrap();
     assert_eq!(count().await, 1, "it is the second one's turn");
     second.tick().await.unwrap();

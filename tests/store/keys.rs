@@ -18,7 +18,7 @@ use mirrory::{
     },
 };
 
-use crate::harness::{DAY, MICRO, NOON, Store, commit, on_both_stores, user};
+use crate::harness::{DAY, MICRO, NOON, Store, commit, just_under, on_both_stores, user};
 
 on_both_stores!(
     of_eight_first_keys_at_once_one_is_kept,
@@ -64,7 +64,7 @@ impl Ring {
     pub async fn rotate(&self, algorithm: Algorithm, store: &Store) -> Kid {
         let Self { database, keys, .. } = self;
         let key = keys.generate(algorithm).await.unwrap();
-        let end = store.clock.now().after(Duration::from_secs(3600));
+        let end = store.clock.now().after(Duration::from_hours(1));
         commit!(database, |tx| keys.rotate(tx, Actor::Operator, &key, end)).kid
     }
 
@@ -112,7 +112,7 @@ pub fn claims(store: &Store) -> TokenClaims {
         token_id: TokenId::new(NOON, &store.randomness),
         user_id: user(1),
         issued_at: NOON.whole_second(),
-        expires_at: NOON.whole_second().after(Duration::from_secs(3600)),
+        expires_at: NOON.whole_second().after(Duration::from_hours(1)),
     }
 }
 
@@ -144,7 +144,7 @@ async fn a_new_key_signs_after_two_seconds(store: Store) {
     );
     let published = serde_json::to_value(ring.keys.public().await.unwrap()).unwrap();
     assert_eq!(published["keys"][0]["kid"], kid.as_str(), "before it signs");
-    store.hand.advance(SIGNS_AFTER - MICRO);
+    store.hand.advance(just_under(SIGNS_AFTER));
     assert_eq!(ring.algorithm_of_signing().await, Algorithm::HS256);
     store.hand.advance(MICRO);
     assert_eq!(
@@ -161,7 +161,7 @@ async fn a_replaced_key_verifies_until_thirty_days_after_its_last_token(store: S
     let ring = Ring::open(&store).await;
     let old = ring.keys.sign(&claims(&store)).await.unwrap();
     ring.rotate(Algorithm::EdDSA, &store).await;
-    let end = NOON.after(Duration::from_secs(3600)).after(30 * DAY);
+    let end = NOON.after(Duration::from_hours(1)).after(30 * DAY);
 
     // Another rotation gives no key a later end.
     store.hand.advance(SIGNS_AFTER);
@@ -230,7 +230,7 @@ async fn an_unknown_key_makes_an_instance_look_once_a_second(store: Store) {
         !other.verifies(&second).await,
         "it has looked within this second"
     );
-    store.hand.advance(Duration::from_secs(1) - MICRO);
+    store.hand.advance(just_under(Duration::from_secs(1)));
     assert!(!other.verifies(&second).await);
     store.hand.advance(MICRO);
     hold();
@@ -319,7 +319,7 @@ async fn sweep_removes_keys_that_nothing_needs(store: Store) {
     assert_eq!(ring.keys.sweep(100).await.unwrap(), 0);
     store.hand.set_wall(NOON.after(30 * DAY));
     assert_eq!(ring.keys.sweep(100).await.unwrap(), 1, "the revoked one");
-    let end = NOON.after(30 * DAY).after(Duration::from_secs(3600));
+    let end = NOON.after(30 * DAY).after(Duration::from_hours(1));
     store.hand.set_wall(end.before(MICRO));
     assert_eq!(ring.keys.sweep(100).await.unwrap(), 0);
     store.hand.set_wall(end);

@@ -14,7 +14,7 @@ on_both_stores!(
     claims_of_other_work_do_not_meet,
 );
 
-const MINUTE: Duration = Duration::from_secs(60);
+const MINUTE: Duration = Duration::from_mins(1);
 
 async fn of_eight_that_claim_at_once_one_holds(store: Store) {
     let databases = [store.open().await, store.open().await];

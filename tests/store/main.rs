@@ -7,6 +7,10 @@
     clippy::expect_used,
     reason = "these are tests all through"
 )]
+#![allow(
+    clippy::large_futures,
+    reason = "there are few of them, and no test is short of memory"
+)]
 
 #[path = "../support/postgres.rs"]
 mod postgres;

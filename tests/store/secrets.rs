@@ -12,7 +12,7 @@ use mirrory::{
     },
 };
 
-use crate::harness::{Instance, MICRO, NOON, Store, commit, on_both_stores};
+use crate::harness::{Instance, MICRO, NOON, Store, commit, just_under, on_both_stores};
 
 on_both_stores!(
     a_secret_that_is_wrong_in_any_part_proves_nothing,
@@ -24,7 +24,7 @@ on_both_stores!(
     sweep_removes_dead_secrets_alone,
 );
 
-const HOUR: Duration = Duration::from_secs(3600);
+const HOUR: Duration = Duration::from_hours(1);
 
 async fn rotate(instance: &Instance, site_id: SiteId, grace: Duration) -> Rotated {
     let Instance {
@@ -149,7 +149,7 @@ async fn sweep_removes_dead_secrets_alone(store: Store) {
     let (site_id, first) = instance.create_site().await;
     let second = rotate(&instance, site_id, HOUR).await.secret;
     let count = async || store.number("SELECT count(*) FROM proxy_secrets").await;
-    store.hand.advance(HOUR - MICRO);
+    store.hand.advance(just_under(HOUR));
     assert_eq!(instance.sites.sweep(100).await.unwrap(), 0);
     assert!(is_live(&instance, &first).await);
     store.hand.advance(MICRO);

@@ -3,7 +3,7 @@
 use std::env;
 use std::fs::{self, DirBuilder, File};
 use std::io::ErrorKind;
-use std::iter::repeat_with;
+use std::iter;
 use std::net::{Ipv4Addr, TcpListener};
 use std::ops::Range;
 use std::os::unix::fs::{DirBuilderExt, chown};
@@ -223,13 +223,15 @@ fn make_folder(account: Option<Account>) -> PathBuf {
     folder
 }
 
-/// The free ones of [`PORTS`], each once: while a server is stopped, no other one of this process
-/// takes its port. Each process begins at another one.
+/// The free ones of [`PORTS`]; each process begins at another one, and none is given out twice: a
+/// cluster that is stopped for a while comes back to its own.
 pub fn free_ports() -> impl Iterator<Item = u16> {
-    static GIVEN: AtomicUsize = AtomicUsize::new(0);
-    let number = || process::id() as usize * 16 + GIVEN.fetch_add(1, Ordering::Relaxed);
-    repeat_with(move || number() % PORTS.len())
-        .filter_map(|number| PORTS.clone().nth(number))
+    static GIVEN_OUT: AtomicUsize = AtomicUsize::new(0);
+    let next = || {
+        let number = process::id() as usize + GIVEN_OUT.fetch_add(1, Ordering::Relaxed);
+        PORTS.start + u16::try_from(number % PORTS.len()).expect("there are fewer ports")
+    };
+    iter::repeat_with(next)
         .take(PORTS.len())
         .filter(|port| TcpListener::bind((Ipv4Addr::LOCALHOST, *port)).is_ok())
 }
