@@ -327,9 +327,11 @@ impl Problem {
         let response = match Self::of_status(&response) {
             Some(error) => {
                 let mut replaced = error.into_response();
-                if let Some(allow) = response.headers().get(header::ALLOW) {
-                    replaced.headers_mut().insert(header::ALLOW, allow.clone());
-                }
+                // `Allow`, and what a browser must see to show the problem to its page.
+                let mut headers = response.headers().clone();
+                headers.remove(header::CONTENT_TYPE);
+                headers.remove(header::CONTENT_LENGTH);
+                replaced.headers_mut().extend(headers);
                 replaced
             }
             None => response,

@@ -34,7 +34,7 @@ use crate::{
 const REPEATED_FOR: Duration = Duration::from_secs(1);
 
 /// How far our clock may be off the store's.
-const MAX_SKEW: Duration = Duration::from_secs(5);
+pub const MAX_SKEW: Duration = Duration::from_secs(5);
 
 /// The endpoints of this module.
 pub fn router(state: &AppState) -> Router<AppState> {
@@ -81,6 +81,14 @@ impl Health {
     /// What the store says, or said within the last second. Who asks meanwhile waits for the one
     /// answer: the store is given a second for it.
     async fn probe(&self) -> Probe {
+        // A task of its own: who hangs up while the store is silent must not make the next one ask
+        // it again.
+        let this = self.clone();
+        let probing = tokio::spawn(async move { this.ask().await });
+        probing.await.unwrap_or(Probe::DOWN)
+    }
+
+    async fn ask(&self) -> Probe {
         let mut last = self.last.lock().await;
         let began = self.clock.monotonic();
         if let Some((at, probe)) = *last
@@ -91,23 +99,26 @@ impl Health {
         let probe = match self.database.now().await {
             Ok(store_now) => {
                 let latency = self.clock.monotonic().since(began);
-                let skew = self.clock.now().as_micros().abs_diff(store_now.as_micros());
                 Probe {
                     latency_ms: Some((latency.as_secs_f64() * 1e6).round() / 1e3),
-                    skew: Duration::from_micros(skew),
+                    skew: self.clock.now().distance(store_now),
                 }
             }
             Err(error) => {
                 tracing::warn!(error = %Chain(&error), "the store did not answer a health check");
-                Probe {
-                    latency_ms: None,
-                    skew: Duration::ZERO,
-                }
+                Probe::DOWN
             }
         };
         *last = Some((self.clock.monotonic(), probe));
         probe
     }
+}
+
+impl Probe {
+    const DOWN: Self = Self {
+        latency_ms: None,
+        skew: Duration::ZERO,
+    };
 }
 
 /// How the service and its store are.

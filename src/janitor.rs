@@ -5,6 +5,7 @@ use std::time::Duration;
 use uuid::Uuid;
 
 use crate::{
+    health::MAX_SKEW,
     keys::Keys,
     quota::Ledger,
     sites::Sites,
@@ -58,6 +59,12 @@ impl Janitor {
     /// # Errors
     /// When the store fails; the next round goes on where this one ended.
     pub async fn tick(&self) -> Result<(), StoreError> {
+        // What is past its use is gone for good: a clock that is wrong must not decide it.
+        let skew = self.clock.now().distance(self.database.now().await?);
+        if skew > MAX_SKEW {
+            tracing::warn!(?skew, "no clean-up: the clock is off the store's");
+            return Ok(());
+        }
         for kind in Kind::ALL {
             let now = self.clock.now();
             let until = now.after(LEASE);

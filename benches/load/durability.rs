@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use mirrory::store::database::sqlite_options;
+use mirrory::store::sqlite;
 use sqlx::{Connection, PgConnection, SqliteConnection};
 
 use crate::Outcome;
@@ -54,7 +54,7 @@ async fn of_postgres(url: &str) -> Outcome<Vec<Setting>> {
 
 /// SQLite's setting is each connection's own: this one is opened as the service opens its writer.
 async fn of_sqlite(url: &str) -> Outcome<Vec<Setting>> {
-    let options = sqlite_options(url, Duration::from_secs(1))?;
+    let options = sqlite::options(url, Duration::from_secs(1))?;
     let mut connection = SqliteConnection::connect_with(&options).await?;
     let (value,): (i64,) = sqlx::query_as("PRAGMA synchronous")
         .fetch_one(&mut connection)

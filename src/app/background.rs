@@ -1,7 +1,8 @@
 //! What goes on beside the requests: following the change log, writing counts, cleaning up.
 
-use std::{sync::Arc, time::Duration};
+use std::{panic::AssertUnwindSafe, sync::Arc, time::Duration};
 
+use futures_util::FutureExt;
 use tokio::{sync::watch, task::JoinSet, time::MissedTickBehavior};
 
 use crate::{
@@ -115,7 +116,11 @@ async fn repeat<F>(
             _ = stopped.changed() => return,
             _ = interval.tick() => {}
         }
-        match tick().await {
+        // A panic must not end the work for good: it is begun anew the next time.
+        let Ok(ticked) = AssertUnwindSafe(tick()).catch_unwind().await else {
+            continue;
+        };
+        match ticked {
             Ok(()) if is_failing => {
                 is_failing = false;
                 tracing::info!(work, "background work is well again");

@@ -13,7 +13,7 @@ use super::start::{StartError, lock};
 use crate::{
     config::{Config, DatabaseKind},
     keys::{self, vault::MasterKey},
-    store::{Database, database::sqlite_path},
+    store::{Database, sqlite},
     types::randomness::Randomness,
 };
 
@@ -56,7 +56,7 @@ async fn embedded(
 ) -> Result<MasterKey, StartError> {
     // Held until the key is there: two processes that start at once must not make two.
     let _lock = lock(&config.database).await?;
-    let file = sqlite_path(&config.database)?.with_file_name(FILE_NAME);
+    let file = sqlite::path(&config.database)?.with_file_name(FILE_NAME);
     if !file.exists() {
         if keys::has_vault(database).await? {
             return Err(StartError::LostMasterKey(file));
@@ -82,8 +82,11 @@ fn read(file: &Path) -> Result<MasterKey, StartError> {
 /// Writes the whole key under another name first, so that the file is never seen half written.
 fn write(file: &Path, master_key: &MasterKey) -> io::Result<()> {
     let unfinished = file.with_extension("key.new");
+    if unfinished.exists() {
+        fs::remove_file(&unfinished)?;
+    }
     let mut options = File::options();
-    options.write(true).create(true).truncate(true).mode(0o600);
+    options.write(true).create_new(true).mode(0o600);
     let mut writer = options.open(&unfinished)?;
     writeln!(writer, "{}", master_key.to_base64().as_str())?;
     writer.sync_all()?;

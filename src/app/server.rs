@@ -3,7 +3,10 @@
 use std::{
     io,
     net::SocketAddr,
-    sync::{Arc, OnceLock},
+    sync::{
+        Arc, OnceLock,
+        atomic::{AtomicBool, Ordering},
+    },
     time::Duration,
 };
 
@@ -20,8 +23,12 @@ use hyper_util::{
 use tokio::net::{TcpListener, TcpStream};
 use tower::ServiceExt;
 
-/// How long the head of a request may take to arrive.
-const HEAD_PATIENCE: Duration = Duration::from_secs(10);
+/// How long a new connection may take to say what it wants.
+const FIRST_REQUEST_PATIENCE: Duration = Duration::from_secs(10);
+
+/// How long a connection may lie idle between two requests, and the head of a later one take:
+/// longer than load balancers keep theirs, so that none sends a request into one that closes.
+const IDLE_PATIENCE: Duration = Duration::from_secs(90);
 
 /// How long accepting rests when the process has no file left for a connection.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
@@ -91,7 +98,10 @@ fn serve_connection(
     // Answers are small and whole: waiting to fill a packet only delays them.
     let _is_set = stream.set_nodelay(true);
     let gate = gate.clone();
+    let has_asked = Arc::new(AtomicBool::new(false));
+    let asks = Arc::clone(&has_asked);
     let service = service_fn(move |request: hyper::Request<Incoming>| {
+        asks.store(true, Ordering::Relaxed);
         let mut request: Request = request.map(Body::new);
         request.extensions_mut().insert(ConnectInfo(peer));
         gate.router().oneshot(request)
@@ -100,18 +110,30 @@ fn serve_connection(
     builder
         .http1()
         .timer(TokioTimer::new())
-        .header_read_timeout(HEAD_PATIENCE);
+        .header_read_timeout(IDLE_PATIENCE);
     builder
         .http2()
         .timer(TokioTimer::new())
-        .keep_alive_interval(HEAD_PATIENCE);
+        .keep_alive_interval(IDLE_PATIENCE);
     let connection = builder.serve_connection(TokioIo::new(stream), service);
     let connection = connections.watch(connection.into_owned());
     tokio::spawn(async move {
-        if let Err(error) = connection.await {
-            tracing::debug!(error = %error, "a connection ended badly");
+        tokio::select! {
+            ended = connection => if let Err(error) = ended {
+                tracing::debug!(error = %error, "a connection ended badly");
+            },
+            () = silence(&has_asked) => {}
         }
     });
+}
+
+/// Ends when a connection has asked for nothing in its first seconds: the protocol's own time-outs
+/// begin only when it is known which protocol it speaks.
+async fn silence(has_asked: &AtomicBool) {
+    tokio::time::sleep(FIRST_REQUEST_PATIENCE).await;
+    if has_asked.load(Ordering::Relaxed) {
+        std::future::pending::<()>().await;
+    }
 }
 
 /// A connection that its peer gave up is nothing; a process without files must wait for some.

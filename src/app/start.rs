@@ -11,7 +11,7 @@ use crate::{
     quota::Ledger,
     sites::Sites,
     state::AppState,
-    store::{Database, StoreError, database::sqlite_path, freshness::Freshness, migrations},
+    store::{Database, StoreError, freshness::Freshness, migrations, sqlite},
     tokens::{TokenSettings, Tokens},
     types::{clock::Clock, randomness::Randomness},
 };
@@ -35,6 +35,9 @@ pub enum StartError {
         /// Why.
         source: io::Error,
     },
+    /// The embedded store is not there.
+    #[error("there is no store {0}; `mirrory migrate` makes it")]
+    NoStore(String),
     /// The tables could not be brought up to date.
     #[error(transparent)]
     Migrate(#[from] migrations::MigrationError),
@@ -96,9 +99,22 @@ pub async fn open_store(
     Ok(database)
 }
 
+/// Refuses an embedded store that is not there yet.
+///
+/// # Errors
+/// When its file is missing.
+pub fn require_store(settings: &config::Database) -> Result<(), StartError> {
+    let is_missing =
+        settings.url.kind() == DatabaseKind::Sqlite && !sqlite::path(settings)?.exists();
+    if is_missing {
+        return Err(StartError::NoStore(settings.url.redacted().to_owned()));
+    }
+    Ok(())
+}
+
 /// Keeps other processes from setting up the same embedded store meanwhile.
 pub(super) async fn lock(settings: &config::Database) -> Result<std::fs::File, StartError> {
-    let path = sqlite_path(settings)?;
+    let path = sqlite::path(settings)?;
     migrations::lock_embedded(path)
         .await
         .map_err(|source| StartError::Folder {

@@ -28,7 +28,7 @@ use crate::{
 
 const MINUTE: Duration = Duration::from_mins(1);
 const HOUR: Duration = Duration::from_hours(1);
-const REVOCATIONS_PER_MINUTE: NonZeroU32 = NonZeroU32::new(60).unwrap();
+const MANAGEMENT_PER_MINUTE: NonZeroU32 = NonZeroU32::new(60).unwrap();
 
 /// A limit is reached.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -55,7 +55,7 @@ impl Attempts {
         Self {
             failures: failures.map(|limit| Limiter::new(Window::new(limit, MINUTE))),
             verdicts: verdicts.map(|limit| Limiter::new(Allowance::new(limit, HOUR))),
-            management: Limiter::new(Window::new(REVOCATIONS_PER_MINUTE, MINUTE)),
+            management: Limiter::new(Window::new(MANAGEMENT_PER_MINUTE, MINUTE)),
         }
     }
 

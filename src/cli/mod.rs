@@ -19,7 +19,7 @@ use self::{
     output::{Answer, Failure, Format},
 };
 use crate::{
-    app::{StartError, open_store},
+    app::{StartError, open_store, require_store},
     config::{Config, process_environment},
     openapi,
     store::{Database, database::COMMAND_DEADLINE},
@@ -35,8 +35,15 @@ struct Context {
 }
 
 impl Context {
-    async fn open_store(&self) -> Result<Database, StartError> {
+    /// Opens the store, and makes an embedded one that is not there.
+    async fn make_store(&self) -> Result<Database, StartError> {
         open_store(&self.config.database, COMMAND_DEADLINE).await
+    }
+
+    /// Opens the store, which must be there: a mistyped path is no empty store.
+    async fn open_store(&self) -> Result<Database, StartError> {
+        require_store(&self.config.database)?;
+        self.make_store().await
     }
 }
 
@@ -75,7 +82,7 @@ async fn execute(context: Context, command: Command, format: Format) -> Result<A
     match command {
         Command::Serve => serve::run(context, format).await,
         Command::Migrate => {
-            context.open_store().await?;
+            context.make_store().await?;
             let answer = json!({ "status": "migrated" });
             Ok(Answer::Text("the store is up to date".to_owned(), answer))
         }

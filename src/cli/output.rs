@@ -157,9 +157,10 @@ impl Failure {
     }
 
     pub(super) fn report(&self, format: Format) -> ExitCode {
-        eprintln!("mirrory: {}", self.message);
+        // Where nobody reads any more, the exit code still tells.
+        let _unread = writeln!(io::stderr().lock(), "mirrory: {}", self.message);
         if format == Format::Json {
-            println!("{}", json!({ "error": self.message }));
+            let _unread = writeln!(io::stdout().lock(), "{}", json!({ "error": self.message }));
         }
         ExitCode::from(self.exit_code)
     }

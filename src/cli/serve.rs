@@ -36,6 +36,9 @@ const FIRST_PLAN: &str = "enterprise";
 /// How long the last writes may take when the requests have ended.
 const WRAP_UP: Duration = Duration::from_secs(5);
 
+/// How much of that the work in the background has to finish its round.
+const LAST_ROUND: Duration = Duration::from_secs(2);
+
 pub(super) async fn run(context: Context, format: Format) -> Result<Answer, Failure> {
     let Context {
         config,
@@ -110,9 +113,11 @@ impl Signals {
     }
 }
 
-/// Writes what is still in memory.
+/// Writes what is still in memory, also when a long clean-up must be cut off for it.
 async fn wrap_up(state: &AppState, work: Running) {
-    work.stop().await;
+    if timeout(LAST_ROUND, work.stop()).await.is_err() {
+        tracing::info!("a clean-up was cut off; another one will go on with it");
+    }
     if let Err(error) = state.ledger.flush().await {
         tracing::warn!(error = %Chain(&error), "the last usage counts could not be written");
     }

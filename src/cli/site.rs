@@ -22,7 +22,10 @@ pub(super) async fn run(context: &Context, command: SiteCommand) -> Result<Answe
     {
         require_plan(&context.config.plans, plan)?;
     }
-    let database = context.open_store().await?;
+    let database = match command {
+        SiteCommand::Change(SiteChange::Create { .. }) => context.make_store().await?,
+        _ => context.open_store().await?,
+    };
     let sites = Sites::new(
         database.clone(),
         context.clock.clone(),

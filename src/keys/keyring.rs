@@ -6,12 +6,14 @@ use std::{
     time::Duration,
 };
 
+use tokio::time::timeout;
+
 use super::{
     record::{KeyRecord, signing},
     signer::{
         Algorithm, Jwks, KeyError, Kid, PrivateKey, SigningKey, TokenClaims, UnverifiedToken,
     },
-    store::KeyStore,
+    store::{KeyStore, StoredKey},
     vault::{Vault, VaultError},
 };
 use crate::{
@@ -45,6 +47,12 @@ pub enum KeysError {
     /// No key may sign.
     #[error("there is no key to sign with: make one with `mirrory key rotate`")]
     NoSigningKey,
+    /// The key that was to be revoked is the only one.
+    #[error("it is the only key that is left: make another first with `mirrory key rotate`")]
+    LastKey,
+    /// The store's data key was written, and is not there.
+    #[error("the store lost its data key as soon as it was made")]
+    NoDataKey,
     /// The work of making a key was cut off.
     #[error("making a key was cut off")]
     Interrupted(#[from] tokio::task::JoinError),
@@ -80,17 +88,29 @@ pub(super) struct Keyring {
     pub(super) randomness: Randomness,
     freshness: Freshness,
     current: RwLock<Arc<Keyset>>,
-    /// When the last reading of the keys began; held while they are read.
-    reading: tokio::sync::Mutex<Option<Monotonic>>,
+    /// What came of the last reading of the keys; held while they are read.
+    reading: tokio::sync::Mutex<Option<Reading>>,
     /// When an unknown `kid` last made us read.
     reread_at: Mutex<Option<Monotonic>>,
+}
+
+/// What came of reading the keys.
+#[derive(Clone, Copy)]
+enum Reading {
+    Done { began: Monotonic },
+    Failed { ended: Monotonic },
 }
 
 /// The keys as they were read, those that verify ready to use.
 #[derive(Default)]
 pub(super) struct Keyset {
     pub(super) records: Vec<KeyRecord>,
-    usable: HashMap<Kid, Arc<SigningKey>>,
+    usable: HashMap<Kid, Usable>,
+}
+
+struct Usable {
+    record: KeyRecord,
+    key: Arc<SigningKey>,
 }
 
 impl Keys {
@@ -123,10 +143,10 @@ impl Keys {
     /// When there is no such key, or the store must be asked and fails.
     pub async fn sign(&self, claims: &TokenClaims) -> Result<String, KeysError> {
         let keyset = self.0.current().await?;
-        let key = signing(&keyset.records, self.0.clock.now())
+        let usable = signing(&keyset.records, self.0.clock.now())
             .and_then(|record| keyset.usable.get(&record.kid))
             .ok_or(KeysError::NoSigningKey)?;
-        Ok(key.sign(claims)?)
+        Ok(usable.key.sign(claims)?)
     }
 
     /// Checks that a token was made by a live key of ours for this issuer and audience. Its time
@@ -142,14 +162,15 @@ impl Keys {
             return Ok(Err(Rejected::BadSignature));
         };
         let mut keyset = self.0.current().await?;
-        if keyset.find(kid).is_none() && self.0.may_reread() {
+        if !keyset.usable.contains_key(kid) && self.0.may_reread() {
             keyset = self.0.read().await?;
         }
         let now = self.0.clock.now();
         Ok(keyset
-            .find(kid)
-            .filter(|(record, _)| record.verifies_at(now))
-            .and_then(|(_, key)| key.verify(&token).ok())
+            .usable
+            .get(kid)
+            .filter(|usable| usable.record.verifies_at(now))
+            .and_then(|usable| usable.key.verify(&token).ok())
             .ok_or(Rejected::BadSignature))
     }
 
@@ -165,7 +186,7 @@ impl Keys {
             .iter()
             .filter(|record| record.verifies_at(now))
             .filter_map(|record| keyset.usable.get(&record.kid))
-            .map(AsRef::as_ref)
+            .map(|usable| usable.key.as_ref())
             .collect())
     }
 }
@@ -210,31 +231,51 @@ impl Keyring {
         Arc::clone(&current.unwrap_or_else(PoisonError::into_inner))
     }
 
-    /// Reads the keys from the store. Callers that wait while another reads share the next
-    /// reading's result, never one that began before they asked.
+    /// Reads the keys from the store. Callers that wait while another reads share what comes of the
+    /// next reading: its keys if it began after they asked, its failure if it ended after.
     pub(super) async fn read(&self) -> Result<Arc<Keyset>, KeysError> {
         let asked = self.clock.monotonic();
-        let mut reading = self.reading.lock().await;
-        if reading.is_some_and(|began| began > asked) {
-            return Ok(self.in_memory());
+        let mut last = timeout(self.store.deadline(), self.reading.lock())
+            .await
+            .map_err(|_| StoreError::Timeout)?;
+        match *last {
+            Some(Reading::Done { began }) if began > asked => return Ok(self.in_memory()),
+            Some(Reading::Failed { ended }) if ended > asked => {
+                return Err(StoreError::Timeout.into());
+            }
+            _ => {}
         }
         let began = self.clock.monotonic();
+        let stored = self.store.list().await;
+        *last = Some(match stored {
+            Ok(_) => Reading::Done { began },
+            Err(_) => Reading::Failed {
+                ended: self.clock.monotonic(),
+            },
+        });
+        let keyset = Arc::new(self.open(stored?)?);
+        *self.current.write().unwrap_or_else(PoisonError::into_inner) = Arc::clone(&keyset);
+        Ok(keyset)
+    }
+
+    fn open(&self, stored: Vec<StoredKey>) -> Result<Keyset, KeysError> {
         let known = self.in_memory();
+        let now = self.clock.now();
         let mut keyset = Keyset::default();
-        for stored in self.store.list().await? {
-            let record = stored.record;
-            if record.verifies_at(self.clock.now()) {
+        for StoredKey { record, sealed } in stored {
+            if record.verifies_at(now) {
                 let key = match known.usable.get(&record.kid) {
-                    Some(key) => Arc::clone(key),
-                    None => Arc::new(self.unseal(&record, &stored.sealed)?),
+                    Some(usable) => Arc::clone(&usable.key),
+                    None => Arc::new(self.unseal(&record, &sealed)?),
                 };
-                keyset.usable.insert(record.kid.clone(), key);
+                let usable = Usable {
+                    record: record.clone(),
+                    key,
+                };
+                keyset.usable.insert(record.kid.clone(), usable);
             }
             keyset.records.push(record);
         }
-        let keyset = Arc::new(keyset);
-        *self.current.write().unwrap_or_else(PoisonError::into_inner) = Arc::clone(&keyset);
-        *reading = Some(began);
         Ok(keyset)
     }
 
@@ -263,16 +304,5 @@ impl Keyring {
             *reread_at = Some(now);
         }
         may
-    }
-}
-
-impl Keyset {
-    fn find(&self, kid: &str) -> Option<(&KeyRecord, &SigningKey)> {
-        let record = self
-            .records
-            .iter()
-            .find(|record| record.kid.as_str() == kid)?;
-        let key = self.usable.get(&record.kid)?;
-        Some((record, key))
     }
 }

@@ -52,7 +52,7 @@ pub async fn open_vault(
     } else {
         let wrapped = master_key.wrap(&DataKey::generate(randomness), randomness);
         store.insert_data_key(&wrapped, clock.now()).await?;
-        store.data_key().await?.unwrap_or(wrapped)
+        store.data_key().await?.ok_or(KeysError::NoDataKey)?
     };
     Ok(Vault::new(master_key.unwrap(&wrapped)?))
 }
@@ -163,6 +163,9 @@ impl Keys {
         changes::lock(tx).await?;
         let now = self.0.clock.now();
         let revoked = store::revoke(tx, kid, now).await?;
+        if !store::any_left(tx).await? {
+            return Err(KeysError::LastKey);
+        }
         if revoked {
             changes::record(tx, actor, &Change::KeyRevoked(kid.to_string()), now).await?;
         }

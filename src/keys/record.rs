@@ -1,5 +1,7 @@
 //! What the store knows of a key, and the states that follow from it.
 
+use std::cmp::Ordering;
+
 use serde::Serialize;
 
 use super::signer::{Algorithm, Kid};
@@ -29,10 +31,9 @@ impl KeyRecord {
         self.revoked_at.is_none() && self.verifies_until.is_none_or(|until| now < until)
     }
 
-    /// Whether it may sign.
-    #[must_use]
-    pub fn may_sign_at(&self, now: Timestamp) -> bool {
-        self.verifies_at(now) && self.signs_from <= now
+    fn cmp_turns(&self, other: &Self) -> Ordering {
+        let by_time = self.signs_from.cmp(&other.signs_from);
+        by_time.then_with(|| self.kid.as_str().cmp(other.kid.as_str()))
     }
 }
 
@@ -65,15 +66,14 @@ pub struct KeyInfo {
     pub created_at: Timestamp,
 }
 
-/// The key that signs: of those that may, the one that began last.
-pub(super) fn signing<'a>(
-    records: impl IntoIterator<Item = &'a KeyRecord>,
-    now: Timestamp,
-) -> Option<&'a KeyRecord> {
-    records
-        .into_iter()
-        .filter(|record| record.may_sign_at(now))
-        .max_by_key(|record| (record.signs_from, record.kid.as_str()))
+/// The key that signs: of those that may, the one that began last. When none may yet, since the
+/// clock here runs behind that of who revoked the others, the one that will be the first to.
+pub(super) fn signing(records: &[KeyRecord], now: Timestamp) -> Option<&KeyRecord> {
+    let live = || records.iter().filter(|record| record.verifies_at(now));
+    live()
+        .filter(|record| record.signs_from <= now)
+        .max_by(|one, other| one.cmp_turns(other))
+        .or_else(|| live().min_by(|one, other| one.cmp_turns(other)))
 }
 
 /// Each key with its state, the oldest first.

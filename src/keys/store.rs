@@ -1,5 +1,7 @@
 //! The only SQL of the keys room.
 
+use std::time::Duration;
+
 use super::{
     record::KeyRecord,
     signer::{Algorithm, Kid},
@@ -92,6 +94,11 @@ pub(super) struct KeyStore {
 impl KeyStore {
     pub(super) const fn new(database: Database) -> Self {
         Self { database }
+    }
+
+    /// How long a call to the store may take.
+    pub(super) fn deadline(&self) -> Duration {
+        self.database.deadline()
     }
 
     pub(super) async fn list(&self) -> Result<Vec<StoredKey>, StoreError> {
@@ -191,4 +198,15 @@ pub(super) async fn revoke(tx: &mut Tx, kid: &Kid, now: Timestamp) -> Result<boo
         sqlx::query(REOPEN_NEWEST).bind(now).execute(connection)
     ))?;
     Ok(revoked == 1)
+}
+
+/// Whether any key is left that is not revoked.
+pub(super) async fn any_left(tx: &mut Tx) -> Result<bool, StoreError> {
+    let left: Option<(Kid,)> = in_tx!(tx, |connection| {
+        sqlx::query_as(
+        "SELECT kid FROM signing_keys WHERE revoked_at IS NULL AND verifies_until IS NULL LIMIT 1"
+    )
+    .fetch_optional(connection)
+    })?;
+    Ok(left.is_some())
 }

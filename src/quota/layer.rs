@@ -1,6 +1,7 @@
 //! The tower layer that charges a call before it is made and settles the charge on its response.
 
 use std::{
+    panic::{AssertUnwindSafe, resume_unwind},
     sync::Arc,
     task::{Context, Poll},
 };
@@ -10,7 +11,8 @@ use axum::{
     http::Extensions,
     response::{IntoResponse, Response},
 };
-use futures_util::future::BoxFuture;
+use futures_util::{FutureExt, future::BoxFuture};
+use tokio::task::JoinError;
 use tower::{Layer, Service};
 
 use super::{
@@ -69,6 +71,8 @@ pub enum Outcome {
     Issued,
     /// A token was found valid.
     Validated,
+    /// A token may have been issued: the store did not say. Stays charged, and is not counted.
+    Unknown,
 }
 
 /// Asked before a call is refused: has it meanwhile become one that costs nothing?
@@ -128,7 +132,7 @@ impl<S, L> Service<Request> for Quota<S, L>
 where
     S: Service<Request, Response = Response> + Clone + Send + 'static,
     S::Future: Send,
-    S::Error: Send,
+    S::Error: Send + 'static,
     L: SecondLook,
 {
     type Response = Response;
@@ -143,7 +147,23 @@ where
         let clone = self.inner.clone();
         let inner = std::mem::replace(&mut self.inner, clone);
         let layer = Arc::clone(&self.layer);
-        Box::pin(async move { layer.charge(inner, request).await })
+        let is_charged = request
+            .extensions()
+            .get()
+            .is_some_and(|meter: &Meter| meter.charge == Charge::Call);
+        if !is_charged {
+            return Box::pin(async move { layer.pass(inner, request).await });
+        }
+        // A task of its own: who hangs up, or is answered that it took too long, cancels neither a
+        // commit nor what settles the charge.
+        let charged = tokio::spawn(async move { layer.charge(inner, request).await });
+        Box::pin(async move {
+            match charged.await.map_err(JoinError::try_into_panic) {
+                Ok(response) => response,
+                Err(Ok(panic)) => resume_unwind(panic),
+                Err(Err(_cut_off)) => Ok(ApiError::Overloaded.into_response()),
+            }
+        })
     }
 }
 
@@ -152,17 +172,17 @@ impl<L: SecondLook> QuotaLayer<L> {
     where
         S: Service<Request, Response = Response>,
     {
-        let Some(meter) = request.extensions_mut().remove::<Meter>() else {
+        let Some(meter) = request.extensions().get::<Meter>().cloned() else {
             return Ok(ApiError::missing_layer("identify").into_response());
         };
-        let (Some(payer), Charge::Call) = (&meter.payer, meter.charge) else {
-            return self.pass(inner, request, &meter).await;
+        let Some(payer) = &meter.payer else {
+            return Ok(ApiError::internal("a call without a payer").into_response());
         };
         let permit = match self.ledger.reserve(payer.site_id, &payer.plan, 1).await {
             Ok(permit) => permit,
             Err(refused) => {
                 return match self.second_look(refused, request.extensions_mut()).await {
-                    Ok(()) => self.pass(inner, request, &meter).await,
+                    Ok(()) => self.pass(inner, request).await,
                     Err((error, standing)) => {
                         let response = error.into_response();
                         Ok(self.disclose(&meter, standing, response).await)
@@ -170,24 +190,29 @@ impl<L: SecondLook> QuotaLayer<L> {
                 };
             }
         };
-        let response = inner.call(request).await?;
+        let calling = AssertUnwindSafe(async { inner.call(request).await });
+        let response = match calling.catch_unwind().await {
+            Ok(response) => response?,
+            Err(panic) => {
+                permit.settle(None).await;
+                resume_unwind(panic);
+            }
+        };
         let outcome = response.extensions().get::<Outcome>().copied();
         let standing = permit.settle(outcome).await;
         Ok(self.disclose(&meter, Some(standing), response).await)
     }
 
     /// Lets a request through that costs nothing.
-    async fn pass<S>(
-        &self,
-        mut inner: S,
-        request: Request,
-        meter: &Meter,
-    ) -> Result<Response, S::Error>
+    async fn pass<S>(&self, mut inner: S, request: Request) -> Result<Response, S::Error>
     where
         S: Service<Request, Response = Response>,
     {
+        let Some(meter) = request.extensions().get::<Meter>().cloned() else {
+            return Ok(ApiError::missing_layer("identify").into_response());
+        };
         let response = inner.call(request).await?;
-        Ok(self.disclose(meter, None, response).await)
+        Ok(self.disclose(&meter, None, response).await)
     }
 
     /// Passes a request after all, or says with what it is refused and where the quota stands.

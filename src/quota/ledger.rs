@@ -166,7 +166,9 @@ impl Ledger {
             }
         }
         for ((site_id, day, month), calls) in returns {
-            if let Err(error) = self.store.give_back(site_id, calls, day, month).await {
+            if let Err(error @ StoreError::Unreachable(_)) = &outcome {
+                self.give_back_later(site_id, calls, day, month, error);
+            } else if let Err(error) = self.store.give_back(site_id, calls, day, month).await {
                 self.give_back_later(site_id, calls, day, month, &error);
                 outcome = Err(error);
             }
@@ -200,6 +202,7 @@ impl Ledger {
         match outcome {
             Outcome::Issued => counts.issued += 1,
             Outcome::Validated => counts.validated += 1,
+            Outcome::Unknown => {}
         }
     }
 

@@ -86,6 +86,11 @@ impl Standing {
     /// that lies ahead was begun by an instance whose clock runs before ours, and counts.
     #[must_use]
     pub fn new(plan: &Plan, windows: &Windows, usage: Option<StoredUsage>) -> Self {
+        // Where the store is ahead of our clock, its windows are the ones that must end.
+        let ahead = usage.filter(|usage| usage.day > windows.day);
+        let windows = &ahead.map_or(*windows, |usage| {
+            Windows::at(Timestamp::from_seconds(usage.day * SECONDS_PER_DAY))
+        });
         let used = |window: Option<(i64, i64)>, current| match window {
             Some((stored, used)) if stored >= current => used.max(0).unsigned_abs(),
             _ => 0,

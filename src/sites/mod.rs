@@ -260,7 +260,11 @@ impl Sites {
         }
         let now = self.clock.now();
         let grace_ends = now.after(grace.min(MAX_GRACE));
-        let had_one = store::end_secrets(tx, site_id, now, grace_ends).await?;
+        let had_one = if grace.is_zero() {
+            store::end_all_secrets(tx, site_id).await?
+        } else {
+            store::end_older_secrets(tx, site_id, grace_ends).await?
+        };
         let secret = self.add_secret(tx, site_id, now).await?;
         changes::record(tx, actor, &Change::SecretRotated(site_id), now).await?;
         Ok(Some(Rotated {

@@ -90,7 +90,9 @@ const INSERT_SECRET: &str = "\
 INSERT INTO proxy_secrets (secret_id, site_id, digest, created_at) VALUES ($1, $2, $3, $4)";
 
 const END_OLDER_SECRETS: &str = "\
-UPDATE proxy_secrets SET expires_at = $2 WHERE site_id = $1 AND expires_at > $2";
+DELETE FROM proxy_secrets WHERE site_id = $1 AND expires_at IS NOT NULL";
+
+const END_ALL_SECRETS: &str = "DELETE FROM proxy_secrets WHERE site_id = $1";
 
 const END_NEWEST_SECRET: &str = "\
 UPDATE proxy_secrets SET expires_at = $2 WHERE site_id = $1 AND expires_at IS NULL";
@@ -274,23 +276,31 @@ pub(super) async fn insert_secret(
     Ok(())
 }
 
-/// Gives the newest secret until `grace_ends` and ends those before it now; whether there was one.
-pub(super) async fn end_secrets(
+/// Gives the newest secret until `grace_ends` and ends those before it; whether there was one.
+pub(super) async fn end_older_secrets(
     tx: &mut Tx,
     site_id: SiteId,
-    now: Timestamp,
     grace_ends: Timestamp,
 ) -> Result<bool, StoreError> {
     in_tx!(tx, |connection| affected(
         sqlx::query(END_OLDER_SECRETS)
             .bind(site_id)
-            .bind(now)
             .execute(connection)
     ))?;
     let ended = in_tx!(tx, |connection| affected(
         sqlx::query(END_NEWEST_SECRET)
             .bind(site_id)
             .bind(grace_ends)
+            .execute(connection)
+    ))?;
+    Ok(ended > 0)
+}
+
+/// Ends every secret at once, whatever the clocks of the instances say; whether there was one.
+pub(super) async fn end_all_secrets(tx: &mut Tx, site_id: SiteId) -> Result<bool, StoreError> {
+    let ended = in_tx!(tx, |connection| affected(
+        sqlx::query(END_ALL_SECRETS)
+            .bind(site_id)
             .execute(connection)
     ))?;
     Ok(ended > 0)

@@ -1,22 +1,15 @@
 //! The two databases behind one face.
 
-use std::{
-    io,
-    path::PathBuf,
-    str::FromStr,
-    sync::{Arc, Mutex, PoisonError},
-    time::Duration,
-};
+use std::{sync::Arc, time::Duration};
 
-use sqlx::{
-    Connection, PgConnection, PgPool, Pool, SqlitePool,
-    pool::PoolConnection,
-    postgres::{PgConnectOptions, PgPoolOptions},
-    sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous},
-};
+use sqlx::{PgPool, Pool, SqlitePool, pool::PoolConnection};
 use tokio::time::Instant;
 
-use super::StoreError;
+use super::{
+    StoreError,
+    postgres::{self, Doubt},
+    sqlite,
+};
 use crate::{
     config::{self, DatabaseKind},
     types::clock::Timestamp,
@@ -29,8 +22,6 @@ pub const SERVING_DEADLINE: Duration = Duration::from_secs(1);
 /// it may stand behind a busy server's writes.
 pub const COMMAND_DEADLINE: Duration = Duration::from_secs(10);
 
-const SQLITE_READERS: u32 = 4;
-
 /// An open store. Clones share its connections.
 #[derive(Clone, Debug)]
 pub struct Database(Arc<Open>);
@@ -41,34 +32,6 @@ struct Open {
     deadline: Duration,
     doubt: Doubt,
 }
-
-/// When a connection last failed. One that has lain idle since before then may be just as dead, and
-/// is tried before it is used; else a restart of the server would cost one failed call for each.
-#[derive(Clone, Debug)]
-pub(crate) struct Doubt(Arc<Mutex<Instant>>);
-
-impl Doubt {
-    fn new() -> Self {
-        Self(Arc::new(Mutex::new(Instant::now())))
-    }
-
-    pub(crate) fn cast(&self) {
-        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Instant::now();
-    }
-
-    fn concerns(&self, idle_for: Duration) -> bool {
-        let cast = *self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        idle_for > TRUSTED_IDLE || idle_for >= cast.elapsed()
-    }
-
-    fn was_cast_within(&self, time: Duration) -> bool {
-        let cast = *self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        cast.elapsed() <= time
-    }
-}
-
-/// How long a connection may lie idle and be used without a trial.
-const TRUSTED_IDLE: Duration = Duration::from_secs(1);
 
 /// The connections. SQLite lets one writer in at a time, so it has one connection to write with;
 /// a second one would only wait for it inside SQLite, where nothing is fair.
@@ -94,8 +57,8 @@ impl Database {
     pub async fn open(settings: &config::Database, deadline: Duration) -> Result<Self, StoreError> {
         let doubt = Doubt::new();
         let pools = match settings.url.kind() {
-            DatabaseKind::Postgres => open_postgres(settings, deadline, &doubt).await,
-            DatabaseKind::Sqlite => open_sqlite(settings, deadline).await,
+            DatabaseKind::Postgres => postgres::open(settings, deadline, &doubt).await,
+            DatabaseKind::Sqlite => sqlite::open(settings, deadline).await,
         };
         Ok(Self(Arc::new(Open {
             pools: pools.map_err(StoreError::of_connecting)?,
@@ -157,105 +120,19 @@ impl Database {
     }
 }
 
-/// Where an embedded store lies.
-///
-/// # Errors
-/// When the URL is none of SQLite's.
-pub(crate) fn sqlite_path(settings: &config::Database) -> Result<PathBuf, StoreError> {
-    let options =
-        SqliteConnectOptions::from_str(settings.url.expose()).map_err(StoreError::Fault)?;
-    Ok(options.get_filename().to_owned())
-}
-
-async fn open_postgres(
-    settings: &config::Database,
-    deadline: Duration,
-    doubt: &Doubt,
-) -> Result<Pools, sqlx::Error> {
-    let [doubt, doubt_at_end] = [doubt.clone(), doubt.clone()];
-    let options = PgConnectOptions::from_str(settings.url.expose())?.application_name("mirrory");
-    // The pool tries a refused connection again until the deadline, and then tells that it was
-    // late and not why.
-    let first = tokio::time::timeout(deadline, PgConnection::connect_with(&options)).await;
-    first
-        .map_err(|_| sqlx::Error::Io(io::ErrorKind::TimedOut.into()))??
-        .close()
-        .await?;
-    let pool = PgPoolOptions::new()
-        .max_connections(settings.max_connections)
-        .acquire_timeout(deadline)
-        .test_before_acquire(false)
-        .before_acquire(move |connection, metadata| {
-            let doubtful = doubt.concerns(metadata.idle_for);
-            Box::pin(async move {
-                if doubtful {
-                    connection.ping().await?;
-                }
-                Ok(true)
-            })
-        })
-        // The pool tries what is given back and waits for the answer without end: a transaction
-        // whose connection fell silent would keep its place for good.
-        .after_release(move |connection, _| {
-            let doubtful = doubt_at_end.was_cast_within(deadline);
-            Box::pin(async move {
-                if doubtful {
-                    let trial = tokio::time::timeout(deadline, connection.ping());
-                    trial.await.map_err(|_| sqlx::Error::PoolTimedOut)??;
-                }
-                Ok(true)
-            })
-        })
-        .connect_lazy_with(options);
-    Ok(Pools::Postgres(pool))
-}
-
-async fn open_sqlite(
-    settings: &config::Database,
-    deadline: Duration,
-) -> Result<Pools, sqlx::Error> {
-    let options = sqlite_options(settings.url.expose(), deadline)?;
-    let pool = |connections| {
-        SqlitePoolOptions::new()
-            .max_connections(connections)
-            .acquire_timeout(deadline)
-            .test_before_acquire(false)
-    };
-    // The writer first: it makes the file and turns on the write-ahead log, which readers cannot.
-    let writer = pool(1).connect_with(options.clone()).await?;
-    let readers = pool(SQLITE_READERS).connect_with(options).await?;
-    Ok(Pools::Sqlite { writer, readers })
-}
-
-/// How every connection to an embedded store is opened: what is committed survives a power cut.
-///
-/// # Errors
-/// When the URL is none of SQLite's.
-pub fn sqlite_options(url: &str, deadline: Duration) -> Result<SqliteConnectOptions, sqlx::Error> {
-    Ok(SqliteConnectOptions::from_str(url)?
-        .create_if_missing(true)
-        .journal_mode(SqliteJournalMode::Wal)
-        .synchronous(SqliteSynchronous::Full)
-        .foreign_keys(true)
-        .busy_timeout(deadline))
-}
-
 /// Runs a statement on a connection of `pool`, all within the database's deadline.
-///
-/// A connection that did not answer in time is closed and not given back: the pool would wait for
-/// its answer, and a store that is gone for good would use up the pool.
 macro_rules! with_connection {
     ($database:expr, $pool:expr, |$connection:ident| $statement:expr) => {
         async {
             let database: &$crate::store::Database = &$database;
             let deadline = tokio::time::Instant::now() + database.deadline();
-            let mut pooled = $crate::store::database::acquire($pool, deadline).await?;
+            let mut borrowed = $crate::store::database::Borrowed::from($pool, deadline).await?;
             let answer = {
-                let $connection = &mut *pooled;
+                let $connection = borrowed.connection();
                 $crate::store::tx::before(deadline, database.doubt(), $statement).await
             };
-            if let Err($crate::store::StoreError::Timeout) = &answer {
-                drop(pooled.detach());
+            if !matches!(answer, Err($crate::store::StoreError::Timeout)) {
+                borrowed.give_back();
             }
             answer
         }
@@ -264,13 +141,40 @@ macro_rules! with_connection {
 }
 pub(crate) use with_connection;
 
-/// A connection of `pool`, had before `deadline`.
-pub(crate) async fn acquire<DB: sqlx::Database>(
-    pool: &Pool<DB>,
-    deadline: Instant,
-) -> Result<PoolConnection<DB>, StoreError> {
-    tokio::time::timeout_at(deadline, pool.acquire())
-        .await
-        .unwrap_or(Err(sqlx::Error::PoolTimedOut))
-        .map_err(StoreError::of_connecting)
+/// A connection out of a pool for one statement. Dropped before [`Borrowed::give_back`], as when
+/// its answer is late or its caller gone, it is closed: the pool would wait for the answer without
+/// end, and a store that is gone for good would use up the pool.
+pub(crate) struct Borrowed<DB: sqlx::Database> {
+    pooled: PoolConnection<DB>,
+    is_given_back: bool,
+}
+
+impl<DB: sqlx::Database> Borrowed<DB> {
+    /// A connection of `pool`, had before `deadline`.
+    pub(crate) async fn from(pool: &Pool<DB>, deadline: Instant) -> Result<Self, StoreError> {
+        let pooled = tokio::time::timeout_at(deadline, pool.acquire())
+            .await
+            .unwrap_or(Err(sqlx::Error::PoolTimedOut))
+            .map_err(StoreError::of_connecting)?;
+        Ok(Self {
+            pooled,
+            is_given_back: false,
+        })
+    }
+
+    pub(crate) fn connection(&mut self) -> &mut DB::Connection {
+        &mut self.pooled
+    }
+
+    pub(crate) fn give_back(mut self) {
+        self.is_given_back = true;
+    }
+}
+
+impl<DB: sqlx::Database> Drop for Borrowed<DB> {
+    fn drop(&mut self) {
+        if !self.is_given_back {
+            self.pooled.close_on_drop();
+        }
+    }
 }

@@ -38,6 +38,11 @@ impl StoreError {
         }
     }
 
+    /// Whether what was asked may have been done all the same.
+    pub(crate) const fn leaves_doubt(&self) -> bool {
+        matches!(self, Self::Timeout | Self::Unavailable(_))
+    }
+
     /// Whether the connection that gave this error, and those beside it, may be dead.
     pub(super) const fn casts_doubt(&self) -> bool {
         !matches!(self, Self::Fault(_))

@@ -4,7 +4,7 @@ use std::{fs::File, path::PathBuf};
 
 use sqlx::{Connection, migrate::Migrator};
 
-use super::{Database, database::Pools};
+use super::{Database, database::Pools, postgres::unlimit};
 
 static POSTGRES: Migrator = sqlx::migrate!("migrations/postgres");
 static SQLITE: Migrator = sqlx::migrate!("migrations/sqlite");
@@ -35,9 +35,12 @@ impl Database {
             // migration would keep the advisory lock, and every other instance would hang.
             Pools::Postgres(pool) => {
                 let mut connection = pool.acquire().await?.detach();
+                unlimit(&mut connection).await?;
                 let outcome = forgiving(&POSTGRES).run(&mut connection).await;
-                connection.close().await?;
+                // What went wrong before matters more than a bad farewell.
+                let closed = connection.close().await;
                 outcome?;
+                closed?;
             }
             Pools::Sqlite { writer, .. } => forgiving(&SQLITE).run(writer).await?,
         }

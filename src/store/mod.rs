@@ -11,6 +11,8 @@ pub mod follower;
 pub mod freshness;
 pub mod leases;
 pub mod migrations;
+mod postgres;
+pub mod sqlite;
 pub mod tx;
 
 pub use database::Database;

@@ -5,10 +5,7 @@ use std::pin::pin;
 use sqlx::{Postgres, Sqlite, Transaction};
 use tokio::time::{Instant, timeout_at};
 
-use super::{
-    Database, StoreError,
-    database::{Doubt, Pools},
-};
+use super::{Database, StoreError, database::Pools, postgres::Doubt};
 
 /// An open transaction: it is undone when dropped without a [`Tx::commit`].
 ///

@@ -2,7 +2,7 @@
 //!
 //! Events are queued and written by a thread of their own, so that no request waits for the log.
 //! JSON lines are flat: `timestamp`, `level`, `target`, `message` and the event's own fields, so an
-//! event must not have a field of one of these names. [`field`] has the names that rooms share.
+//! event must not have a field of one of these names.
 
 use std::io::{self, BufWriter, IsTerminal, Write};
 
@@ -17,27 +17,6 @@ use tracing_subscriber::{
     registry::Registry,
     util::{SubscriberInitExt, TryInitError},
 };
-
-/// Names of the fields of log lines, as constants, so that a search finds the same thing
-/// everywhere. In a macro: `tracing::info!({ field::SITE_ID } = %site.id, "…")`.
-pub mod field {
-    /// The request id, as in the header `x-request-id`.
-    pub const REQUEST_ID: &str = "request.id";
-    /// The request's method.
-    pub const METHOD: &str = "method";
-    /// The route that matched, never the path as it came.
-    pub const PATH: &str = "path";
-    /// The status of the answer.
-    pub const STATUS: &str = "status";
-    /// Milliseconds from the request's head to the answer's.
-    pub const DURATION_MS: &str = "duration_ms";
-    /// The site that a call is charged to.
-    pub const SITE_ID: &str = "site.id";
-    /// A token's id, its `jti`; never the token.
-    pub const TOKEN_ID: &str = "token.id";
-    /// What went wrong, with its causes.
-    pub const ERROR: &str = "error";
-}
 
 /// How log lines look.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize)]
@@ -92,7 +71,8 @@ pub enum TelemetryError {
     AlreadyStarted(TryInitError),
 }
 
-/// Starts logging to stderr in `format`, filtered by `RUST_LOG` (default: `info`).
+/// Starts logging to stderr in `format`, filtered by `RUST_LOG` (default: `info`). From then on a
+/// panic is a line of the log, too.
 ///
 /// A line is written at once, also when nothing follows it; without colours when stderr is no
 /// terminal or `NO_COLOR` is set. When stderr blocks, the service goes
@@ -113,6 +93,11 @@ pub fn init(format: LogFormat) -> Result<Guard, TelemetryError> {
     subscriber(format, ansi, filter, writer)
         .try_init()
         .map_err(TelemetryError::AlreadyStarted)?;
+    std::panic::set_hook(Box::new(|panic| {
+        let message = panic.payload_as_str().unwrap_or("no message");
+        let place = panic.location().map(tracing::field::display);
+        tracing::error!(panic = message, place, "a fault of ours");
+    }));
     Ok(guard)
 }
 

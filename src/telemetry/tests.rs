@@ -8,7 +8,7 @@ use std::{
 use serde_json::Value;
 use tracing::subscriber::with_default;
 
-use super::{LogFormat, TelemetryError, background, field, filter, subscriber};
+use super::{LogFormat, TelemetryError, background, filter, subscriber};
 
 #[derive(Clone, Default)]
 struct Output(Arc<Mutex<Vec<u8>>>);
@@ -45,11 +45,7 @@ fn logged(format: LogFormat, directives: &str, log: impl FnOnce()) -> String {
 #[test]
 fn json_line_is_flat() {
     let text = logged(LogFormat::Json, "", || {
-        tracing::info!(
-            { field::SITE_ID } = "site_1",
-            { field::STATUS } = 200,
-            "request"
-        );
+        tracing::info!(site.id = "site_1", status = 200, "request");
     });
     let line: Value = serde_json::from_str(&text).unwrap();
     let mut keys: Vec<_> = line.as_object().unwrap().keys().cloned().collect();
@@ -75,7 +71,7 @@ fn json_line_is_flat() {
 #[test]
 fn pretty_line_is_one_line_without_escapes_for_no_terminal() {
     let text = logged(LogFormat::Pretty, "", || {
-        tracing::warn!({ field::SITE_ID } = "site_1", "request");
+        tracing::warn!(site.id = "site_1", "request");
     });
     assert_eq!(text.lines().count(), 1);
     assert!(

@@ -285,38 +285,47 @@ pub(crate) async fn generate_token(
     State(tokens): State<Tokens>,
     State(keys): State<Keys>,
     State(clock): State<Clock>,
-    Known(call): Known<GenerateToken>,
+    Known(mut call): Known<GenerateToken>,
 ) -> Result<Response, ApiError> {
-    let (record, issued) = match call.replay.clone() {
-        Some(replayed) => (replayed, false),
-        None => issue(&tokens, call).await?,
-    };
-    let body = Json(GenerateTokenResponse {
-        token: keys.sign(&record.claims()).await?,
+    if let Some(replayed) = &call.replay {
+        let token = keys.sign(&replayed.claims()).await?;
+        return Ok(replay(replayed, token, &clock));
+    }
+    let record = tokens.draft(call.site_id, call.user_id, call.machine_id.clone());
+    // Signed before it is written: a token that cannot be handed out must not use up a key.
+    let token = keys.sign(&record.claims()).await?;
+    match tokens.insert(&record, call.idempotency.as_ref()).await {
+        Ok(Inserted::Yes) => {
+            Ok((Extension(Outcome::Issued), answer(&record, token, &clock)).into_response())
+        }
+        // A request with the same key came before by a hair, through another instance.
+        Ok(Inserted::KeyTaken) => {
+            call.find_replay(&tokens).await?;
+            let winner = call.replay.ok_or(ApiError::Overloaded)?;
+            let token = keys.sign(&winner.claims()).await?;
+            Ok(replay(&winner, token, &clock))
+        }
+        // The key may stand for the token now, and then repeating the request is free.
+        Err(error) if call.idempotency.is_some() && error.leaves_doubt() => {
+            Ok((Extension(Outcome::Unknown), ApiError::from(error)).into_response())
+        }
+        Err(error) => Err(error.into()),
+    }
+}
+
+fn answer(record: &TokenRecord, token: String, clock: &Clock) -> impl IntoResponse + use<> {
+    let body = GenerateTokenResponse {
+        token,
         expires_in: clock.now().whole_second().seconds_until(record.expires_at),
         user_id: record.user_id,
         token_id: record.token_id,
         expires_at: record.expires_at,
-    });
+    };
     let no_store = [(header::CACHE_CONTROL, HeaderValue::from_static("no-store"))];
-    Ok(if issued {
-        (Extension(Outcome::Issued), no_store, body).into_response()
-    } else {
-        let replayed = [(IDEMPOTENCY_REPLAYED, HeaderValue::from_static("true"))];
-        (no_store, replayed, body).into_response()
-    })
+    (no_store, Json(body))
 }
 
-/// Writes a new record; or gives the one of a request with the same key that came before by a hair,
-/// through another instance, and says that it did not issue.
-async fn issue(tokens: &Tokens, mut call: GenerateToken) -> Result<(TokenRecord, bool), ApiError> {
-    let record = tokens.draft(call.site_id, call.user_id, call.machine_id.clone());
-    match tokens.insert(&record, call.idempotency.as_ref()).await? {
-        Inserted::Yes => Ok((record, true)),
-        Inserted::KeyTaken => {
-            call.find_replay(tokens).await?;
-            let winner = call.replay.ok_or(ApiError::Overloaded)?;
-            Ok((winner, false))
-        }
-    }
+fn replay(record: &TokenRecord, token: String, clock: &Clock) -> Response {
+    let replayed = [(IDEMPOTENCY_REPLAYED, HeaderValue::from_static("true"))];
+    (replayed, answer(record, token, clock)).into_response()
 }

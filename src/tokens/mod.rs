@@ -21,7 +21,7 @@ use axum::{
     routing::{MethodRouter, post},
 };
 
-pub use record::{HeldToken, Reason, SiteState, Standing, TokenRecord, TokenState, judge};
+pub use record::{Binding, HeldToken, Reason, SiteState, TokenRecord, TokenState, judge};
 pub use registry::{KEPT_AFTER_END, KEY_LIFETIME, TokenSettings, Tokens};
 pub use store::{Idempotency, Inserted, KeyUse};
 

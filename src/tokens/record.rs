@@ -116,7 +116,7 @@ pub enum Reason {
 
 /// What is to be done for a token that may be valid.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Standing {
+pub enum Binding {
     /// It is bound to this machine.
     Bound,
     /// It is bound to none, and must be bound to this one.
@@ -132,7 +132,7 @@ pub fn judge(
     held: Option<&HeldToken>,
     machine_id: &MachineId,
     now: Timestamp,
-) -> Result<Standing, Reason> {
+) -> Result<Binding, Reason> {
     if held.is_some_and(|held| held.record.claims() != *claims) {
         return Err(Reason::BadSignature);
     }
@@ -160,8 +160,8 @@ pub fn judge(
         ) => {}
     }
     match &record.machine_id {
-        None => Ok(Standing::Unbound),
-        Some(bound) if bound == machine_id => Ok(Standing::Bound),
+        None => Ok(Binding::Unbound),
+        Some(bound) if bound == machine_id => Ok(Binding::Bound),
         Some(_) => Err(Reason::MachineMismatch),
     }
 }

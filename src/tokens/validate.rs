@@ -16,7 +16,7 @@ use utoipa::ToSchema;
 use super::{
     fields,
     identify::{Call, Identified, Known, Refused},
-    record::{HeldToken, Reason, SiteState, Standing, TokenRecord, judge},
+    record::{Binding, HeldToken, Reason, SiteState, TokenRecord, judge},
     registry::Tokens,
     turns::{Subject, Turn},
 };
@@ -114,7 +114,7 @@ enum Verdict {
     Good {
         claims: TokenClaims,
         held: Arc<HeldToken>,
-        standing: Standing,
+        binding: Binding,
     },
     Refused {
         reason: Reason,
@@ -203,7 +203,7 @@ impl ValidateToken {
     async fn wait_to_bind(&mut self, state: &AppState) -> Result<(), ApiError> {
         let Verdict::Good {
             claims,
-            standing: Standing::Unbound,
+            binding: Binding::Unbound,
             ..
         } = &self.verdict
         else {
@@ -258,10 +258,10 @@ impl Verdict {
         let judged = judge(&claims, held.as_ref(), machine_id, now);
         let held = held.map(Arc::new);
         match (judged, held) {
-            (Ok(standing), Some(held)) => Self::Good {
+            (Ok(binding), Some(held)) => Self::Good {
                 claims,
                 held,
-                standing,
+                binding,
             },
             (Ok(_), None) => Self::Refused {
                 reason: Reason::UnknownToken,
@@ -368,7 +368,7 @@ pub(crate) async fn validate_token(
             }
             Verdict::Good {
                 held,
-                standing: Standing::Bound,
+                binding: Binding::Bound,
                 ..
             } => return Ok(valid(&held.record, machine_id)),
             Verdict::Good { claims, held, .. } => (claims, held),

@@ -66,6 +66,12 @@ impl Timestamp {
         Self(self.0.saturating_sub(micros(duration)))
     }
 
+    /// How far apart two moments are, whichever is the earlier.
+    #[must_use]
+    pub const fn distance(self, other: Self) -> Duration {
+        Duration::from_micros(self.0.abs_diff(other.0))
+    }
+
     /// Seconds from `self` until `later`, rounded up; 0 when `later` has passed.
     #[must_use]
     pub fn seconds_until(self, later: Self) -> u64 {

@@ -1,0 +1,120 @@
+//! PostgreSQL: its connections, and which of them may be dead.
+
+use std::{
+    io,
+    str::FromStr,
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
+
+use sqlx::{
+    Connection, PgConnection,
+    postgres::{PgConnectOptions, PgPoolOptions},
+};
+use tokio::time::Instant;
+
+use super::database::Pools;
+use crate::config;
+
+/// When a connection last failed. One that has lain idle since before then may be just as dead, and
+/// is tried before it is used; else a restart of the server would cost one failed call for each.
+#[derive(Clone, Debug)]
+pub(crate) struct Doubt(Arc<Mutex<Instant>>);
+
+impl Doubt {
+    pub(super) fn new() -> Self {
+        Self(Arc::new(Mutex::new(Instant::now())))
+    }
+
+    pub(crate) fn cast(&self) {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Instant::now();
+    }
+
+    fn concerns(&self, idle_for: Duration) -> bool {
+        let cast = *self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        idle_for > TRUSTED_IDLE || idle_for >= cast.elapsed()
+    }
+
+    fn was_cast_within(&self, time: Duration) -> bool {
+        let cast = *self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        cast.elapsed() <= time
+    }
+}
+
+/// How long a connection may lie idle and be used without a trial.
+const TRUSTED_IDLE: Duration = Duration::from_secs(1);
+
+/// Opens a pool of connections, and one of them at once, to tell what is wrong.
+pub(super) async fn open(
+    settings: &config::Database,
+    deadline: Duration,
+    doubt: &Doubt,
+) -> Result<Pools, sqlx::Error> {
+    let [doubt, doubt_at_end] = [doubt.clone(), doubt.clone()];
+    let options = PgConnectOptions::from_str(settings.url.expose())?.application_name("mirrory");
+    // The pool tries a refused connection again until the deadline, and then tells that it was
+    // late and not why.
+    let first = tokio::time::timeout(deadline, PgConnection::connect_with(&options)).await;
+    first
+        .map_err(|_| sqlx::Error::Io(io::ErrorKind::TimedOut.into()))??
+        .close()
+        .await?;
+    let pool = PgPoolOptions::new()
+        .max_connections(settings.max_connections)
+        .acquire_timeout(deadline)
+        .test_before_acquire(false)
+        .after_connect(move |connection, _| Box::pin(limit(connection, deadline)))
+        .before_acquire(move |connection, metadata| {
+            let doubtful = doubt.concerns(metadata.idle_for);
+            Box::pin(async move {
+                if doubtful {
+                    connection.ping().await?;
+                }
+                Ok(true)
+            })
+        })
+        // The pool tries what is given back and waits for the answer without end: a transaction
+        // whose connection fell silent would keep its place for good.
+        .after_release(move |connection, _| {
+            let doubtful = doubt_at_end.was_cast_within(deadline);
+            Box::pin(async move {
+                if doubtful {
+                    let trial = tokio::time::timeout(deadline, connection.ping());
+                    trial.await.map_err(|_| sqlx::Error::PoolTimedOut)??;
+                }
+                Ok(true)
+            })
+        })
+        .connect_lazy_with(options);
+    Ok(Pools::Postgres(pool))
+}
+
+/// Gives every statement on a connection an end on the server, too: one that we gave up waiting for
+/// would go on there, hold its place, and take effect when its caller was told that it failed.
+async fn limit(connection: &mut PgConnection, deadline: Duration) -> Result<(), sqlx::Error> {
+    let statement = deadline.mul_f32(0.9);
+    let transaction = deadline.saturating_mul(2);
+    set_limits(connection, statement, transaction).await
+}
+
+/// Takes the limits off a connection that is used for what may take long.
+pub(super) async fn unlimit(connection: &mut PgConnection) -> Result<(), sqlx::Error> {
+    set_limits(connection, Duration::ZERO, Duration::ZERO).await
+}
+
+/// How long a statement may run and a transaction lie idle; zero: without end.
+async fn set_limits(
+    connection: &mut PgConnection,
+    statement: Duration,
+    transaction: Duration,
+) -> Result<(), sqlx::Error> {
+    sqlx::query(
+        "SELECT set_config('statement_timeout', $1, false), \
+         set_config('idle_in_transaction_session_timeout', $2, false)",
+    )
+    .bind(format!("{}ms", statement.as_millis()))
+    .bind(format!("{}ms", transaction.as_millis()))
+    .execute(connection)
+    .await?;
+    Ok(())
+}

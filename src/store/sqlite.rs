@@ -1,0 +1,52 @@
+//! The embedded store: where it lies, and how its connections are opened.
+
+use std::{path::PathBuf, str::FromStr, time::Duration};
+
+use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous};
+
+use super::{StoreError, database::Pools};
+use crate::config;
+
+/// How many connections read.
+const READERS: u32 = 4;
+
+/// Where an embedded store lies.
+///
+/// # Errors
+/// When the URL is none of SQLite's.
+pub(crate) fn path(settings: &config::Database) -> Result<PathBuf, StoreError> {
+    let options =
+        SqliteConnectOptions::from_str(settings.url.expose()).map_err(StoreError::Fault)?;
+    Ok(options.get_filename().to_owned())
+}
+
+/// Opens the connections to an embedded store, which is made when it is not there.
+pub(super) async fn open(
+    settings: &config::Database,
+    deadline: Duration,
+) -> Result<Pools, sqlx::Error> {
+    let options = options(settings.url.expose(), deadline)?;
+    let pool = |connections| {
+        SqlitePoolOptions::new()
+            .max_connections(connections)
+            .acquire_timeout(deadline)
+            .test_before_acquire(false)
+    };
+    // The writer first: it makes the file and turns on the write-ahead log, which readers cannot.
+    let writer = pool(1).connect_with(options.clone()).await?;
+    let readers = pool(READERS).connect_with(options).await?;
+    Ok(Pools::Sqlite { writer, readers })
+}
+
+/// How every connection to an embedded store is opened: what is committed survives a power cut.
+///
+/// # Errors
+/// When the URL is none of SQLite's.
+pub fn options(url: &str, deadline: Duration) -> Result<SqliteConnectOptions, sqlx::Error> {
+    Ok(SqliteConnectOptions::from_str(url)?
+        .create_if_missing(true)
+        .journal_mode(SqliteJournalMode::Wal)
+        .synchronous(SqliteSynchronous::Full)
+        .foreign_keys(true)
+        .busy_timeout(deadline))
+}
