@@ -26,7 +26,7 @@ pub struct Options {
     /// Serve as the bare axum server.
     #[arg(long, hide = true, value_name = "ADDRESS")]
     pub serve_bare: Option<SocketAddr>,
-    /// What cargo says to every bench.
+    /// What `cargo bench` says to every bench, and `cargo test` does not.
     #[arg(long, hide = true)]
     pub bench: bool,
 }

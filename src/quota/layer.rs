@@ -170,13 +170,10 @@ impl<L: SecondLook> QuotaLayer<L> {
                 };
             }
         };
-        let standing = permit.standing;
         let response = inner.call(request).await?;
         let outcome = response.extensions().get::<Outcome>().copied();
-        permit.settle(outcome).await;
-        let unchanged = outcome.is_some() || response.status().is_server_error();
-        let known = unchanged.then_some(standing);
-        Ok(self.disclose(&meter, known, response).await)
+        let standing = permit.settle(outcome).await;
+        Ok(self.disclose(&meter, Some(standing), response).await)
     }
 
     /// Lets a request through that costs nothing.

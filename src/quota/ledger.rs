@@ -229,23 +229,24 @@ impl Ledger {
 }
 
 impl Permit {
-    /// Ends the call: what was delivered is counted and stays charged, all else is given back.
-    pub async fn settle(self, outcome: Option<Outcome>) {
+    /// Ends the call: what was delivered is counted and stays charged, all else is given back. Says
+    /// where the site stands then.
+    pub async fn settle(self, outcome: Option<Outcome>) -> Standing {
         let Self {
             ledger,
             site_id,
             calls,
             day,
             month,
-            ..
+            standing,
         } = self;
-        match outcome {
-            Some(outcome) => ledger.count(site_id, day, outcome),
-            None => {
-                if let Err(error) = ledger.store.give_back(site_id, calls, day, month).await {
-                    ledger.give_back_later(site_id, calls, day, month, &error);
-                }
-            }
+        if let Some(outcome) = outcome {
+            ledger.count(site_id, day, outcome);
+            return standing;
         }
+        if let Err(error) = ledger.store.give_back(site_id, calls, day, month).await {
+            ledger.give_back_later(site_id, calls, day, month, &error);
+        }
+        standing.less(calls)
     }
 }

@@ -108,6 +108,14 @@ impl Standing {
         }
     }
 
+    /// Where the site stands when so many calls were given back.
+    #[must_use]
+    pub const fn less(mut self, calls: u64) -> Self {
+        self.day.used = self.day.used.saturating_sub(calls);
+        self.month.used = self.month.used.saturating_sub(calls);
+        self
+    }
+
     /// Which windows have fewer than `calls` left.
     #[must_use]
     pub const fn violated_by(&self, calls: u64) -> Violated {

@@ -1,11 +1,11 @@
 //! `POST /mirrory/generate-token`: a site's proxy has deducted the coins and asks for a token.
 
-use std::net::IpAddr;
+use std::{net::IpAddr, sync::Arc};
 
 use axum::{
     Extension,
     extract::State,
-    http::{Extensions, HeaderMap, HeaderName, HeaderValue, header},
+    http::{HeaderMap, HeaderName, HeaderValue, header},
     response::{IntoResponse, Response},
 };
 use serde::{Deserialize, Serialize};
@@ -18,13 +18,14 @@ use super::{
     record::TokenRecord,
     registry::Tokens,
     store::{Idempotency, Inserted, KeyUse},
+    turns::{Subject, Turn},
 };
 use crate::{
     error::ApiError,
     extract::{Fields, Json, parse_object},
     keys::Keys,
     openapi::{GenerateTokenProblems, WpUserIdInput},
-    quota::{Charge, Disclosure, Meter, Outcome, Payer, SecondLook},
+    quota::{Charge, Disclosure, Meter, Outcome, Payer},
     sites::{Caller, SiteStatus},
     state::AppState,
     types::{
@@ -84,6 +85,7 @@ pub(crate) struct GenerateToken {
     machine_id: Option<MachineId>,
     idempotency: Option<Idempotency>,
     replay: Option<TokenRecord>,
+    turn: Option<Arc<Turn>>,
 }
 
 /// The fields of the call.
@@ -125,23 +127,26 @@ impl Call for GenerateToken {
         if caller.status == SiteStatus::Suspended {
             return Err(Refused::after_proof(ApiError::SiteSuspended, &meter));
         }
-        let call = Self {
+        let mut call = Self {
             site_id: caller.site_id,
             user_id: fields.user_id,
             machine_id: fields.machine_id,
             replay: None,
             idempotency: fields.idempotency,
+            turn: None,
         };
-        let replay = find_replay(&state.tokens, &call)
+        let looking = async {
+            call.wait_for_key(&state.tokens).await?;
+            call.find_replay(&state.tokens).await
+        };
+        let is_replay = looking
             .await
             .map_err(|error| Refused::after_proof(error, &meter))?;
-        if replay.is_some() {
+        if is_replay {
+            call.turn = None;
             meter.charge = Charge::Nothing;
         }
-        Ok(Identified {
-            call: Self { replay, ..call },
-            meter,
-        })
+        Ok(Identified { call, meter })
     }
 }
 
@@ -178,41 +183,29 @@ fn idempotency_key(headers: &HeaderMap) -> Result<Option<&str>, &'static str> {
     }
 }
 
-/// The token that was issued to the same request with the same key.
-async fn find_replay(
-    tokens: &Tokens,
-    call: &GenerateToken,
-) -> Result<Option<TokenRecord>, ApiError> {
-    let Some(idempotency) = &call.idempotency else {
-        return Ok(None);
-    };
-    match tokens.find_key(call.site_id, idempotency).await? {
-        Some(KeyUse::Same(record)) => Ok(Some(record)),
-        Some(KeyUse::Other) => Err(ApiError::IdempotencyKeyReused),
-        None => Ok(None),
+impl GenerateToken {
+    /// Looks for the token that was issued to the same request with the same key; whether there is
+    /// one.
+    pub(super) async fn find_replay(&mut self, tokens: &Tokens) -> Result<bool, ApiError> {
+        if let Some(idempotency) = &self.idempotency {
+            self.replay = match tokens.find_key(self.site_id, idempotency).await? {
+                Some(KeyUse::Same(record)) => Some(record),
+                Some(KeyUse::Other) => return Err(ApiError::IdempotencyKeyReused),
+                None => None,
+            };
+        }
+        Ok(self.replay.is_some())
     }
-}
 
-/// Looks an idempotency key up once more before its request is refused for the quota: the request
-/// that it repeats may have used up the last call meanwhile.
-#[derive(Clone)]
-pub(super) struct Replays {
-    tokens: Tokens,
-}
-
-impl Replays {
-    pub(super) const fn new(tokens: Tokens) -> Self {
-        Self { tokens }
-    }
-}
-
-impl SecondLook for Replays {
-    async fn costs_nothing(&self, extensions: &mut Extensions) -> Result<bool, ApiError> {
-        let Some(Known(call)) = extensions.get_mut::<Known<GenerateToken>>() else {
-            return Ok(false);
-        };
-        call.replay = find_replay(&self.tokens, call).await?;
-        Ok(call.replay.is_some())
+    /// Waits until no other request with the same key is on its way: of many at once the first one
+    /// is charged, and the others find what it was answered.
+    async fn wait_for_key(&mut self, tokens: &Tokens) -> Result<(), ApiError> {
+        if let Some(idempotency) = &self.idempotency {
+            let subject = Subject::Key(self.site_id, idempotency.key().to_vec());
+            let turn = tokens.turn(subject).await.ok_or(ApiError::Overloaded)?;
+            self.turn = Some(Arc::new(turn));
+        }
+        Ok(())
     }
 }
 
@@ -296,7 +289,7 @@ pub(crate) async fn generate_token(
 ) -> Result<Response, ApiError> {
     let (record, issued) = match call.replay.clone() {
         Some(replayed) => (replayed, false),
-        None => issue(&tokens, &call).await?,
+        None => issue(&tokens, call).await?,
     };
     let body = Json(GenerateTokenResponse {
         token: keys.sign(&record.claims()).await?,
@@ -315,14 +308,15 @@ pub(crate) async fn generate_token(
 }
 
 /// Writes a new record; or gives the one of a request with the same key that came before by a hair,
-/// and says that it did not issue.
-async fn issue(tokens: &Tokens, call: &GenerateToken) -> Result<(TokenRecord, bool), ApiError> {
+/// through another instance, and says that it did not issue.
+async fn issue(tokens: &Tokens, mut call: GenerateToken) -> Result<(TokenRecord, bool), ApiError> {
     let record = tokens.draft(call.site_id, call.user_id, call.machine_id.clone());
     match tokens.insert(&record, call.idempotency.as_ref()).await? {
         Inserted::Yes => Ok((record, true)),
-        Inserted::KeyTaken => match find_replay(tokens, call).await? {
-            Some(winner) => Ok((winner, false)),
-            None => Err(ApiError::Overloaded),
-        },
+        Inserted::KeyTaken => {
+            call.find_replay(tokens).await?;
+            let winner = call.replay.ok_or(ApiError::Overloaded)?;
+            Ok((winner, false))
+        }
     }
 }

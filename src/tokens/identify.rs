@@ -17,7 +17,7 @@ use axum::{
 use futures_util::future::BoxFuture;
 use tower::{Layer, Service};
 
-use super::generate::Replays;
+use super::second_look::LastLook;
 use crate::{
     error::ApiError,
     extract::{read_body, require_json},
@@ -100,13 +100,13 @@ pub(super) async fn prove(
 /// refused.
 pub(super) struct IdentifyLayer<C> {
     state: AppState,
-    quota: QuotaLayer<Replays>,
+    quota: QuotaLayer<LastLook>,
     body_patience: Duration,
     call: PhantomData<fn() -> C>,
 }
 
 impl<C> IdentifyLayer<C> {
-    pub(super) fn new(state: &AppState, quota: &QuotaLayer<Replays>) -> Self {
+    pub(super) fn new(state: &AppState, quota: &QuotaLayer<LastLook>) -> Self {
         Self {
             state: state.clone(),
             quota: quota.clone(),

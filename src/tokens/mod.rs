@@ -11,7 +11,9 @@ mod identify;
 pub(crate) mod manage;
 mod record;
 mod registry;
+mod second_look;
 mod store;
+mod turns;
 pub(crate) mod validate;
 
 use axum::{
@@ -24,17 +26,18 @@ pub use registry::{KEPT_AFTER_END, KEY_LIFETIME, TokenSettings, Tokens};
 pub use store::{Idempotency, Inserted, KeyUse};
 
 use self::{
-    generate::{GenerateToken, Replays, generate_token},
+    generate::{GenerateToken, generate_token},
     identify::{Call, IdentifyLayer},
     manage::{ManageToken, release_machine, revoke_token},
+    second_look::LastLook,
     validate::{ValidateToken, validate_token},
 };
 use crate::{middleware::cors, quota::QuotaLayer, state::AppState};
 
 /// The four endpoints, each behind its two layers.
 pub fn router(state: &AppState) -> Router<AppState> {
-    let replays = Replays::new(state.tokens.clone());
-    let quota = QuotaLayer::new(state.ledger.clone(), state.clock.clone(), replays);
+    let last_look = LastLook::new(state.tokens.clone(), state.clock.clone());
+    let quota = QuotaLayer::new(state.ledger.clone(), state.clock.clone(), last_look);
     let generate = metered::<GenerateToken>(post(generate_token), state, &quota);
     let validate = metered::<ValidateToken>(post(validate_token), state, &quota);
     let revoke = metered::<ManageToken>(post(revoke_token), state, &quota);
@@ -52,7 +55,7 @@ pub fn router(state: &AppState) -> Router<AppState> {
 fn metered<C: Call>(
     endpoint: MethodRouter<AppState>,
     state: &AppState,
-    quota: &QuotaLayer<Replays>,
+    quota: &QuotaLayer<LastLook>,
 ) -> MethodRouter<AppState> {
     endpoint
         .route_layer(quota.clone())

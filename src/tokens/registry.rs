@@ -5,6 +5,7 @@ use std::time::Duration;
 use super::{
     record::{HeldToken, TokenRecord, TokenState},
     store::{self, Idempotency, Inserted, KeyUse, TokenStore},
+    turns::{Subject, Turn, Turns},
 };
 use crate::{
     store::{
@@ -40,6 +41,7 @@ pub struct Tokens {
     settings: TokenSettings,
     clock: Clock,
     randomness: Randomness,
+    turns: Turns,
 }
 
 impl Tokens {
@@ -56,7 +58,14 @@ impl Tokens {
             settings,
             clock,
             randomness,
+            turns: Turns::default(),
         }
+    }
+
+    /// Waits until no other request of this instance is about the same; none when it takes too
+    /// long.
+    pub(super) async fn turn(&self, subject: Subject) -> Option<Turn> {
+        self.turns.take(subject).await
     }
 
     /// A new record, not yet written; bound from birth when a machine is named.

@@ -94,6 +94,11 @@ impl Idempotency {
             request: request.finalize().to_vec(),
         }
     }
+
+    /// The digest of the key.
+    pub(super) fn key(&self) -> &[u8] {
+        &self.key
+    }
 }
 
 /// What an idempotency key stands for.

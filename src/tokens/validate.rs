@@ -18,6 +18,7 @@ use super::{
     identify::{Call, Identified, Known, Refused},
     record::{HeldToken, Reason, SiteState, Standing, TokenRecord, judge},
     registry::Tokens,
+    turns::{Subject, Turn},
 };
 use crate::{
     error::ApiError,
@@ -104,6 +105,7 @@ pub struct RefusedToken {
 pub(crate) struct ValidateToken {
     machine_id: MachineId,
     verdict: Verdict,
+    turn: Option<Arc<Turn>>,
 }
 
 #[derive(Clone)]
@@ -148,7 +150,13 @@ impl Call for ValidateToken {
         state: &AppState,
     ) -> Result<Identified<Self>, Refused> {
         let ValidateFields { token, machine_id } = fields;
-        let verdict = judge_token(&token, &machine_id, state).await?;
+        let mut call = Self {
+            verdict: judge_token(&token, &machine_id, state).await?,
+            machine_id,
+            turn: None,
+        };
+        call.wait_to_bind(state).await?;
+        let verdict = &call.verdict;
         if let Verdict::Refused {
             reason: Reason::Malformed | Reason::BadSignature,
             ..
@@ -156,15 +164,11 @@ impl Call for ValidateToken {
         {
             state.attempts.failure(address, state.clock.monotonic())?;
         }
-        if let Verdict::Good { held, .. } = &verdict {
+        if let Verdict::Good { held, .. } = verdict {
             let token_id = held.record.token_id;
             state.attempts.verdict(token_id, state.clock.monotonic())?;
         }
         let meter = verdict.meter();
-        let call = Self {
-            machine_id,
-            verdict,
-        };
         Ok(Identified { call, meter })
     }
 
@@ -176,6 +180,41 @@ impl Call for ValidateToken {
                 .attempts
                 .verdict_unused(token_id, state.clock.monotonic());
         }
+    }
+}
+
+impl ValidateToken {
+    /// Judges the token by its record as it is now; whether it is refused.
+    pub(super) async fn judge_again(
+        &mut self,
+        tokens: &Tokens,
+        now: Timestamp,
+    ) -> Result<bool, ApiError> {
+        if let Verdict::Good { claims, .. } = &self.verdict {
+            let claims = *claims;
+            let held = tokens.find(claims.token_id).await?;
+            self.verdict = Verdict::of(claims, held, &self.machine_id, now);
+        }
+        Ok(matches!(self.verdict, Verdict::Refused { .. }))
+    }
+
+    /// Before a token is bound, waits until no other machine is about to bind it: of many at once
+    /// the first one is charged, and the others are told that it was theirs no more.
+    async fn wait_to_bind(&mut self, state: &AppState) -> Result<(), ApiError> {
+        let Verdict::Good {
+            claims,
+            standing: Standing::Unbound,
+            ..
+        } = &self.verdict
+        else {
+            return Ok(());
+        };
+        let turn = state.tokens.turn(Subject::Binding(claims.token_id));
+        let turn = turn.await.ok_or(ApiError::Overloaded)?;
+        if !self.judge_again(&state.tokens, state.clock.now()).await? {
+            self.turn = Some(Arc::new(turn));
+        }
+        Ok(())
     }
 }
 
@@ -319,6 +358,7 @@ pub(crate) async fn validate_token(
     let ValidateToken {
         machine_id,
         mut verdict,
+        turn: _turn,
     } = call;
     for _ in 0..TRIES {
         let (claims, held) = match verdict {

@@ -31,6 +31,7 @@ macro_rules! on_both_stores {
 }
 
 mod attempts;
+mod bodies;
 mod conventions;
 mod cors;
 mod edge;

@@ -41,11 +41,10 @@ struct Instances(Vec<Arc<TestApp>>);
 
 impl Instances {
     async fn start(store: Store, count: usize) -> Self {
-        let settings = [("limits.validations_per_token_per_hour", "0")];
-        let first = TestApp::with(store, &settings).await;
+        let first = TestApp::start(store).await;
         let mut instances = Vec::new();
         for _ in 1..count {
-            instances.push(Arc::new(first.restarted(&settings).await));
+            instances.push(Arc::new(first.restarted(&[]).await));
         }
         instances.push(Arc::new(first));
         Self(instances)
@@ -157,7 +156,7 @@ async fn a_plan_lets_through_its_verdicts_whoever_races(instances: Instances) {
 
 async fn one_idempotency_key_is_one_token_and_one_charge(instances: Instances) {
     let app = instances.first();
-    let site = app.site("professional").await;
+    let site = app.site("free").await;
     let body = json!({"wp_user_id": 1, "proxy_secret": site.secret, "machine_id": "m"});
     let answers = instances
         .race(16, |app, _| {
@@ -249,19 +248,14 @@ async fn a_token_that_is_revoked_meanwhile_is_never_valid_afterwards(instances: 
     assert!(after.iter().all(|answer| answer.reason() == "revoked"));
 }
 
-/// A token's own limit may refuse some of the machines before they are told that they lost.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn with_the_verdicts_of_a_token_limited_one_machine_still_wins() {
+async fn a_lost_race_does_not_count_for_what_its_token_is_good_for() {
     let instances = Instances(vec![Arc::new(TestApp::start(Store::Sqlite).await)]);
     let app = instances.first();
     let site = app.site("professional").await;
     let issued = app.issue(&site).await;
     let answers = instances.validate_on_machines(&issued, 64).await;
     assert_eq!(valid(&answers), 1);
-    for answer in answers.iter().filter(|answer| answer.status != 200) {
-        assert_eq!(answer.problem(), (429, "too_many_attempts"));
-    }
-    // All but the winner gave theirs back.
     let winner = answers.iter().find(|answer| answer.is_valid()).unwrap();
     let machine = winner.body["machine_id"].as_str().unwrap();
     for _ in 0..29 {
