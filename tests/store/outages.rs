@@ -88,7 +88,7 @@ async fn a_frozen_store_is_not_waited_for_and_works_again_after_the_thaw() {
         assert!(tx.is_err());
     }
     cluster.thaw();
-    works_again(database).await;
+    works_again(database, 4).await;
     assert!(soon(sites.authenticate(&secret)).await.unwrap().is_some());
     assert!(soon(tokens.bind(token_id, &machine_id)).await.unwrap());
     commit!(database, |tx| sites.suspend(tx, Actor::Operator, site_id));
@@ -117,17 +117,20 @@ async fn a_return_whose_outcome_is_unknown_is_not_made_twice() {
     cluster.freeze();
     permit.settle(None).await;
     cluster.thaw();
-    let others = "SELECT count(*) FROM pg_stat_activity WHERE application_name = 'mirrory'";
+    works_again(&instance.database, 1).await;
+    ledger.flush().await.unwrap();
+    instance.database.close().await;
+    let connections = "SELECT count(*) FROM pg_stat_activity WHERE application_name = 'mirrory'";
     let ended = async {
-        while store.number(others).await > 0 {
+        while store.number(connections).await > 0 {
             tokio::task::yield_now().await;
         }
     };
     timeout(Duration::from_secs(10), ended)
         .await
-        .expect("the abandoned connection ends");
-    ledger.flush().await.unwrap();
-    let (day, month) = used(&ledger, site_id).await;
+        .expect("the server has done what it was sent");
+    let afterwards = crate::quota::ledger(&store, store.open().await, plans(&[("plan", 10, 100)]));
+    let (day, month) = used(&afterwards, site_id).await;
     assert!(day >= 1 && day == month, "{day} and {month} are used");
 }
 
@@ -240,16 +243,16 @@ async fn connections_that_fell_silent_do_not_use_up_the_pool() {
     wire.fall_silent();
     let ended = join_all(held.map(|tx| soon(tx.commit()))).await;
     assert!(ended.iter().all(is_outage));
-    works_again(&database).await;
+    works_again(&database, 2).await;
 }
 
 /// Calls until one is answered, and then as many at once as there are connections.
-async fn works_again(database: &Database) {
+async fn works_again(database: &Database, connections: usize) {
     let answered = async { while soon(database.now()).await.is_err() {} };
     timeout(Duration::from_secs(5), answered)
         .await
         .expect("the store is used again");
-    let held = join_all((0..2).map(|_| soon(database.begin()))).await;
+    let held = join_all((0..connections).map(|_| soon(database.begin()))).await;
     let held: Result<Vec<_>, _> = held.into_iter().collect();
     held.unwrap();
 }
