@@ -54,17 +54,25 @@ impl Janitor {
         }
     }
 
-    /// One round, unless another instance has claimed it.
+    /// One round, but not when the clock is off the store's: what is past its use is gone for good,
+    /// and a wrong clock must not decide it.
     ///
     /// # Errors
     /// When the store fails; the next round goes on where this one ended.
     pub async fn tick(&self) -> Result<(), StoreError> {
-        // What is past its use is gone for good: a clock that is wrong must not decide it.
         let skew = self.clock.now().distance(self.database.now().await?);
         if skew > MAX_SKEW {
             tracing::warn!(?skew, "no clean-up: the clock is off the store's");
             return Ok(());
         }
+        self.round().await
+    }
+
+    /// Removes what is past its use by this instance's clock, unless another one has claimed it.
+    ///
+    /// # Errors
+    /// When the store fails.
+    pub async fn round(&self) -> Result<(), StoreError> {
         for kind in Kind::ALL {
             let now = self.clock.now();
             let until = now.after(LEASE);

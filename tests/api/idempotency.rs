@@ -159,7 +159,7 @@ async fn after_a_day_the_key_is_new(store: Store) {
     let old = send(&app, "k", &request(&site)).await;
     assert_eq!(old.problem(), (422, "idempotency_key_reused"));
     app.advance(Duration::from_hours(24));
-    app.background.janitor.tick().await.unwrap();
+    app.background.janitor.round().await.unwrap();
     assert!(!is_replay(&send(&app, "k", &request(&site)).await));
 }
 

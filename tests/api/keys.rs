@@ -161,7 +161,7 @@ async fn a_replaced_key_verifies_until_thirty_days_after_its_last_token(store: S
         "bad_signature"
     );
     assert_eq!(jwks(&app).await.len(), 1);
-    app.background.janitor.tick().await.unwrap();
+    app.background.janitor.round().await.unwrap();
     assert_eq!(app.keys().await.len(), 1);
     let new = app.issue(&site).await;
     assert!(app.validate(&new.token, "m").await.is_valid());

@@ -92,7 +92,7 @@ async fn a_deleted_site_is_gone_at_once(store: Store) {
     assert_eq!(app.revoke(&site, &issued.token_id).await.problem(), WRONG);
     assert_eq!(app.validate(&issued.token, "m").await.reason(), "revoked");
     app.issue(&other).await;
-    app.background.janitor.tick().await.unwrap();
+    app.background.janitor.round().await.unwrap();
     assert_eq!(app.generate_for(&site).await.problem(), WRONG);
     assert_eq!(app.validate(&issued.token, "m").await.reason(), "revoked");
 }
@@ -110,7 +110,7 @@ async fn an_old_secret_is_good_for_its_grace(store: Store) {
     app.advance(Duration::from_micros(1));
     assert_eq!(app.generate_for(&site).await.problem(), WRONG);
     app.issue(&renewed).await;
-    app.background.janitor.tick().await.unwrap();
+    app.background.janitor.round().await.unwrap();
     assert_eq!(app.generate_for(&site).await.problem(), WRONG);
     app.issue(&renewed).await;
 }

@@ -247,9 +247,9 @@ async fn a_refused_charge_binds_nothing(store: Store) {
 
 async fn a_token_of_a_swept_record_is_unknown(store: Store) {
     let (app, _, issued) = issued(store, "free").await;
-    app.background.janitor.tick().await.unwrap();
+    app.background.janitor.round().await.unwrap();
     app.advance(Duration::from_hours(24) + Duration::from_hours(30 * 24));
-    app.background.janitor.tick().await.unwrap();
+    app.background.janitor.round().await.unwrap();
     app.set_wall("2026-11-15T12:00:00Z");
     let answer = app.validate(&issued.token, "m").await;
     assert_eq!(answer.reason(), "unknown_token");

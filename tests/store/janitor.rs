@@ -18,6 +18,7 @@ on_both_stores!(
     everything_past_its_use_goes_and_nothing_else,
     a_round_clears_more_than_two_batches,
     one_instance_cleans_up_at_a_time,
+    nothing_is_removed_by_a_clock_that_is_off_the_stores,
 );
 
 /// More than two batches of the janitor, which takes 500 rows at a time.
@@ -91,13 +92,13 @@ async fn everything_past_its_use_goes_and_nothing_else(store: Store) {
     assert_eq!(counts(&store).await, expected);
 
     // The secret of the deleted site is of no use any more, at once.
-    janitor.tick().await.unwrap();
+    janitor.round().await.unwrap();
     expected[3] = 2;
     assert_eq!(counts(&store).await, expected);
 
     let at = async |moment: Timestamp| {
         store.hand.set_wall(moment);
-        janitor.tick().await.unwrap();
+        janitor.round().await.unwrap();
         counts(&store).await
     };
     assert_eq!(at(start.after(KEY_LIFETIME).before(MICRO)).await, expected);
@@ -202,8 +203,27 @@ async fn a_round_clears_more_than_two_batches(store: Store) {
         .await
         .unwrap();
 
-    Janitor::new(&state).tick().await.unwrap();
+    Janitor::new(&state).round().await.unwrap();
     assert_eq!(counts(&store).await, [0, 0, 0, 0, 1, 0, 0, 1]);
+}
+
+async fn nothing_is_removed_by_a_clock_that_is_off_the_stores(store: Store) {
+    let (state, _) = store.state().await;
+    let count = async || store.number("SELECT count(*) FROM tokens").await;
+    let old_token = format!(
+        "INSERT INTO tokens (token_id, site_id, user_id, coins, issued_at, expires_at) \
+         VALUES ({0}, {0}, 1, 1, 1, 2)",
+        id(&store, 1)
+    );
+    store.execute(&old_token).await.unwrap();
+    let real = state.database.now().await.unwrap();
+    let janitor = Janitor::new(&state);
+    store.hand.set_wall(real.after(Duration::from_mins(1)));
+    janitor.tick().await.unwrap();
+    assert_eq!(count().await, 1);
+    store.hand.set_wall(real);
+    janitor.tick().await.unwrap();
+    assert_eq!(count().await, 0);
 }
 
 async fn one_instance_cleans_up_at_a_time(store: Store) {
@@ -215,18 +235,18 @@ async fn one_instance_cleans_up_at_a_time(store: Store) {
          VALUES ({0}, {0}, 1, 1, 1, 2)",
         id(&store, 1)
     );
-    first.tick().await.unwrap();
+    first.round().await.unwrap();
     store.execute(&old_token).await.unwrap();
     store.hand.advance(just_under(Duration::from_mins(3)));
-    second.tick().await.unwrap();
+    second.round().await.unwrap();
     assert_eq!(count().await, 1, "it is the first one's turn");
     store.hand.advance(MICRO);
-    second.tick().await.unwrap();
+    second.round().await.unwrap();
     assert_eq!(count().await, 0);
     store.execute(&old_token).await.unwrap();
     store.hand.advance(Duration::from_mins(1));
-    first.tick().await.unwrap();
+    first.round().await.unwrap();
     assert_eq!(count().await, 1, "it is the second one's turn");
-    second.tick().await.unwrap();
+    second.round().await.unwrap();
     assert_eq!(count().await, 0);
 }

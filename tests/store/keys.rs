@@ -5,7 +5,7 @@ use std::{sync::Arc, time::Duration};
 use futures_util::future::join_all;
 use mirrory::{
     app::open_keys,
-    keys::{Algorithm, KeyInfo, KeyState, Keys, Kid, Rejected, TokenClaims},
+    keys::{Algorithm, KeyInfo, KeyState, Keys, KeysError, Kid, Rejected, TokenClaims},
     store::{
         Database,
         changes::{self, Actor},
@@ -30,6 +30,8 @@ on_both_stores!(
     an_old_key_signs_on_when_its_successor_is_revoked,
     racing_rotations_leave_one_key_without_an_end,
     the_change_is_undone_with_its_transaction,
+    the_only_key_that_is_left_is_not_revoked,
+    a_pending_key_signs_when_no_other_is_left,
     sweep_removes_keys_that_nothing_needs,
 );
 
@@ -294,18 +296,31 @@ async fn the_change_is_undone_with_its_transaction(store: Store) {
         .await
         .unwrap();
     drop(tx);
-    let kid = ring.kid(KeyState::Signing).await;
-    let mut tx = ring.database.begin().await.unwrap();
-    assert!(
-        ring.keys
-            .revoke(&mut tx, Actor::Operator, &kid)
-            .await
-            .unwrap()
-    );
-    drop(tx);
     assert_eq!(ring.states().await, [KeyState::Signing]);
     let open = "SELECT count(*) FROM signing_keys WHERE verifies_until IS NULL";
     assert_eq!(store.number(open).await, 1);
+}
+
+async fn the_only_key_that_is_left_is_not_revoked(store: Store) {
+    let ring = Ring::open(&store).await;
+    let kid = ring.kid(KeyState::Signing).await;
+    let mut tx = ring.database.begin().await.unwrap();
+    let refused = ring.keys.revoke(&mut tx, Actor::Operator, &kid).await;
+    assert!(matches!(refused, Err(KeysError::LastKey)), "{refused:?}");
+    drop(tx);
+    assert_eq!(ring.states().await, [KeyState::Signing]);
+}
+
+/// As when the operator's clock runs before this instance's.
+async fn a_pending_key_signs_when_no_other_is_left(store: Store) {
+    let ring = Ring::open(&store).await;
+    let first = ring.kid(KeyState::Signing).await;
+    let next = ring.rotate(Algorithm::HS256, &store).await;
+    store.hand.set_wall(NOON.before(Duration::from_secs(3)));
+    assert!(ring.revoke(&first).await);
+    let signed = ring.keys.sign(&claims(&store)).await;
+    assert!(signed.is_ok(), "{signed:?}");
+    assert_eq!(ring.kid(KeyState::Pending).await, next);
 }
 
 async fn sweep_removes_keys_that_nothing_needs(store: Store) {
