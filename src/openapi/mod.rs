@@ -1,7 +1,7 @@
 //! The OpenAPI 3.1 document, made from the code, and the page that shows it.
 //!
 //! A handler's annotation says what is its own: its bodies, its headers by name, the refusals that
-//! it may answer with. [`Shared`] then adds what every operation has.
+//! it may answer with. `Shared` then adds what every operation has.
 
 mod headers;
 mod jwks;
