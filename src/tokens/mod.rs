@@ -15,6 +15,7 @@ mod second_look;
 mod store;
 mod turns;
 pub(crate) mod validate;
+mod verdict;
 
 use axum::{
     Router,

@@ -16,16 +16,16 @@ use utoipa::ToSchema;
 use super::{
     fields,
     identify::{Call, Identified, Known, Refused},
-    record::{Binding, HeldToken, Reason, SiteState, TokenRecord, judge},
+    record::{Binding, Reason, TokenRecord},
     registry::Tokens,
     turns::{Subject, Turn},
+    verdict::Verdict,
 };
 use crate::{
     error::ApiError,
     extract::{Fields, Json, parse_object, string},
-    keys::{Rejected, TokenClaims},
     openapi::{ValidateTokenProblems, always},
-    quota::{Charge, Disclosure, Meter, Outcome, Payer},
+    quota::Outcome,
     state::AppState,
     types::{
         clock::{Clock, Timestamp},
@@ -108,21 +108,6 @@ pub(crate) struct ValidateToken {
     turn: Option<Arc<Turn>>,
 }
 
-#[derive(Clone)]
-enum Verdict {
-    /// Valid, if it can be charged, and bound to the machine where it is not yet.
-    Good {
-        claims: TokenClaims,
-        held: Arc<HeldToken>,
-        binding: Binding,
-    },
-    Refused {
-        reason: Reason,
-        /// The record, when the token is one of ours.
-        record: Option<Arc<HeldToken>>,
-    },
-}
-
 /// The fields of the call.
 pub(crate) struct ValidateFields {
     token: String,
@@ -151,7 +136,7 @@ impl Call for ValidateToken {
     ) -> Result<Identified<Self>, Refused> {
         let ValidateFields { token, machine_id } = fields;
         let mut call = Self {
-            verdict: judge_token(&token, &machine_id, state).await?,
+            verdict: Verdict::on(&token, &machine_id, state).await?,
             machine_id,
             turn: None,
         };
@@ -224,73 +209,6 @@ fn token(value: &RawValue) -> Result<String, String> {
         return Err(format!("must be a string of 1 to {MAX_TOKEN_BYTES} bytes"));
     }
     Ok(token)
-}
-
-async fn judge_token(
-    token: &str,
-    machine_id: &MachineId,
-    state: &AppState,
-) -> Result<Verdict, ApiError> {
-    let claims = match state.keys.verify(token).await? {
-        Ok(claims) => claims,
-        Err(rejected) => {
-            let reason = match rejected {
-                Rejected::Malformed => Reason::Malformed,
-                Rejected::BadSignature => Reason::BadSignature,
-            };
-            return Ok(Verdict::Refused {
-                reason,
-                record: None,
-            });
-        }
-    };
-    let held = state.tokens.find(claims.token_id).await?;
-    Ok(Verdict::of(claims, held, machine_id, state.clock.now()))
-}
-
-impl Verdict {
-    fn of(
-        claims: TokenClaims,
-        held: Option<HeldToken>,
-        machine_id: &MachineId,
-        now: Timestamp,
-    ) -> Self {
-        let judged = judge(&claims, held.as_ref(), machine_id, now);
-        let held = held.map(Arc::new);
-        match (judged, held) {
-            (Ok(binding), Some(held)) => Self::Good {
-                claims,
-                held,
-                binding,
-            },
-            (Ok(_), None) => Self::Refused {
-                reason: Reason::UnknownToken,
-                record: None,
-            },
-            (Err(reason), held) => Self::Refused {
-                reason,
-                record: held.filter(|_| reason != Reason::BadSignature),
-            },
-        }
-    }
-
-    fn meter(&self) -> Meter {
-        let (held, charge) = match self {
-            Self::Good { held, .. } => (Some(held), Charge::Call),
-            Self::Refused { record, .. } => (record.as_ref(), Charge::Nothing),
-        };
-        Meter {
-            payer: held.and_then(|held| match &held.site {
-                SiteState::Present { plan, .. } => Some(Payer {
-                    site_id: held.record.site_id,
-                    plan: plan.clone(),
-                }),
-                SiteState::Deleted => None,
-            }),
-            charge,
-            disclosure: Disclosure::Hidden,
-        }
-    }
 }
 
 /// Validate a token
