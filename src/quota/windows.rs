@@ -220,6 +220,33 @@ mod tests {
     }
 
     #[test]
+    fn what_is_used_up_ahead_of_our_clock_is_waited_for_to_its_own_end() {
+        let plan = Plan {
+            calls_per_day: 5,
+            calls_per_month: 50,
+        };
+        let now = at("2026-11-30T23:59:58Z");
+        let tomorrow = Windows::at(at("2026-12-01T00:00:00Z"));
+        let usage = StoredUsage {
+            day: tomorrow.day,
+            day_used: 5,
+            month: tomorrow.month,
+            month_used: 50,
+        };
+        let standing = Standing::new(&plan, &Windows::at(now), Some(usage));
+        assert_eq!(standing.day.resets_at.to_string(), "2026-12-02T00:00:00Z");
+        assert_eq!(standing.month.resets_at.to_string(), "2027-01-01T00:00:00Z");
+        assert_eq!(standing.month_seconds, 31 * 86_400);
+        let day = Violated {
+            day: true,
+            month: false,
+        };
+        let waits = |violated| standing.retry_after(violated, now).as_secs();
+        assert_eq!(waits(day), 2 + 86_400);
+        assert_eq!(waits(standing.violated_by(1)), 2 + 31 * 86_400);
+    }
+
+    #[test]
     fn a_refused_site_waits_for_the_last_violated_window() {
         let plan = Plan {
             calls_per_day: 1,

@@ -22,7 +22,11 @@ use mirrory::{
     router::router,
     sites::NewSite,
     state::AppState,
-    store::{changes::Actor, database::COMMAND_DEADLINE, freshness::Freshness},
+    store::{
+        changes::Actor,
+        database::{COMMAND_DEADLINE, SERVING_DEADLINE},
+        freshness::Freshness,
+    },
     types::{
         clock::{Clock, ManualClock, Timestamp},
         ids::SiteId,
@@ -31,7 +35,7 @@ use mirrory::{
 };
 use serde_json::{Value, json};
 
-pub use self::{answer::Answer, request::Call, stores::Store};
+pub use self::{answer::Answer, database::eventually, request::Call, stores::Store};
 use self::{openapi::Contract, stores::Place};
 
 /// Who calls, unless a test says otherwise.
@@ -77,7 +81,15 @@ impl TestApp {
     pub async fn with(store: Store, settings: &[(&str, &str)]) -> Self {
         let place = Arc::new(Place::make(store).await);
         let clock = ManualClock::starting_at(Timestamp::from_seconds(START));
-        Self::open(place, clock, settings).await
+        // On a machine that is busy with other tests, the server's own second is short.
+        Self::open(place, clock, settings, COMMAND_DEADLINE).await
+    }
+
+    /// The service on an empty PostgreSQL, which it gives the second that a server does.
+    pub async fn impatient() -> Self {
+        let place = Arc::new(Place::make(Store::Postgres).await);
+        let clock = ManualClock::starting_at(Timestamp::from_seconds(START));
+        Self::open(place, clock, &[], SERVING_DEADLINE).await
     }
 
     /// A second instance on the same store, whose clock is its own and says the same now.
@@ -88,10 +100,16 @@ impl TestApp {
     /// The service after a restart with these settings, beside the one that runs.
     pub async fn restarted(&self, settings: &[(&str, &str)]) -> Self {
         let clock = ManualClock::starting_at(self.now());
-        Self::open(Arc::clone(&self.place), clock, settings).await
+        let place = Arc::clone(&self.place);
+        Self::open(place, clock, settings, COMMAND_DEADLINE).await
     }
 
-    async fn open(place: Arc<Place>, clock: ManualClock, settings: &[(&str, &str)]) -> Self {
+    async fn open(
+        place: Arc<Place>,
+        clock: ManualClock,
+        settings: &[(&str, &str)],
+        deadline: Duration,
+    ) -> Self {
         static INSTANCES: AtomicU64 = AtomicU64::new(0);
         let seed = INSTANCES.fetch_add(1, Ordering::Relaxed);
         let environment = place.settings().into_iter().chain(
@@ -100,8 +118,7 @@ impl TestApp {
                 .map(|(name, value)| (variable(name), (*value).to_owned())),
         );
         let config = Config::load(None, environment).expect("the settings are good");
-        // On a machine that is busy with other tests, the server's own second is short.
-        let database = open_store(&config.database, COMMAND_DEADLINE)
+        let database = open_store(&config.database, deadline)
             .await
             .expect("the store opens");
         let freshness = Freshness::new(clock.clock());

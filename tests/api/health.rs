@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use futures_util::FutureExt;
 use mirrory::{
     health::starting_router,
     middleware::edge::EdgeLayer,
@@ -22,6 +23,25 @@ on_both_stores! {
     a_service_that_drains_is_not_ready,
     a_service_without_a_store_is_not_ready,
     the_description_is_served_from_the_binary,
+}
+
+/// The probes wait for the one connection when their callers hang up.
+#[tokio::test]
+async fn a_probe_whose_caller_hung_up_is_made_and_answers_the_next_ones() {
+    let app = TestApp::with(Store::Postgres, &[("database.max_connections", "1")]).await;
+    let taken = app.state.database.begin().await.unwrap();
+    for _ in 0..20 {
+        let probe = app.get("/mirrory/health").now_or_never();
+        assert!(probe.is_none(), "it waits");
+        tokio::task::yield_now().await;
+    }
+    taken.commit().await.unwrap();
+    // Connections are had in the order in which they were asked for, so the probe is answered.
+    app.state.database.now().await.unwrap();
+    app.break_store().await;
+    assert_eq!(app.get("/mirrory/health").await.status, 200);
+    app.advance(Duration::from_secs(1));
+    assert_eq!(app.get("/mirrory/health").await.status, 503);
 }
 
 fn kind(store: Store) -> &'static str {

@@ -17,6 +17,7 @@ on_both_stores! {
     after_a_day_the_key_is_new,
     only_success_uses_up_a_key,
     a_fault_uses_up_no_key,
+    what_cannot_be_signed_uses_up_no_key,
     a_key_of_another_site_is_another,
     a_replay_needs_a_live_secret_and_an_active_site,
     a_replay_takes_any_live_secret_of_the_site,
@@ -202,6 +203,38 @@ async fn a_fault_uses_up_no_key(store: Store) {
     let first = send(&app, "k", &request(&site)).await;
     assert_eq!(first.status, 200);
     assert!(!is_replay(&first));
+    assert_eq!(app.used(&site).await, (1, 1));
+}
+
+async fn what_cannot_be_signed_uses_up_no_key(store: Store) {
+    let app = TestApp::start(store).await;
+    let site = app.site("free").await;
+    for (broken, mended) in [
+        (
+            "UPDATE signing_keys SET revoked_at = created_at",
+            "UPDATE signing_keys SET revoked_at = NULL",
+        ),
+        (
+            "ALTER TABLE signing_keys RENAME TO hidden",
+            "ALTER TABLE hidden RENAME TO signing_keys",
+        ),
+    ] {
+        app.execute(broken).await;
+        for _ in 0..2 {
+            let answer = send(&app, "k", &request(&site)).await;
+            assert_eq!(answer.problem(), (500, "internal_error"), "{broken}");
+        }
+        app.execute(mended).await;
+        for table in ["tokens", "idempotency_keys"] {
+            let rows = format!("SELECT count(*) FROM {table}");
+            assert_eq!(app.number(&rows).await, 0, "{table} after {broken}");
+        }
+        assert_eq!(app.used(&site).await, (0, 0), "{broken}");
+    }
+    let first = send(&app, "k", &request(&site)).await;
+    assert_eq!(first.status, 200);
+    assert!(!is_replay(&first));
+    assert!(is_replay(&send(&app, "k", &request(&site)).await));
     assert_eq!(app.used(&site).await, (1, 1));
 }
 

@@ -32,6 +32,7 @@ macro_rules! on_both_stores {
 
 mod attempts;
 mod bodies;
+mod charges;
 mod conventions;
 mod cors;
 mod edge;

@@ -16,6 +16,7 @@ on_both_stores! {
     an_old_secret_without_grace_ends_at_once,
     grace_is_a_week_at_most,
     a_second_rotation_ends_all_but_the_newest_old_secret,
+    secrets_that_end_at_once_end_for_a_clock_that_is_behind,
     a_rotation_leaves_tokens_and_quota_alone,
     the_configured_secret_is_one_of_the_site_default,
     the_configured_secret_survives_rotation,
@@ -152,6 +153,25 @@ async fn a_second_rotation_ends_all_but_the_newest_old_secret(store: Store) {
     app.advance(Duration::from_secs(1));
     assert_eq!(app.generate_for(&second).await.problem(), WRONG);
     app.issue(&third).await;
+}
+
+async fn secrets_that_end_at_once_end_for_a_clock_that_is_behind(store: Store) {
+    let app = TestApp::start(store).await;
+    let behind = app.another().await;
+    behind
+        .clock
+        .set_wall(app.now().before(Duration::from_secs(4)));
+    let first = app.site("developer").await;
+    let (second, _) = app.rotate_secret(&first, Duration::from_hours(1)).await;
+    assert_eq!(behind.generate_for(&first).await.status, 200);
+    let (third, _) = app.rotate_secret(&first, Duration::from_hours(1)).await;
+    assert_eq!(behind.generate_for(&first).await.problem(), WRONG);
+    assert_eq!(behind.generate_for(&second).await.status, 200);
+    let (newest, _) = app.rotate_secret(&first, Duration::ZERO).await;
+    for ended in [&first, &second, &third] {
+        assert_eq!(behind.generate_for(ended).await.problem(), WRONG);
+    }
+    assert_eq!(behind.generate_for(&newest).await.status, 200);
 }
 
 async fn a_rotation_leaves_tokens_and_quota_alone(store: Store) {

@@ -1,11 +1,14 @@
 //! The store, behind the service's back.
 
+use std::time::Duration;
+
 use aws_lc_rs::hmac;
 use mirrory::{
     keys::{open_vault, vault::MasterKey},
     types::randomness::Randomness,
 };
 use sqlx::{AssertSqlSafe, Connection, PgConnection, SqliteConnection};
+use tokio::time::{sleep, timeout};
 
 use super::{TestApp, stores::MASTER_KEY};
 
@@ -23,7 +26,58 @@ macro_rules! with_connection {
     }};
 }
 
+/// A transaction of somebody else on PostgreSQL, and the locks that it holds.
+pub struct Held(PgConnection);
+
+impl Held {
+    /// Lets go of the locks.
+    pub async fn release(mut self) {
+        sqlx::raw_sql("ROLLBACK")
+            .execute(&mut self.0)
+            .await
+            .unwrap();
+    }
+}
+
+/// Looks again and again until it is so.
+pub async fn eventually(mut is_so: impl AsyncFnMut() -> bool) {
+    let looking = async {
+        while !is_so().await {
+            sleep(Duration::from_millis(5)).await;
+        }
+    };
+    timeout(Duration::from_secs(20), looking)
+        .await
+        .expect("it comes to be so");
+}
+
 impl TestApp {
+    /// Takes locks on PostgreSQL, as `statements` do.
+    pub async fn hold(&self, statements: &str) -> Held {
+        let mut connection = PgConnection::connect(&self.place.url()).await.unwrap();
+        let statements = AssertSqlSafe(format!("BEGIN; {statements}"));
+        sqlx::raw_sql(statements)
+            .execute(&mut connection)
+            .await
+            .unwrap();
+        Held(connection)
+    }
+
+    /// How many statements of the service wait in PostgreSQL for somebody's lock.
+    pub async fn statements_that_wait(&self) -> i64 {
+        let query = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() \
+                     AND application_name = 'mirrory' AND wait_event_type = 'Lock'";
+        self.number(query).await
+    }
+
+    /// Reads one number.
+    pub async fn number(&self, query: &str) -> i64 {
+        let query = AssertSqlSafe(query.to_owned());
+        with_connection!(self, |connection| {
+            sqlx::query_scalar(query).fetch_one(&mut connection)
+        })
+    }
+
     /// Runs statements.
     pub async fn execute(&self, statements: &str) {
         with_connection!(self, |connection| async {
