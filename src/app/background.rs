@@ -133,3 +133,28 @@ async fn repeat<F>(
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn work_that_panicked_is_done_again_the_next_time() {
+        let (stop, stopped) = watch::channel(());
+        let mut stop = Some(stop);
+        let mut rounds = 0;
+        let tick = || {
+            rounds += 1;
+            if rounds == 2 {
+                stop = None;
+            }
+            let is_first = rounds == 1;
+            async move {
+                assert!(!is_first, "on purpose");
+                Ok(())
+            }
+        };
+        repeat(stopped, Duration::from_millis(1), "test", tick).await;
+        assert!(rounds >= 2);
+    }
+}

@@ -4,7 +4,10 @@
 //! JSON lines are flat: `timestamp`, `level`, `target`, `message` and the event's own fields, so an
 //! event must not have a field of one of these names.
 
-use std::io::{self, BufWriter, IsTerminal, Write};
+use std::{
+    io::{self, BufWriter, IsTerminal, Write},
+    panic::PanicHookInfo,
+};
 
 use serde::{Deserialize, Serialize};
 use tracing::{Subscriber, level_filters::LevelFilter};
@@ -93,12 +96,14 @@ pub fn init(format: LogFormat) -> Result<Guard, TelemetryError> {
     subscriber(format, ansi, filter, writer)
         .try_init()
         .map_err(TelemetryError::AlreadyStarted)?;
-    std::panic::set_hook(Box::new(|panic| {
-        let message = panic.payload_as_str().unwrap_or("no message");
-        let place = panic.location().map(tracing::field::display);
-        tracing::error!(panic = message, place, "a fault of ours");
-    }));
+    std::panic::set_hook(Box::new(log_panic));
     Ok(guard)
+}
+
+fn log_panic(panic: &PanicHookInfo<'_>) {
+    let message = panic.payload_as_str().unwrap_or("no message");
+    let place = panic.location().map(tracing::field::display);
+    tracing::error!(panic = message, place, "a fault of ours");
 }
 
 /// Writes what is queued when it is dropped; keep it until the end of `main`.

@@ -1,5 +1,6 @@
 use std::{
     io::{self, Write},
+    panic,
     sync::{Arc, Mutex},
     thread,
     time::Duration,
@@ -8,7 +9,7 @@ use std::{
 use serde_json::Value;
 use tracing::subscriber::with_default;
 
-use super::{LogFormat, TelemetryError, background, filter, subscriber};
+use super::{LogFormat, TelemetryError, background, filter, log_panic, subscriber};
 
 #[derive(Clone, Default)]
 struct Output(Arc<Mutex<Vec<u8>>>);
@@ -66,6 +67,27 @@ fn json_line_is_flat() {
     assert_eq!(line["site.id"], "site_1");
     assert_eq!(line["status"], 200);
     assert!(text.ends_with("}\n"));
+}
+
+#[test]
+fn a_panic_is_one_line_that_says_where() {
+    let text = logged(LogFormat::Json, "", || {
+        // The other tests of this process keep the hook that they have.
+        let (other_hook, here) = (panic::take_hook(), thread::current().id());
+        panic::set_hook(Box::new(move |panic| {
+            if thread::current().id() == here {
+                log_panic(panic);
+            } else {
+                other_hook(panic);
+            }
+        }));
+        panic::catch_unwind(|| panic!("on {}", "purpose")).unwrap_err();
+    });
+    let line: Value = serde_json::from_str(&text).unwrap();
+    assert_eq!(line["level"], "ERROR");
+    assert_eq!(line["panic"], "on purpose");
+    let place = line["place"].as_str().unwrap();
+    assert!(place.starts_with(concat!(file!(), ":")), "{place}");
 }
 
 #[test]

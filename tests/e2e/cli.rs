@@ -4,7 +4,12 @@ mod keys;
 mod sites;
 mod tokens;
 
-use std::time::Duration;
+use std::{
+    fs::{self, File},
+    io,
+    process::Stdio,
+    time::Duration,
+};
 
 use base64::{Engine, prelude::BASE64_URL_SAFE_NO_PAD};
 use serde_json::{Value, json};
@@ -195,6 +200,73 @@ fn wrong_usage_ends_with_2_and_touches_nothing() {
         assert_eq!(done.code, Some(2), "{arguments:?} {done:?}");
     }
     assert_eq!(place.ask(["site", "list"]), json!([]));
+}
+
+#[test]
+fn a_store_that_is_missing_is_told_and_not_made() {
+    let place = Place::sqlite();
+    let site = "site_00000000000000000000000000";
+    let token = "019abf3e-7d2a-7c64-9a51-3f0e8a6b1c2d";
+    for arguments in [
+        &["site", "list"][..],
+        &["site", "show", site],
+        &["site", "set-plan", site, "free"],
+        &["site", "suspend", site],
+        &["site", "resume", site],
+        &["site", "delete", site],
+        &["site", "rotate-secret", site],
+        &["token", "list", "--site", site],
+        &["token", "show", token],
+        &["token", "revoke", token],
+        &["token", "release", token],
+        &["usage", site],
+        &["key", "list"],
+        &["key", "rotate"],
+        &["key", "revoke", "0000000000000000000000000c"],
+    ] {
+        let done = place.run(arguments);
+        assert_eq!(done.code, Some(1), "{arguments:?} {done:?}");
+        let complaint = done.complaint();
+        assert!(
+            complaint.starts_with("mirrory: there is no store sqlite://")
+                && complaint.ends_with("`mirrory migrate` makes it"),
+            "{complaint}"
+        );
+        assert_eq!(fs::read_dir(place.work()).unwrap().count(), 0);
+    }
+    assert_eq!(place.run(["migrate"]).code, Some(0));
+    assert_eq!(place.ask(["site", "list"]), json!([]));
+    let other = Place::sqlite();
+    other.create_site("free");
+    assert_eq!(other.ask(["site", "list"]).as_array().unwrap().len(), 1);
+}
+
+#[test]
+fn a_command_that_nobody_hears_fails_and_does_not_panic() {
+    let place = Place::sqlite();
+    let deaf = || {
+        let (reader, writer) = io::pipe().unwrap();
+        drop(reader);
+        let full = File::options().write(true).open("/dev/full").unwrap();
+        [Stdio::from(writer), Stdio::from(full)]
+    };
+    for arguments in [
+        &["openapi"][..],
+        &["openapi", "--json"],
+        &["config"],
+        &["site", "list", "--json"],
+    ] {
+        for stdout in deaf() {
+            let mut command = place.program(arguments);
+            let status = command.stdout(stdout).stderr(Stdio::null()).status();
+            assert_eq!(status.unwrap().code(), Some(1), "{arguments:?}");
+        }
+        for (stdout, stderr) in deaf().into_iter().zip(deaf()) {
+            let mut command = place.program(arguments);
+            let status = command.stdout(stdout).stderr(stderr).status();
+            assert_eq!(status.unwrap().code(), Some(1), "{arguments:?}, all deaf");
+        }
+    }
 }
 
 #[test]

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use futures_util::future::join_all;
 use http_body_util::{BodyExt, Full};
 use hyper::{Method, Request, body::Bytes};
 use hyper_util::rt::{TokioExecutor, TokioIo};
@@ -9,7 +10,7 @@ use serde_json::{Value, json};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::TcpStream,
-    time::timeout,
+    time::{Instant, timeout},
 };
 
 use crate::{
@@ -207,4 +208,29 @@ async fn idle_connections_do_not_keep_others_from_being_served() {
     assert!(answer.took < Duration::from_secs(2), "{answer:?}");
     // And they do not keep it from ending.
     server.stop().await;
+}
+
+/// Its clients may come back to a connection that they keep, but not sit on one without a word.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_connection_that_never_asks_is_closed_and_one_that_asked_is_kept() {
+    let place = Place::sqlite();
+    let server = place.start().await;
+    let request = b"GET /livez HTTP/1.1\r\nHost: here\r\n\r\n";
+    let mut kept = TcpStream::connect(server.address).await.unwrap();
+    kept.write_all(request).await.unwrap();
+    read_answers(&mut kept, 1).await;
+    let ends = ["", "PRI * HT", "GET /livez HTTP/1.1\r\n"].map(|begun| {
+        let server = &server;
+        async move {
+            let began = Instant::now();
+            let answer = exchange(server, begun.as_bytes()).await;
+            assert_eq!(answer, "", "after {begun:?}");
+            began.elapsed()
+        }
+    });
+    for waited in join_all(ends).await {
+        assert!(waited > Duration::from_secs(9), "after {waited:?}");
+    }
+    kept.write_all(request).await.unwrap();
+    read_answers(&mut kept, 1).await;
 }

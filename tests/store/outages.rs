@@ -3,10 +3,16 @@
 use std::{sync::Arc, time::Duration};
 
 use futures_util::future::join_all;
-use mirrory::store::{
-    Database, StoreError,
-    changes::{self, Actor},
-    database::SERVING_DEADLINE,
+use mirrory::{
+    app::open_keys,
+    keys::KeysError,
+    store::{
+        Database, StoreError,
+        changes::{self, Actor},
+        database::SERVING_DEADLINE,
+        freshness::Freshness,
+    },
+    types::clock::Clock,
 };
 use tokio::{
     io::copy_bidirectional,
@@ -17,6 +23,7 @@ use tokio::{
 
 use crate::{
     harness::{Instance, Store, commit, machine},
+    keys::claims,
     postgres::Cluster,
     quota::{ledger, new_site, plans, reserve, used},
 };
@@ -132,6 +139,37 @@ async fn a_return_whose_outcome_is_unknown_is_not_made_twice() {
     let afterwards = crate::quota::ledger(&store, store.open().await, plans(&[("plan", 10, 100)]));
     let (day, month) = used(&afterwards, site_id).await;
     assert!(day >= 1 && day == month, "{day} and {month} are used");
+}
+
+/// Nothing follows the change log, so every one of them must ask for the keys.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn of_many_that_need_the_keys_of_a_frozen_store_all_are_answered_soon() {
+    let (cluster, mut store, instance) = breakable(4).await;
+    store.clock = Clock::system();
+    let freshness = Freshness::new(store.clock.clone());
+    let keys = open_keys(
+        &store.config,
+        &instance.database,
+        &store.clock,
+        &store.randomness,
+        freshness,
+    );
+    let keys = keys.await.unwrap();
+    let token = keys.sign(&claims(&store)).await.unwrap();
+    cluster.freeze();
+    let began = Instant::now();
+    let asked = join_all((0..40).map(|_| keys.verify(&token))).await;
+    let took = began.elapsed();
+    assert!(took < Duration::from_millis(2500), "after {took:?}");
+    for answer in asked {
+        let Err(KeysError::Store(error)) = answer else {
+            panic!("{answer:?}");
+        };
+        assert!(is_outage::<()>(&Err(error)));
+    }
+    cluster.thaw();
+    works_again(&instance.database, 4).await;
+    assert!(keys.verify(&token).await.unwrap().is_ok());
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
