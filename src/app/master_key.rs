@@ -62,7 +62,7 @@ async fn embedded(
             return Err(StartError::LostMasterKey(file));
         }
         write(&file, &MasterKey::generate(randomness)).map_err(|error| unusable(&file, &error))?;
-        tracing::info!(?file, "made a master key: back it up apart from the store");
+        tracing::info!(file = %file.display(), "made a master key: back it up apart from the store");
     }
     read(&file)
 }
@@ -74,7 +74,7 @@ fn read(file: &Path) -> Result<MasterKey, StartError> {
         .permissions()
         .mode();
     if mode & 0o077 != 0 {
-        tracing::warn!(?file, "others may read the master key: run chmod 600 on it");
+        tracing::warn!(file = %file.display(), "others may read the master key: run chmod 600 on it");
     }
     MasterKey::parse(&text).map_err(|invalid| unusable(file, &invalid))
 }

@@ -28,7 +28,7 @@ pub enum StartError {
         source: StoreError,
     },
     /// The folder or the lock of the embedded store could not be made.
-    #[error("cannot prepare the folder of the store {url}")]
+    #[error("cannot write the folder of the store {url}: run as its owner, or set database.url")]
     Folder {
         /// The store.
         url: String,
@@ -36,15 +36,20 @@ pub enum StartError {
         source: io::Error,
     },
     /// The embedded store is not there.
-    #[error("there is no store {0}; `mirrory migrate` makes it")]
-    NoStore(String),
+    #[error(
+        "there is no store {}: run this where the server runs, or with its database.url; \
+         `mirrory migrate` makes a new one",
+        .0.display()
+    )]
+    NoStore(PathBuf),
     /// The tables could not be brought up to date.
     #[error(transparent)]
     Migrate(#[from] migrations::MigrationError),
     /// PostgreSQL is shared, so its master key must be given.
     #[error(
-        "with PostgreSQL, secrets.master_key must be set, the same for every instance; make one \
-         with: export MIRRORY__SECRETS__MASTER_KEY=\"$(openssl rand -base64 32)\""
+        "with PostgreSQL, secrets.master_key must be set: the one that the store was made with, \
+         the same for every instance; for a new store make one with: \
+         export MIRRORY__SECRETS__MASTER_KEY=\"$(openssl rand -base64 32)\""
     )]
     NoMasterKey,
     /// The store has keys and their master key is gone.
@@ -62,13 +67,15 @@ pub enum StartError {
         problem: String,
     },
     /// The signing keys could not be opened.
-    #[error("cannot open the signing keys")]
+    #[error(transparent)]
     Keys(#[from] KeysError),
     /// The store failed.
     #[error(transparent)]
     Store(#[from] StoreError),
     /// The address could not be listened on.
-    #[error("cannot listen on {address}; set server.listen to another address")]
+    #[error(
+        "cannot listen on {address}; set server.listen (MIRRORY__SERVER__LISTEN) to another address"
+    )]
     Listen {
         /// The address.
         address: SocketAddr,
@@ -104,12 +111,22 @@ pub async fn open_store(
 /// # Errors
 /// When its file is missing.
 pub fn require_store(settings: &config::Database) -> Result<(), StartError> {
-    let is_missing =
-        settings.url.kind() == DatabaseKind::Sqlite && !sqlite::path(settings)?.exists();
-    if is_missing {
-        return Err(StartError::NoStore(settings.url.redacted().to_owned()));
+    match missing_store(settings)? {
+        Some(file) => Err(StartError::NoStore(file)),
+        None => Ok(()),
     }
-    Ok(())
+}
+
+/// Where an embedded store would be made, when it is not there yet.
+///
+/// # Errors
+/// When the URL is none of SQLite's.
+pub fn missing_store(settings: &config::Database) -> Result<Option<PathBuf>, StartError> {
+    if settings.url.kind() != DatabaseKind::Sqlite {
+        return Ok(None);
+    }
+    let file = sqlite::path(settings)?;
+    Ok((!file.exists()).then(|| std::path::absolute(&file).unwrap_or(file)))
 }
 
 /// Keeps other processes from setting up the same embedded store meanwhile.

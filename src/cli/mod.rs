@@ -2,6 +2,7 @@
 
 mod args;
 mod healthcheck;
+mod introduction;
 mod key;
 mod output;
 mod serve;
@@ -19,7 +20,7 @@ use self::{
     output::{Answer, Failure, Format},
 };
 use crate::{
-    app::{StartError, open_store, require_store},
+    app::{StartError, missing_store, open_store, require_store},
     config::{Config, process_environment},
     openapi,
     store::{Database, database::COMMAND_DEADLINE},
@@ -37,7 +38,12 @@ struct Context {
 impl Context {
     /// Opens the store, and makes an embedded one that is not there.
     async fn make_store(&self) -> Result<Database, StartError> {
-        open_store(&self.config.database, COMMAND_DEADLINE).await
+        let missing = missing_store(&self.config.database)?;
+        let database = open_store(&self.config.database, COMMAND_DEADLINE).await?;
+        if let Some(file) = missing {
+            tracing::warn!(file = %file.display(), "there was no store: made a new one");
+        }
+        Ok(database)
     }
 
     /// Opens the store, which must be there: a mistyped path is no empty store.

@@ -58,7 +58,12 @@ async fn apply(sites: &Sites, tx: &mut Tx, change: SiteChange) -> Result<Answer,
         }
         SiteChange::Suspend { site_id } => found(sites.suspend(tx, actor, site_id).await?, site_id),
         SiteChange::Resume { site_id } => found(sites.resume(tx, actor, site_id).await?, site_id),
-        SiteChange::Delete { site_id } => found(sites.delete(tx, actor, site_id).await?, site_id),
+        SiteChange::Delete { site_id } => {
+            let site = sites.delete(tx, actor, site_id).await?;
+            let mut shown = serde_json::to_value(site.ok_or_else(|| no_site(site_id))?)?;
+            shown["status"] = "deleted".into();
+            Ok(Answer::One(shown))
+        }
         SiteChange::RotateSecret { site_id, grace } => {
             let rotated = sites.rotate_secret(tx, actor, site_id, grace).await?;
             let rotated = rotated.ok_or_else(|| no_site(site_id))?;

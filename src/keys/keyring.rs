@@ -39,7 +39,7 @@ pub enum KeysError {
     #[error(transparent)]
     Store(#[from] StoreError),
     /// What is sealed cannot be opened.
-    #[error("the store's keys cannot be opened")]
+    #[error(transparent)]
     Vault(#[from] VaultError),
     /// A key is of no use, or could not be made.
     #[error("a signing key does not work")]

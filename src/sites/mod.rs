@@ -122,6 +122,14 @@ impl Sites {
         self.store.list().await
     }
 
+    /// Whether there is a site that is not deleted.
+    ///
+    /// # Errors
+    /// When the store fails.
+    pub async fn has_any(&self) -> Result<bool, StoreError> {
+        self.store.has_any().await
+    }
+
     /// Makes a site, and its first secret, to be shown once.
     ///
     /// # Errors

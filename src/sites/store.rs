@@ -142,6 +142,14 @@ impl SiteStore {
         Ok(row.map(Site::from))
     }
 
+    pub(super) async fn has_any(&self) -> Result<bool, StoreError> {
+        let found: Option<(i64,)> = read!(self.database, |connection| sqlx::query_as(
+            "SELECT created_at FROM sites WHERE deleted_at IS NULL LIMIT 1"
+        )
+        .fetch_optional(connection))?;
+        Ok(found.is_some())
+    }
+
     pub(super) async fn list(&self) -> Result<Vec<Site>, StoreError> {
         let rows: Vec<SiteRow> = read!(self.database, |connection| sqlx::query_as(LIST)
             .fetch_all(connection))?;

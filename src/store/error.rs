@@ -9,6 +9,9 @@ pub enum StoreError {
     /// No answer in time. A write may or may not have happened.
     #[error("the store did not answer in time")]
     Timeout,
+    /// The store does not let us in.
+    #[error("the store refused the connection: look at database.url")]
+    Refused(#[source] sqlx::Error),
     /// The connection was lost, or the store is full, stopping or read-only; it may work again
     /// later. A write may or may not have happened.
     #[error("the store is not available")]
@@ -34,7 +37,7 @@ impl StoreError {
         if is_transient(&error) {
             Self::Unreachable(error)
         } else {
-            Self::Fault(error)
+            Self::Refused(error)
         }
     }
 
@@ -45,7 +48,7 @@ impl StoreError {
 
     /// Whether the connection that gave this error, and those beside it, may be dead.
     pub(super) const fn casts_doubt(&self) -> bool {
-        !matches!(self, Self::Fault(_))
+        !matches!(self, Self::Fault(_) | Self::Refused(_))
     }
 }
 

@@ -1,6 +1,10 @@
 //! Migrations: embedded, for each database its own, applied safely by instances that start at once.
 
-use std::{fs::File, path::PathBuf};
+use std::{
+    fs::{DirBuilder, File},
+    os::unix::fs::DirBuilderExt,
+    path::PathBuf,
+};
 
 use sqlx::{Connection, migrate::Migrator};
 
@@ -68,7 +72,10 @@ pub(crate) async fn lock_embedded(store: PathBuf) -> std::io::Result<File> {
             .parent()
             .filter(|folder| !folder.as_os_str().is_empty())
         {
-            std::fs::create_dir_all(folder)?;
+            DirBuilder::new()
+                .recursive(true)
+                .mode(0o700)
+                .create(folder)?;
         }
         let mut name = store.into_os_string();
         name.push(".lock");
