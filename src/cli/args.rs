@@ -54,6 +54,18 @@ pub(super) enum Command {
 
 #[derive(Debug, Subcommand)]
 pub(super) enum SiteCommand {
+    /// Make a site and print its proxy secret, once.
+    Create {
+        /// What people call it.
+        #[arg(long)]
+        name: String,
+        /// Where it is.
+        #[arg(long)]
+        url: Option<String>,
+        /// One of the configured plans.
+        #[arg(long, default_value = "free")]
+        plan: String,
+    },
     /// Print every site.
     List,
     /// Print a site.
@@ -67,18 +79,6 @@ pub(super) enum SiteCommand {
 
 #[derive(Debug, Subcommand)]
 pub(super) enum SiteChange {
-    /// Make a site and print its proxy secret, once.
-    Create {
-        /// What people call it.
-        #[arg(long)]
-        name: String,
-        /// Where it is.
-        #[arg(long)]
-        url: Option<String>,
-        /// One of the configured plans.
-        #[arg(long, default_value = "free")]
-        plan: String,
-    },
     /// Put a site on another plan; its counters stay.
     SetPlan {
         /// The site.

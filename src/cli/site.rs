@@ -10,49 +10,63 @@ use super::{
 use crate::{
     config::Plans,
     sites::{NewSite, Site, Sites},
-    store::{Tx, changes::Actor},
+    store::{Database, Tx, changes::Actor},
     types::{ids::SiteId, secret::ProxySecret},
 };
 
 const COLUMNS: &[&str] = &["id", "name", "url", "plan", "status", "created_at"];
 
 pub(super) async fn run(context: &Context, command: SiteCommand) -> Result<Answer, Failure> {
-    if let SiteCommand::Change(SiteChange::Create { plan, .. } | SiteChange::SetPlan { plan, .. }) =
-        &command
-    {
-        require_plan(&context.config.plans, plan)?;
-    }
-    let database = match command {
-        SiteCommand::Change(SiteChange::Create { .. }) => context.make_store().await?,
-        _ => context.open_store().await?,
-    };
-    let sites = Sites::new(
-        database.clone(),
-        context.clock.clone(),
-        context.randomness.clone(),
-        None,
-    );
     match command {
-        SiteCommand::List => Answer::many(&sites.list().await?, COLUMNS),
-        SiteCommand::Show { site_id } => found(sites.find(site_id).await?, site_id),
+        SiteCommand::Create { name, url, plan } => {
+            require_plan(&context.config.plans, &plan)?;
+            let site = NewSite::parse(&name, url.as_deref(), &plan)
+                .map_err(|invalid| Failure::usage(invalid.to_string()))?;
+            create(context, &site).await
+        }
+        SiteCommand::List => {
+            let sites = sites(context, &context.open_store().await?);
+            Answer::many(&sites.list().await?, COLUMNS)
+        }
+        SiteCommand::Show { site_id } => {
+            let sites = sites(context, &context.open_store().await?);
+            found(sites.find(site_id).await?, site_id)
+        }
         SiteCommand::Change(change) => {
+            if let SiteChange::SetPlan { plan, .. } = &change {
+                require_plan(&context.config.plans, plan)?;
+            }
+            let database = context.open_store().await?;
             let mut tx = database.begin().await?;
-            let answer = apply(&sites, &mut tx, change).await?;
+            let answer = apply(&sites(context, &database), &mut tx, change).await?;
             tx.commit().await?;
             Ok(answer)
         }
     }
 }
 
+fn sites(context: &Context, database: &Database) -> Sites {
+    Sites::new(
+        database.clone(),
+        context.clock.clone(),
+        context.randomness.clone(),
+        None,
+    )
+}
+
+async fn create(context: &Context, site: &NewSite) -> Result<Answer, Failure> {
+    let database = context.make_store().await?;
+    let mut tx = database.begin().await?;
+    let (site, secret) = sites(context, &database)
+        .create(&mut tx, Actor::Operator, site)
+        .await?;
+    tx.commit().await?;
+    Ok(Answer::One(with_secret(&site, &secret)?))
+}
+
 async fn apply(sites: &Sites, tx: &mut Tx, change: SiteChange) -> Result<Answer, Failure> {
     let actor = Actor::Operator;
     match change {
-        SiteChange::Create { name, url, plan } => {
-            let site = NewSite::parse(&name, url.as_deref(), &plan)
-                .map_err(|invalid| Failure::usage(invalid.to_string()))?;
-            let (site, secret) = sites.create(tx, actor, &site).await?;
-            Ok(Answer::One(with_secret(&site, &secret)?))
-        }
         SiteChange::SetPlan { site_id, plan } => {
             found(sites.set_plan(tx, actor, site_id, &plan).await?, site_id)
         }

@@ -178,6 +178,8 @@ fn wrong_usage_ends_with_2_and_touches_nothing() {
         &["key", "rotate", "--algorithm", "none"],
         &["key", "revoke", "n o"],
         &["serve", "--nonsense"],
+        &["site", "create", "--name", ""],
+        &["site", "create", "--name", "Shop", "--url", "ftp://shop"],
     ] {
         let done = place.run(arguments);
         assert_eq!(done.code, Some(2), "{arguments:?} {done:?}");
@@ -185,21 +187,6 @@ fn wrong_usage_ends_with_2_and_touches_nothing() {
         assert!(!done.stderr.is_empty());
     }
     assert!(!place.work().join("data").exists());
-    for arguments in [
-        &["site", "create", "--name", ""][..],
-        &[
-            "site",
-            "create",
-            "--name",
-            "Shop",
-            "--url",
-            "ftp://shop.example",
-        ],
-    ] {
-        let done = place.run(arguments);
-        assert_eq!(done.code, Some(2), "{arguments:?} {done:?}");
-    }
-    assert_eq!(place.ask(["site", "list"]), json!([]));
 }
 
 #[test]
