@@ -133,7 +133,7 @@ async fn text_for_people_has_the_same_in_it(place: Place) {
         (&["site", "list"][..], [id.as_str(), "Shop"]),
         (&["site", "show", &id], ["status: active", "plan: free"]),
         (&["site", "suspend", &id], ["status: suspended", &id]),
-        (&["site", "resume", &id], ["status: active", &id]),
+        (&["site", "resume", &id], ["status: deleted", &id]),
         (
             &["site", "set-plan", &id, "developer"],
             ["plan: developer", &id],
@@ -149,7 +149,7 @@ async fn text_for_people_has_the_same_in_it(place: Place) {
             &["site", "rotate-secret", &id],
             ["proxy_secret: mps_", "previous_expires_at: 2"],
         ),
-        (&["site", "delete", &id], ["status: active", &id]),
+        (&["site", "delete", &id], ["status: deleted", &id]),
         (&["migrate"], ["up to date", ""]),
     ] {
         let done = place.run(arguments);
@@ -215,8 +215,8 @@ fn a_store_that_is_missing_is_told_and_not_made() {
         assert_eq!(done.code, Some(1), "{arguments:?} {done:?}");
         let complaint = done.complaint();
         assert!(
-            complaint.starts_with("mirrory: there is no store sqlite://")
-                && complaint.ends_with("`mirrory migrate` makes it"),
+            complaint.starts_with("mirrory: there is no store /")
+                && complaint.ends_with("`mirrory migrate` makes a new one"),
             "{complaint}"
         );
         assert_eq!(fs::read_dir(place.work()).unwrap().count(), 0);
