@@ -133,7 +133,7 @@ async fn text_for_people_has_the_same_in_it(place: Place) {
         (&["site", "list"][..], [id.as_str(), "Shop"]),
         (&["site", "show", &id], ["status: active", "plan: free"]),
         (&["site", "suspend", &id], ["status: suspended", &id]),
-        (&["site", "resume", &id], ["status: deleted", &id]),
+        (&["site", "resume", &id], ["status: active", &id]),
         (
             &["site", "set-plan", &id, "developer"],
             ["plan: developer", &id],
