@@ -246,15 +246,14 @@ impl Keyring {
             _ => {}
         }
         let began = self.clock.monotonic();
-        let stored = self.store.list().await;
-        *last = Some(match stored {
-            Ok(_) => Reading::Done { began },
-            Err(_) => Reading::Failed {
-                ended: self.clock.monotonic(),
-            },
-        });
-        let keyset = Arc::new(self.open(stored?)?);
+        let stored = self.store.list().await.inspect_err(|_| {
+            let ended = self.clock.monotonic();
+            *last = Some(Reading::Failed { ended });
+        })?;
+        let keyset = Arc::new(self.open(stored)?);
         *self.current.write().unwrap_or_else(PoisonError::into_inner) = Arc::clone(&keyset);
+        // Only now: who waits takes what is in memory, and must find these keys there.
+        *last = Some(Reading::Done { began });
         Ok(keyset)
     }
 

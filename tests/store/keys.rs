@@ -13,7 +13,7 @@ use mirrory::{
         freshness::Freshness,
     },
     types::{
-        clock::Timestamp,
+        clock::{Clock, Timestamp},
         ids::{SiteId, TokenId},
     },
 };
@@ -32,6 +32,7 @@ on_both_stores!(
     the_change_is_undone_with_its_transaction,
     the_only_key_that_is_left_is_not_revoked,
     a_pending_key_signs_when_no_other_is_left,
+    keys_that_cannot_be_opened_answer_none_of_those_who_wait,
     sweep_removes_keys_that_nothing_needs,
 );
 
@@ -321,6 +322,34 @@ async fn a_pending_key_signs_when_no_other_is_left(store: Store) {
     let signed = ring.keys.sign(&claims(&store)).await;
     assert!(signed.is_ok(), "{signed:?}");
     assert_eq!(ring.kid(KeyState::Pending).await, next);
+}
+
+/// The clock must run here: who waits is told from who asked before by their times.
+async fn keys_that_cannot_be_opened_answer_none_of_those_who_wait(store: Store) {
+    let ring = Ring::open(&store).await;
+    let first = ring.kid(KeyState::Signing).await;
+    let clock = Clock::system();
+    let stale = Freshness::new(clock.clone());
+    let opening = open_keys(
+        &store.config,
+        &ring.database,
+        &clock,
+        &store.randomness,
+        stale,
+    );
+    let keys = opening.await.unwrap();
+    let token = keys.sign(&claims(&store)).await.unwrap();
+    let next = ring.rotate(Algorithm::HS256, &store).await;
+    store
+        .execute(&format!(
+            "UPDATE signing_keys SET sealed = \
+             (SELECT sealed FROM signing_keys WHERE kid = '{first}') WHERE kid = '{next}'"
+        ))
+        .await
+        .unwrap();
+    for answer in join_all((0..8).map(|_| keys.verify(&token))).await {
+        assert!(matches!(answer, Err(KeysError::Vault(_))), "{answer:?}");
+    }
 }
 
 async fn sweep_removes_keys_that_nothing_needs(store: Store) {
