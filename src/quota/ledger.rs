@@ -12,6 +12,7 @@ use super::{
 };
 use crate::{
     config::{Plan, Plans},
+    error::Chain,
     store::{Database, StoreError},
     types::{clock::Clock, ids::SiteId},
 };
@@ -166,11 +167,10 @@ impl Ledger {
             }
         }
         for ((site_id, day, month), calls) in returns {
-            if let Err(error @ StoreError::Unreachable(_)) = &outcome {
-                self.give_back_later(site_id, calls, day, month, error);
-            } else if let Err(error) = self.store.give_back(site_id, calls, day, month).await {
-                self.give_back_later(site_id, calls, day, month, &error);
-                outcome = Err(error);
+            if outcome.is_ok() {
+                outcome = self.give_back(site_id, calls, day, month).await;
+            } else {
+                self.give_back_later(site_id, calls, day, month);
             }
         }
         outcome
@@ -206,19 +206,23 @@ impl Ledger {
         }
     }
 
-    /// Keeps a return for [`Ledger::flush`] if the store was never asked. One whose outcome is
+    /// Gives calls back, now or, if the store cannot be asked, later. A return whose outcome is
     /// unknown is let go: given back twice, it would let through more calls than the plan allows.
-    fn give_back_later(
+    async fn give_back(
         &self,
         site_id: SiteId,
         calls: u64,
         day: i64,
         month: i64,
-        error: &StoreError,
-    ) {
-        let StoreError::Unreachable(_) = error else {
-            return;
-        };
+    ) -> Result<(), StoreError> {
+        let given = self.store.give_back(site_id, calls, day, month).await;
+        if let Err(StoreError::Unreachable(_)) = given {
+            self.give_back_later(site_id, calls, day, month);
+        }
+        given
+    }
+
+    fn give_back_later(&self, site_id: SiteId, calls: u64, day: i64, month: i64) {
         *self
             .pending()
             .returns
@@ -247,8 +251,8 @@ impl Permit {
             ledger.count(site_id, day, outcome);
             return standing;
         }
-        if let Err(error) = ledger.store.give_back(site_id, calls, day, month).await {
-            ledger.give_back_later(site_id, calls, day, month, &error);
+        if let Err(error) = ledger.give_back(site_id, calls, day, month).await {
+            tracing::warn!(site.id = %site_id, error = %Chain(&error), "a call was not given back at once");
         }
         standing.less(calls)
     }
