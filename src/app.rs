@@ -8,6 +8,4 @@ mod start;
 pub use background::{Background, Running};
 pub use master_key::require_master_key;
 pub use server::{Gate, serve_until};
-pub use start::{
-    StartError, missing_store, open_keys, open_state, open_store, open_tokens, require_store,
-};
+pub use start::{StartError, missing_store, open_keys, open_state, open_store, open_tokens};

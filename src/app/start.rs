@@ -106,17 +106,6 @@ pub async fn open_store(
     Ok(database)
 }
 
-/// Refuses an embedded store that is not there yet.
-///
-/// # Errors
-/// When its file is missing.
-pub fn require_store(settings: &config::Database) -> Result<(), StartError> {
-    match missing_store(settings)? {
-        Some(file) => Err(StartError::NoStore(file)),
-        None => Ok(()),
-    }
-}
-
 /// Where an embedded store would be made, when it is not there yet.
 ///
 /// # Errors

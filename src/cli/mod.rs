@@ -20,7 +20,7 @@ use self::{
     output::{Answer, Failure, Format},
 };
 use crate::{
-    app::{StartError, missing_store, open_store, require_store},
+    app::{StartError, missing_store, open_store},
     config::{Config, process_environment},
     openapi,
     store::{Database, database::COMMAND_DEADLINE},
@@ -38,8 +38,9 @@ struct Context {
 impl Context {
     /// Opens the store, and makes an embedded one that is not there.
     async fn make_store(&self) -> Result<Database, StartError> {
-        let missing = missing_store(&self.config.database)?;
-        let database = open_store(&self.config.database, COMMAND_DEADLINE).await?;
+        let settings = &self.config.database;
+        let missing = missing_store(settings)?;
+        let database = open_store(settings, COMMAND_DEADLINE).await?;
         if let Some(file) = missing {
             tracing::warn!(file = %file.display(), "there was no store: made a new one");
         }
@@ -48,8 +49,11 @@ impl Context {
 
     /// Opens the store, which must be there: a mistyped path is no empty store.
     async fn open_store(&self) -> Result<Database, StartError> {
-        require_store(&self.config.database)?;
-        self.make_store().await
+        let settings = &self.config.database;
+        match missing_store(settings)? {
+            Some(file) => Err(StartError::NoStore(file)),
+            None => open_store(settings, COMMAND_DEADLINE).await,
+        }
     }
 }
 
