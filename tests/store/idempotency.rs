@@ -19,6 +19,12 @@ on_both_stores!(
     sweep_removes_keys_after_a_day,
 );
 
+async fn insert(instance: &Instance, record: &TokenRecord, text: &str) -> Inserted {
+    let key = key(text);
+    let inserted = instance.tokens.insert(record, Some(&key));
+    inserted.await.unwrap()
+}
+
 fn key(text: &str) -> Idempotency {
     Idempotency::new(text, user(1), None)
 }
@@ -44,20 +50,12 @@ async fn a_used_key_leads_to_its_token(store: Store) {
     let (site_id, _) = instance.create_site().await;
     assert!(lookup(&instance, site_id, &key("a")).await.is_none());
     let record = draft(&instance, site_id);
-    let inserted = instance
-        .tokens
-        .insert(&record, Some(&key("a")))
-        .await
-        .unwrap();
+    let inserted = insert(&instance, &record, "a").await;
     assert_eq!(inserted, Inserted::Yes);
     assert_eq!(replayed(&instance, site_id, &key("a")).await, record);
 
     let second = draft(&instance, site_id);
-    let inserted = instance
-        .tokens
-        .insert(&second, Some(&key("a")))
-        .await
-        .unwrap();
+    let inserted = insert(&instance, &second, "a").await;
     assert_eq!(inserted, Inserted::KeyTaken);
     assert!(
         instance
@@ -68,11 +66,7 @@ async fn a_used_key_leads_to_its_token(store: Store) {
             .is_none()
     );
     assert_eq!(replayed(&instance, site_id, &key("a")).await, record);
-    let inserted = instance
-        .tokens
-        .insert(&second, Some(&key("b")))
-        .await
-        .unwrap();
+    let inserted = insert(&instance, &second, "b").await;
     assert_eq!(inserted, Inserted::Yes);
 }
 
@@ -80,11 +74,7 @@ async fn a_key_stands_for_its_request_alone(store: Store) {
     let instance = store.instance().await;
     let (site_id, _) = instance.create_site().await;
     let record = draft(&instance, site_id);
-    instance
-        .tokens
-        .insert(&record, Some(&key("a")))
-        .await
-        .unwrap();
+    insert(&instance, &record, "a").await;
     for other in [
         Idempotency::new("a", user(2), None),
         Idempotency::new("a", user(1), Some(&machine("m"))),
@@ -106,11 +96,7 @@ async fn a_key_belongs_to_one_site(store: Store) {
     for _ in 0..2 {
         let (site_id, _) = instance.create_site().await;
         let record = draft(&instance, site_id);
-        let inserted = instance
-            .tokens
-            .insert(&record, Some(&key("a")))
-            .await
-            .unwrap();
+        let inserted = insert(&instance, &record, "a").await;
         assert_eq!(inserted, Inserted::Yes);
         records.push(record);
     }
@@ -123,11 +109,7 @@ async fn race(instances: &[Instance], site_id: SiteId, calls: usize) -> Vec<Toke
     let calls = (0..calls).map(async |number| {
         let instance = &instances[number % instances.len()];
         let record = draft(instance, site_id);
-        let inserted = instance
-            .tokens
-            .insert(&record, Some(&key("a")))
-            .await
-            .unwrap();
+        let inserted = insert(instance, &record, "a").await;
         (inserted == Inserted::Yes).then_some(record)
     });
     join_all(calls).await.into_iter().flatten().collect()
@@ -163,11 +145,7 @@ async fn a_failed_insert_uses_up_no_key(store: Store) {
     );
     assert!(lookup(&instance, site_id, &key("a")).await.is_none());
     let record = draft(&instance, site_id);
-    let inserted = instance
-        .tokens
-        .insert(&record, Some(&key("a")))
-        .await
-        .unwrap();
+    let inserted = insert(&instance, &record, "a").await;
     assert_eq!(inserted, Inserted::Yes);
 }
 
@@ -175,11 +153,7 @@ async fn a_key_ends_after_a_day_and_is_then_taken_over(store: Store) {
     let instance = store.instance().await;
     let (site_id, _) = instance.create_site().await;
     let first = draft(&instance, site_id);
-    instance
-        .tokens
-        .insert(&first, Some(&key("a")))
-        .await
-        .unwrap();
+    insert(&instance, &first, "a").await;
 
     store.hand.set_wall(NOON.after(KEY_LIFETIME).before(MICRO));
     assert_eq!(replayed(&instance, site_id, &key("a")).await, first);
@@ -229,11 +203,7 @@ async fn sweep_removes_keys_after_a_day(store: Store) {
     }
     store.hand.advance(MICRO);
     let newer = draft(&instance, site_id);
-    instance
-        .tokens
-        .insert(&newer, Some(&key("d")))
-        .await
-        .unwrap();
+    insert(&instance, &newer, "d").await;
 
     store.hand.set_wall(NOON.after(KEY_LIFETIME).before(MICRO));
     assert_eq!(instance.tokens.sweep(2).await.unwrap(), 0);
