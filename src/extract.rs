@@ -3,14 +3,18 @@
 use std::{sync::Arc, time::Duration};
 
 use axum::{
-    body::{Body, Bytes},
+    body::{self, Bytes},
+    extract::{FromRequest, Request},
     http::{HeaderMap, HeaderValue, header},
     response::{IntoResponse, Response},
 };
 use http_body_util::{BodyExt, LengthLimitError, Limited};
 use serde_json::value::RawValue;
 
-use crate::error::{ApiError, FieldError};
+use crate::{
+    error::{ApiError, FieldError},
+    state::AppState,
+};
 
 /// The most that a request body may have, in bytes.
 pub const MAX_BODY_BYTES: usize = 16 * 1024;
@@ -21,7 +25,7 @@ pub const MAX_BODY_BYTES: usize = 16 * 1024;
 /// 413 when it is larger than [`MAX_BODY_BYTES`], 408 when it takes longer than `patience`.
 pub(crate) async fn read_body(
     headers: &HeaderMap,
-    body: Body,
+    body: body::Body,
     patience: Duration,
 ) -> Result<Bytes, ApiError> {
     let announced = headers
@@ -69,6 +73,30 @@ pub(crate) fn require_json(headers: &HeaderMap) -> Result<(), ApiError> {
         Ok(())
     } else {
         Err(ApiError::UnsupportedMediaType)
+    }
+}
+
+/// What is read from a request's body.
+pub(crate) trait FromBody: Sized {
+    /// Parses the body, which is labelled as JSON.
+    ///
+    /// # Errors
+    /// 400 when it is no JSON object, 422 with each field that is wrong.
+    fn parse(body: &[u8]) -> Result<Self, ApiError>;
+}
+
+/// Extracts the body of a request, read whole and parsed.
+pub(crate) struct Body<T>(pub(crate) T);
+
+impl<T: FromBody> FromRequest<AppState> for Body<T> {
+    type Rejection = ApiError;
+
+    async fn from_request(request: Request, state: &AppState) -> Result<Self, ApiError> {
+        let patience = Duration::from_secs(state.config.server.body_timeout_seconds.into());
+        let (parts, body) = request.into_parts();
+        let body = read_body(&parts.headers, body, patience).await?;
+        require_json(&parts.headers)?;
+        T::parse(&body).map(Self)
     }
 }
 

@@ -15,6 +15,10 @@
 //! | [`quota`] | calendar windows, the ledger of calls, the layer that charges |
 //! | [`attempts`] | failures by address, verdicts by token: bounded, in memory |
 //! | [`tokens`] | issuing, validating, binding, revoking, releasing |
+//! | [`accounts`], [`passwords`] | the people who run sites; how their passwords are hashed |
+//! | [`sign_in`], [`sessions`] | proving who somebody is; sign-ins that go on, and their tokens |
+//! | [`callers`] | the layer before the management API: who calls, and with which scopes |
+//! | [`audit`] | who did what, when and from where |
 //!
 //! Around the rooms stands a frame that knows HTTP, configuration and start-up:
 //!
@@ -39,8 +43,11 @@
 //! for both databases. Its SQL stays in its own `store.rs`, as static texts that both databases
 //! take, and a change that others must hear of goes through [`store::changes::record`].
 
+pub mod accounts;
 pub mod app;
 pub mod attempts;
+pub mod audit;
+pub mod callers;
 pub mod cli;
 pub mod config;
 pub mod error;
@@ -50,8 +57,11 @@ pub mod janitor;
 pub mod keys;
 pub mod middleware;
 pub mod openapi;
+pub mod passwords;
 pub mod quota;
 pub mod router;
+pub mod sessions;
+pub mod sign_in;
 pub mod sites;
 pub mod state;
 pub mod store;

@@ -5,10 +5,11 @@ use std::time::Duration;
 use axum::Router;
 
 use crate::{
+    accounts,
     error::ApiError,
     health, keys,
     middleware::{client_address::ClientAddressLayer, edge::EdgeLayer},
-    openapi,
+    openapi, sign_in,
     state::AppState,
     tokens,
 };
@@ -29,6 +30,8 @@ pub fn router(state: &AppState) -> Router {
     );
     Router::new()
         .merge(tokens::router(state))
+        .merge(sign_in::router())
+        .merge(accounts::router(state))
         .merge(keys::router())
         .merge(health::router(state))
         .merge(openapi::router())

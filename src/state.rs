@@ -5,11 +5,16 @@ use std::sync::Arc;
 use axum::extract::FromRef;
 
 use crate::{
+    accounts::Accounts,
     attempts::Attempts,
+    audit::Tally,
     config::Config,
     health::Health,
     keys::Keys,
+    passwords::Passwords,
     quota::Ledger,
+    sessions::Sessions,
+    sign_in::SignIn,
     sites::Sites,
     store::Database,
     tokens::Tokens,
@@ -37,6 +42,16 @@ pub struct AppState {
     pub attempts: Arc<Attempts>,
     /// The tokens.
     pub tokens: Tokens,
+    /// The people who run sites.
+    pub accounts: Accounts,
+    /// The queue before the hashing of passwords.
+    pub passwords: Passwords,
+    /// Sign-ins that go on.
+    pub sessions: Sessions,
+    /// Proving who somebody is.
+    pub sign_in: SignIn,
+    /// What strangers cause, until it is in the audit log.
+    pub tally: Tally,
     /// How the service is.
     pub health: Health,
 }

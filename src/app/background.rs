@@ -6,6 +6,7 @@ use futures_util::FutureExt;
 use tokio::{sync::watch, task::JoinSet, time::MissedTickBehavior};
 
 use crate::{
+    audit::Tally,
     error::Chain,
     janitor::Janitor,
     quota::Ledger,
@@ -28,6 +29,8 @@ pub struct Background {
     /// Removes what is past its use.
     pub janitor: Arc<Janitor>,
     ledger: Ledger,
+    /// Writes what strangers caused.
+    pub tally: Tally,
 }
 
 impl Background {
@@ -44,6 +47,7 @@ impl Background {
             follower: Arc::new(follower),
             janitor: Arc::new(Janitor::new(state)),
             ledger: state.ledger.clone(),
+            tally: state.tally.clone(),
         }
     }
 
@@ -56,6 +60,7 @@ impl Background {
             follower,
             janitor,
             ledger,
+            tally,
         } = self.clone();
         tasks.spawn(repeat(
             stopped.clone(),
@@ -73,6 +78,15 @@ impl Background {
             move || {
                 let ledger = ledger.clone();
                 async move { ledger.flush().await }
+            },
+        ));
+        tasks.spawn(repeat(
+            stopped.clone(),
+            FLUSH_INTERVAL,
+            "write the audit log",
+            move || {
+                let tally = tally.clone();
+                async move { tally.flush().await }
             },
         ));
         tasks.spawn(repeat(stopped, JANITOR_INTERVAL, "clean up", move || {

@@ -4,11 +4,16 @@ use std::{io, net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
 
 use super::master_key;
 use crate::{
+    accounts::Accounts,
     attempts::Attempts,
+    audit::Tally,
     config::{self, Config, DatabaseKind},
     health::Health,
     keys::{self, KeySettings, Keys, KeysError},
+    passwords::Passwords,
     quota::Ledger,
+    sessions::Sessions,
+    sign_in::SignIn,
     sites::Sites,
     state::AppState,
     store::{Database, StoreError, freshness::Freshness, migrations, sqlite},
@@ -183,9 +188,33 @@ pub async fn open_state(
             .await?;
         tx.commit().await?;
     }
+    let accounts = Accounts::new(database.clone(), clock.clone(), randomness.clone());
+    let passwords = Passwords::new(randomness.clone());
+    let sessions = Sessions::new(
+        database.clone(),
+        keys.clone(),
+        clock.clone(),
+        randomness.clone(),
+    );
+    let attempts = Arc::new(Attempts::new(&config.limits));
+    let tally = Tally::new(database.clone(), clock.clone(), randomness.clone());
+    let sign_in = SignIn {
+        database: database.clone(),
+        accounts: accounts.clone(),
+        passwords: passwords.clone(),
+        sessions: sessions.clone(),
+        attempts: Arc::clone(&attempts),
+        tally: tally.clone(),
+        clock: clock.clone(),
+    };
     Ok(AppState {
         ledger: Ledger::new(database.clone(), config.plans.clone(), clock.clone()),
-        attempts: Arc::new(Attempts::new(&config.limits)),
+        attempts,
+        accounts,
+        passwords,
+        sessions,
+        sign_in,
+        tally,
         tokens: open_tokens(&config, &database, &clock, &randomness),
         health: Health::new(database.clone(), clock.clone()),
         config: Arc::new(config),

@@ -5,6 +5,7 @@ use std::{path::PathBuf, time::Duration};
 use clap::{Parser, Subcommand};
 
 use crate::{
+    accounts::Role,
     keys::{Algorithm, Kid},
     sites::MAX_GRACE,
     types::ids::{SiteId, TokenId, WpUserId},
@@ -44,6 +45,9 @@ pub(super) enum Command {
     /// Signing keys.
     #[command(subcommand)]
     Key(KeyCommand),
+    /// The people who run sites.
+    #[command(subcommand)]
+    Account(AccountCommand),
     /// Print the configuration in force, without its secrets.
     Config,
     /// Print the OpenAPI 3.1 document.
@@ -163,6 +167,30 @@ pub(super) enum KeyCommand {
         /// The key.
         kid: Kid,
     },
+}
+
+#[derive(Debug, Subcommand)]
+pub(super) enum AccountCommand {
+    /// Make an account; asks for its password.
+    Create {
+        /// Its e-mail address.
+        #[arg(long)]
+        email: String,
+        /// What it may sign in by in place of the e-mail address.
+        #[arg(long)]
+        username: Option<String>,
+        /// What people call it.
+        #[arg(long)]
+        name: Option<String>,
+        /// owner: the sites that it owns; admin: everything.
+        #[arg(long, default_value = "owner")]
+        role: Role,
+        /// Read the password from the first line of stdin.
+        #[arg(long)]
+        password_stdin: bool,
+    },
+    /// Print every account.
+    List,
 }
 
 /// A whole number and its unit: s, m, h or d; seconds without one.

@@ -14,7 +14,17 @@ pub(crate) use self::{
     problem::{Documented, Problem, Verbatim},
 };
 
-use crate::{attempts::TooManyAttempts, keys::KeysError, quota::QuotaError, store::StoreError};
+use crate::{
+    accounts::AccountError,
+    attempts::TooManyAttempts,
+    callers::Scope,
+    keys::KeysError,
+    passwords::{HashError, Overloaded},
+    quota::QuotaError,
+    sessions::RefreshError,
+    sign_in::SignInError,
+    store::StoreError,
+};
 
 /// Everything that a request can be refused with.
 #[derive(Debug)]
@@ -23,6 +33,20 @@ pub enum ApiError {
     MalformedJson(String),
     /// 401: no live secret matches, whichever part was wrong.
     InvalidProxySecret,
+    /// 401: nobody is signed in.
+    Unauthorized,
+    /// 401: no such account, not its password, or it is disabled.
+    InvalidCredentials,
+    /// 401: the refresh token is no live one.
+    InvalidRefreshToken,
+    /// 401: the refresh token had been replaced, and its session was ended.
+    RefreshTokenReused,
+    /// 403: the API token lacks a scope.
+    InsufficientScope(Scope),
+    /// 403: not for this caller.
+    Forbidden,
+    /// 409: it contradicts what there is; how.
+    Conflict(&'static str),
     /// 403: the caller's site is suspended.
     SiteSuspended,
     /// 404: no such route.
@@ -75,8 +99,15 @@ impl ApiError {
     fn status(&self) -> StatusCode {
         match self {
             Self::MalformedJson(_) => StatusCode::BAD_REQUEST,
-            Self::InvalidProxySecret => StatusCode::UNAUTHORIZED,
-            Self::SiteSuspended => StatusCode::FORBIDDEN,
+            Self::InvalidProxySecret
+            | Self::Unauthorized
+            | Self::InvalidCredentials
+            | Self::InvalidRefreshToken
+            | Self::RefreshTokenReused => StatusCode::UNAUTHORIZED,
+            Self::SiteSuspended | Self::InsufficientScope(_) | Self::Forbidden => {
+                StatusCode::FORBIDDEN
+            }
+            Self::Conflict(_) => StatusCode::CONFLICT,
             Self::NotFound => StatusCode::NOT_FOUND,
             Self::MethodNotAllowed => StatusCode::METHOD_NOT_ALLOWED,
             Self::RequestTimeout => StatusCode::REQUEST_TIMEOUT,
@@ -96,6 +127,13 @@ impl ApiError {
         match self {
             Self::MalformedJson(_) => "malformed_json",
             Self::InvalidProxySecret => "invalid_proxy_secret",
+            Self::Unauthorized => "unauthorized",
+            Self::InvalidCredentials => "invalid_credentials",
+            Self::InvalidRefreshToken => "invalid_refresh_token",
+            Self::RefreshTokenReused => "refresh_token_reused",
+            Self::InsufficientScope(_) => "insufficient_scope",
+            Self::Forbidden => "forbidden",
+            Self::Conflict(_) => "conflict",
             Self::SiteSuspended => "site_suspended",
             Self::NotFound => "not_found",
             Self::MethodNotAllowed => "method_not_allowed",
@@ -117,6 +155,13 @@ impl ApiError {
         match self {
             Self::MalformedJson(_) => "The body is not a JSON object",
             Self::InvalidProxySecret => "The proxy secret is not valid",
+            Self::Unauthorized => "Nobody is signed in",
+            Self::InvalidCredentials => "The credentials are not valid",
+            Self::InvalidRefreshToken => "The refresh token is not valid",
+            Self::RefreshTokenReused => "The refresh token was used before",
+            Self::InsufficientScope(_) => "The API token may not do this",
+            Self::Forbidden => "This is not allowed",
+            Self::Conflict(_) => "The request contradicts what there is",
             Self::SiteSuspended => "The site is suspended",
             Self::NotFound => "There is nothing here",
             Self::MethodNotAllowed => "The method is not allowed here",
@@ -138,6 +183,22 @@ impl ApiError {
         let detail = match self {
             Self::MalformedJson(reason) => return Some(reason.clone()),
             Self::InvalidProxySecret => "Send a live proxy secret of the site as `proxy_secret`.",
+            Self::InsufficientScope(scope) => {
+                return Some(format!("The API token needs the scope {scope}."));
+            }
+            Self::Conflict(reason) => reason,
+            Self::Unauthorized => {
+                "Sign in, and send the access token as `Authorization: Bearer`, or an API token as \
+                 `Authorization: token`."
+            }
+            Self::InvalidCredentials => {
+                "Send the e-mail address and the password of an account that is not disabled."
+            }
+            Self::InvalidRefreshToken => "Sign in again.",
+            Self::RefreshTokenReused => {
+                "Somebody else may have the token: its session is ended. Sign in again."
+            }
+            Self::Forbidden => "Another account or another kind of credential may do this.",
             Self::SiteSuspended => "Ask the operator of the service to resume the site.",
             Self::NotFound => "See /docs for the endpoints of this service.",
             Self::MethodNotAllowed => "Use a method that the Allow header names.",
@@ -168,6 +229,14 @@ impl ApiError {
                 "https://iana.org/assignments/http-problem-types#quota-exceeded".to_owned()
             }
             _ => format!("urn:mirrory:problem:{}", self.code().replace('_', "-")),
+        }
+    }
+
+    /// What a client that nobody is known by is to sign in with (RFC 9110, section 11.6.1).
+    const fn challenge(&self) -> Option<&'static str> {
+        match self {
+            Self::Unauthorized => Some("Bearer realm=\"mirrory\""),
+            _ => None,
         }
     }
 
@@ -214,5 +283,49 @@ impl From<KeysError> for ApiError {
 impl From<TooManyAttempts> for ApiError {
     fn from(error: TooManyAttempts) -> Self {
         Self::TooManyAttempts(error)
+    }
+}
+
+impl From<AccountError> for ApiError {
+    fn from(error: AccountError) -> Self {
+        match error {
+            AccountError::Store(error) => error.into(),
+            AccountError::Taken => Self::Conflict("The e-mail address or the username is taken."),
+        }
+    }
+}
+
+impl From<Overloaded> for ApiError {
+    fn from(_: Overloaded) -> Self {
+        Self::Overloaded
+    }
+}
+
+impl From<HashError> for ApiError {
+    fn from(error: HashError) -> Self {
+        Self::Internal(Arc::new(error))
+    }
+}
+
+impl From<SignInError> for ApiError {
+    fn from(error: SignInError) -> Self {
+        match error {
+            SignInError::Invalid => Self::InvalidCredentials,
+            SignInError::TooManyAttempts(error) => error.into(),
+            SignInError::Overloaded(error) => error.into(),
+            SignInError::Hash(error) => error.into(),
+            SignInError::Store(error) => error.into(),
+        }
+    }
+}
+
+impl From<RefreshError> for ApiError {
+    fn from(error: RefreshError) -> Self {
+        match error {
+            RefreshError::Invalid => Self::InvalidRefreshToken,
+            RefreshError::Reused => Self::RefreshTokenReused,
+            RefreshError::Store(error) => error.into(),
+            RefreshError::Keys(error) => error.into(),
+        }
     }
 }

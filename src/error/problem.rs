@@ -10,6 +10,7 @@ use serde::Serialize;
 use utoipa::ToSchema;
 
 use super::{ApiError, Cause};
+use crate::callers::Scope;
 
 /// One bad field of a request.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, ToSchema)]
@@ -71,6 +72,10 @@ pub struct ProblemDetails {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(nullable = false, min_items = 1)]
     errors: Option<Vec<FieldError>>,
+    /// With `insufficient_scope` alone: the scope that the API token lacks.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
+    scope: Option<Scope>,
     /// With `quota_exceeded` alone: the windows that are used up, `day` and `month`, as in
     /// `RateLimit-Policy`.
     #[serde(rename = "violated-policies", skip_serializing_if = "Option::is_none")]
@@ -81,6 +86,7 @@ pub struct ProblemDetails {
 impl IntoResponse for ApiError {
     fn into_response(self) -> Response {
         let retry_after = self.retry_after();
+        let challenge = self.challenge();
         let (status, problem) = self.into_problem();
         let mut response = status.into_response();
         if let Some(retry_after) = retry_after {
@@ -88,6 +94,12 @@ impl IntoResponse for ApiError {
             response
                 .headers_mut()
                 .insert(header::RETRY_AFTER, HeaderValue::from(seconds));
+        }
+        if let Some(challenge) = challenge {
+            let challenge = HeaderValue::from_static(challenge);
+            response
+                .headers_mut()
+                .insert(header::WWW_AUTHENTICATE, challenge);
         }
         response.extensions_mut().insert(problem);
         response
@@ -105,11 +117,13 @@ impl ApiError {
             error: self.code(),
             request_id: String::new(),
             errors: None,
+            scope: None,
             violated_policies: None,
         };
         let mut cause = None;
         match self {
             Self::InvalidRequest(errors) => body.errors = Some(errors),
+            Self::InsufficientScope(scope) => body.scope = Some(scope),
             Self::QuotaExceeded { violated, .. } => body.violated_policies = Some(violated),
             Self::Internal(ours) | Self::StoreUnavailable(ours) => cause = Some(ours),
             _ => {}
@@ -120,9 +134,11 @@ impl ApiError {
     /// This error as the API's description tells of it.
     pub(crate) fn documented(self) -> Documented {
         let has_retry_after = self.retry_after().is_some();
+        let has_challenge = self.challenge().is_some();
         let (_, Problem { body, .. }) = self.into_problem();
         Documented {
             has_retry_after,
+            has_challenge,
             status: body.status,
             code: body.error,
             title: body.title,
@@ -142,6 +158,7 @@ pub(crate) struct Documented {
     pub(crate) title: &'static str,
     pub(crate) detail: Option<String>,
     pub(crate) has_retry_after: bool,
+    pub(crate) has_challenge: bool,
     /// The whole body, as an example.
     pub(crate) body: ProblemDetails,
 }

@@ -24,7 +24,7 @@ use crate::{
         freshness::Freshness,
     },
     types::{
-        clock::{Clock, Monotonic},
+        clock::{Clock, Monotonic, Timestamp},
         randomness::Randomness,
     },
 };
@@ -111,6 +111,24 @@ pub(super) struct Keyset {
 struct Usable {
     record: KeyRecord,
     key: Arc<SigningKey>,
+}
+
+impl Keyset {
+    /// The key that signs now.
+    pub(super) fn signing(&self, now: Timestamp) -> Option<Arc<SigningKey>> {
+        let record = signing(&self.records, now)?;
+        let usable = self.usable.get(&record.kid)?;
+        Some(Arc::clone(&usable.key))
+    }
+
+    /// The key of this id, if it verifies now.
+    pub(super) fn verifying(&self, kid: &str, now: Timestamp) -> Option<Arc<SigningKey>> {
+        let usable = self.usable.get(kid)?;
+        usable
+            .record
+            .verifies_at(now)
+            .then(|| Arc::clone(&usable.key))
+    }
 }
 
 impl Keys {
@@ -219,7 +237,7 @@ pub(super) fn purpose(kid: &Kid, algorithm: Algorithm) -> String {
 
 impl Keyring {
     /// The keys in memory while the change log is followed, else those of the store.
-    async fn current(&self) -> Result<Arc<Keyset>, KeysError> {
+    pub(super) async fn current(&self) -> Result<Arc<Keyset>, KeysError> {
         if self.freshness.holds() {
             return Ok(self.in_memory());
         }
@@ -292,7 +310,7 @@ impl Keyring {
     }
 
     /// Whether an unknown `kid` may make us read the keys now.
-    fn may_reread(&self) -> bool {
+    pub(super) fn may_reread(&self) -> bool {
         let now = self.clock.monotonic();
         let mut reread_at = self
             .reread_at

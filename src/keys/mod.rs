@@ -3,6 +3,7 @@
 //! All instances share the keys of the store. Each holds them unsealed in memory, and trusts that
 //! only while it follows the change log.
 
+mod account_tokens;
 pub(crate) mod endpoint;
 mod keyring;
 mod management;
@@ -15,4 +16,4 @@ pub use endpoint::router;
 pub use keyring::{KeySettings, Keys, KeysError, Rejected};
 pub use management::{NewKey, SIGNS_AFTER, VERIFIES_AFTER_LAST_TOKEN, has_vault, open_vault};
 pub use record::{KeyInfo, KeyRecord, KeyState};
-pub use signer::{Algorithm, Kid, TokenClaims};
+pub use signer::{AccountClaims, AccountTokenKind, Algorithm, Kid, TokenClaims};

@@ -12,6 +12,7 @@ pub(super) const ALLOW: &str = "Allow";
 pub(super) const RATE_LIMIT: &str = "RateLimit";
 pub(super) const RATE_LIMIT_POLICY: &str = "RateLimit-Policy";
 pub(super) const RETRY_AFTER: &str = "Retry-After";
+pub(super) const WWW_AUTHENTICATE: &str = "WWW-Authenticate";
 pub(super) const REQUEST_ID: &str = "x-request-id";
 const CONTENT_TYPE_OPTIONS: &str = "x-content-type-options";
 
@@ -36,7 +37,7 @@ pub(super) fn reference(name: &str, named: &RefOr<Header>) -> RefOr<Header> {
 }
 
 /// Every header, by its name, or by its name and value.
-pub(super) fn described() -> [(&'static str, Header); 10] {
+pub(super) fn described() -> [(&'static str, Header); 11] {
     [
         (ALLOW, allow()),
         ("Cache-Control-no-store", no_store()),
@@ -46,6 +47,7 @@ pub(super) fn described() -> [(&'static str, Header); 10] {
         (RATE_LIMIT, rate_limit()),
         (RATE_LIMIT_POLICY, rate_limit_policy()),
         (RETRY_AFTER, retry_after()),
+        (WWW_AUTHENTICATE, www_authenticate()),
         (REQUEST_ID, request_id()),
         (CONTENT_TYPE_OPTIONS, content_type_options()),
     ]
@@ -121,6 +123,14 @@ fn retry_after() -> Header {
             .minimum(Some(1))
             .build(),
         json!(1),
+    ))
+}
+
+fn www_authenticate() -> Header {
+    always(header(
+        "What to sign in with (RFC 9110, section 11.6.1).",
+        constant("Bearer realm=\"mirrory\""),
+        json!("Bearer realm=\"mirrory\""),
     ))
 }
 

@@ -7,18 +7,22 @@ mod headers;
 mod jwks;
 mod page;
 mod problems;
+mod security;
 mod shared;
 mod types;
 
 use utoipa::{OpenApi, openapi};
 
-use self::shared::Shared;
 pub(crate) use self::{
     page::router,
-    problems::{GenerateTokenProblems, JwksProblems, ManageTokenProblems, ValidateTokenProblems},
+    problems::{
+        GenerateTokenProblems, JwksProblems, ManageTokenProblems, SignInProblems, SignedInProblems,
+        ValidateTokenProblems,
+    },
     types::{WpUserIdInput, always},
 };
-use crate::{error::ProblemDetails, health, keys, tokens};
+use self::{security::Security, shared::Shared};
+use crate::{accounts, error::ProblemDetails, health, keys, sign_in, tokens};
 
 /// The document: every operation of the service.
 #[derive(OpenApi)]
@@ -34,19 +38,26 @@ use crate::{error::ProblemDetails, health, keys, tokens};
         tokens::validate::validate_token,
         tokens::manage::revoke_token,
         tokens::manage::release_machine,
+        sign_in::jwt::create_jwt,
+        accounts::own::get_account,
         keys::endpoint::get_jwks,
         health::get_health,
         health::get_liveness,
         health::get_readiness
     ),
     components(schemas(ProblemDetails)),
-    modifiers(&Shared),
+    modifiers(&Shared, &Security),
     tags(
         (
             name = "tokens",
             description = "Issue, validate, revoke and release tokens. A site's proxy issues, \
                            revokes and releases, by its proxy secret; a desktop app validates."
         ),
+        (
+            name = "sign-in",
+            description = "For the people who run sites: tokens for a password."
+        ),
+        (name = "account", description = "The account that is signed in."),
         (name = "keys", description = "The public keys, to check a token without this service."),
         (name = "operation", description = "Whether the service is well, for those who run it.")
     )

@@ -33,6 +33,12 @@ pub(crate) struct ValidateTokenProblems;
 /// Of `revoke-token` and `release-machine`.
 pub(crate) struct ManageTokenProblems;
 
+/// Of signing in.
+pub(crate) struct SignInProblems;
+
+/// Of what an access token alone is good for, without a body.
+pub(crate) struct SignedInProblems;
+
 impl IntoResponses for JwksProblems {
     fn responses() -> BTreeMap<String, RefOr<Response>> {
         responses(unavailable())
@@ -71,6 +77,22 @@ impl IntoResponses for ManageTokenProblems {
     fn responses() -> BTreeMap<String, RefOr<Response>> {
         let mut errors = unreadable("token_id", "a token id is a hyphenated lower-case UUID");
         errors.extend([ApiError::InvalidProxySecret, too_many_attempts()]);
+        responses(errors)
+    }
+}
+
+impl IntoResponses for SignInProblems {
+    fn responses() -> BTreeMap<String, RefOr<Response>> {
+        let mut errors = unreadable("email", "must be a string of 1 to 320 bytes");
+        errors.extend([ApiError::InvalidCredentials, too_many_attempts()]);
+        responses(errors)
+    }
+}
+
+impl IntoResponses for SignedInProblems {
+    fn responses() -> BTreeMap<String, RefOr<Response>> {
+        let mut errors = Vec::from(unavailable());
+        errors.extend([ApiError::Unauthorized, ApiError::Forbidden]);
         responses(errors)
     }
 }
@@ -142,6 +164,11 @@ fn response(status: u16, documented: &[Documented]) -> Response {
         response
             .headers
             .insert(headers::RETRY_AFTER.to_owned(), headers::named());
+    }
+    if documented.iter().any(|problem| problem.has_challenge) {
+        response
+            .headers
+            .insert(headers::WWW_AUTHENTICATE.to_owned(), headers::named());
     }
     response
 }

@@ -11,7 +11,7 @@ use utoipa::{
 
 use crate::types::{
     clock::Timestamp,
-    ids::{MachineId, TokenId, WpUserId},
+    ids::{AccountId, MachineId, SessionId, TokenId, WpUserId},
     secret::{MAX_SECRET_BYTES, ProxySecret},
 };
 
@@ -36,6 +36,8 @@ schemas! {
     WpUserId => user_id
     WpUserIdInput => user_id_input
     TokenId => token_id
+    AccountId => account_id
+    SessionId => session_id
     MachineId => machine_id
     ProxySecret => proxy_secret
     Timestamp => timestamp
@@ -87,9 +89,20 @@ fn user_id_input() -> utoipa::openapi::OneOf {
 }
 
 fn token_id() -> Object {
+    uuid("The id of a token, its claim `jti`")
+}
+
+fn account_id() -> Object {
+    uuid("The id of an account")
+}
+
+fn session_id() -> Object {
+    uuid("The id of a session")
+}
+
+fn uuid(what: &str) -> Object {
     string(
-        "The id of a token, its claim `jti`: a hyphenated UUIDv7 (RFC 9562, section 5.7) in lower \
-         case.",
+        &format!("{what}: a hyphenated UUIDv7 (RFC 9562, section 5.7) in lower case."),
         "019abf3e-7d2a-7c64-9a51-3f0e8a6b1c2d",
     )
     .format(Some(SchemaFormat::KnownFormat(KnownFormat::Uuid)))

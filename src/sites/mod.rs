@@ -14,7 +14,7 @@ use self::store::SiteStore;
 use crate::{
     store::{
         Database, StoreError, Tx,
-        changes::{self, Actor, Change},
+        changes::{self, Actor, Change, Context},
     },
     types::{
         clock::{Clock, Timestamp},
@@ -137,11 +137,11 @@ impl Sites {
     pub async fn create(
         &self,
         tx: &mut Tx,
-        actor: Actor,
+        by: impl Into<Context>,
         site: &NewSite,
     ) -> Result<(Site, ProxySecret), StoreError> {
         changes::lock(tx).await?;
-        self.create_locked(tx, actor, site).await
+        self.create_locked(tx, &by.into(), site).await
     }
 
     /// Makes a site if there is none in the store, as on a first start.
@@ -157,20 +157,22 @@ impl Sites {
         if !store::is_empty(tx).await? {
             return Ok(None);
         }
-        self.create_locked(tx, Actor::Service, site).await.map(Some)
+        self.create_locked(tx, &Actor::Service.into(), site)
+            .await
+            .map(Some)
     }
 
     async fn create_locked(
         &self,
         tx: &mut Tx,
-        actor: Actor,
+        by: &Context,
         site: &NewSite,
     ) -> Result<(Site, ProxySecret), StoreError> {
         let now = self.clock.now();
         let site_id = SiteId::new(now, &self.randomness);
         let site = store::insert(tx, site_id, site, now).await?;
         let secret = self.add_secret(tx, site_id, now).await?;
-        changes::record(tx, actor, &Change::SiteCreated(site_id), now).await?;
+        self.record(tx, by, &Change::SiteCreated(site_id)).await?;
         Ok((site, secret))
     }
 
@@ -183,7 +185,8 @@ impl Sites {
         let now = self.clock.now();
         let site_id = SiteId::new(now, &self.randomness);
         if store::insert_default(tx, site_id, plan, now).await? {
-            changes::record(tx, Actor::Service, &Change::SiteCreated(site_id), now).await?;
+            let change = Change::SiteCreated(site_id);
+            self.record(tx, &Actor::Service.into(), &change).await?;
         }
         Ok(())
     }
@@ -195,13 +198,14 @@ impl Sites {
     pub async fn set_plan(
         &self,
         tx: &mut Tx,
-        actor: Actor,
+        by: impl Into<Context>,
         site_id: SiteId,
         plan: &str,
     ) -> Result<Option<Site>, StoreError> {
         changes::lock(tx).await?;
         let site = store::set_plan(tx, site_id, plan).await?;
-        self.recorded(tx, actor, site, Change::SiteUpdated).await
+        self.recorded(tx, &by.into(), site, Change::SiteUpdated)
+            .await
     }
 
     /// Stops a site from issuing tokens, and its tokens from being valid.
@@ -211,12 +215,13 @@ impl Sites {
     pub async fn suspend(
         &self,
         tx: &mut Tx,
-        actor: Actor,
+        by: impl Into<Context>,
         site_id: SiteId,
     ) -> Result<Option<Site>, StoreError> {
         changes::lock(tx).await?;
         let site = store::set_status(tx, site_id, SiteStatus::Suspended).await?;
-        self.recorded(tx, actor, site, Change::SiteSuspended).await
+        self.recorded(tx, &by.into(), site, Change::SiteSuspended)
+            .await
     }
 
     /// Undoes [`Sites::suspend`].
@@ -226,12 +231,13 @@ impl Sites {
     pub async fn resume(
         &self,
         tx: &mut Tx,
-        actor: Actor,
+        by: impl Into<Context>,
         site_id: SiteId,
     ) -> Result<Option<Site>, StoreError> {
         changes::lock(tx).await?;
         let site = store::set_status(tx, site_id, SiteStatus::Active).await?;
-        self.recorded(tx, actor, site, Change::SiteUpdated).await
+        self.recorded(tx, &by.into(), site, Change::SiteUpdated)
+            .await
     }
 
     /// Deletes a site: at once its secrets are not valid and its tokens are revoked. The rows go
@@ -242,12 +248,13 @@ impl Sites {
     pub async fn delete(
         &self,
         tx: &mut Tx,
-        actor: Actor,
+        by: impl Into<Context>,
         site_id: SiteId,
     ) -> Result<Option<Site>, StoreError> {
         changes::lock(tx).await?;
         let site = store::delete(tx, site_id, self.clock.now()).await?;
-        self.recorded(tx, actor, site, Change::SiteDeleted).await
+        self.recorded(tx, &by.into(), site, Change::SiteDeleted)
+            .await
     }
 
     /// Gives a site a new secret. The newest old one stays good for `grace` (at most
@@ -258,7 +265,7 @@ impl Sites {
     pub async fn rotate_secret(
         &self,
         tx: &mut Tx,
-        actor: Actor,
+        by: impl Into<Context>,
         site_id: SiteId,
         grace: Duration,
     ) -> Result<Option<Rotated>, StoreError> {
@@ -274,7 +281,8 @@ impl Sites {
             store::end_older_secrets(tx, site_id, grace_ends).await?
         };
         let secret = self.add_secret(tx, site_id, now).await?;
-        changes::record(tx, actor, &Change::SecretRotated(site_id), now).await?;
+        let change = Change::SecretRotated(site_id);
+        self.record(tx, &by.into(), &change).await?;
         Ok(Some(Rotated {
             secret,
             previous_expires_at: had_one.then_some(grace_ends),
@@ -306,13 +314,17 @@ impl Sites {
     async fn recorded(
         &self,
         tx: &mut Tx,
-        actor: Actor,
+        by: &Context,
         site: Option<Site>,
         change: fn(SiteId) -> Change,
     ) -> Result<Option<Site>, StoreError> {
         if let Some(site) = &site {
-            changes::record(tx, actor, &change(site.id), self.clock.now()).await?;
+            self.record(tx, by, &change(site.id)).await?;
         }
         Ok(site)
+    }
+
+    async fn record(&self, tx: &mut Tx, by: &Context, change: &Change) -> Result<(), StoreError> {
+        changes::record(tx, by, change, self.clock.now(), &self.randomness).await
     }
 }

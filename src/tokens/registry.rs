@@ -10,7 +10,7 @@ use super::{
 use crate::{
     store::{
         Database, StoreError, Tx,
-        changes::{self, Actor, Change},
+        changes::{self, Actor, Change, Context},
     },
     types::{
         clock::{Clock, Timestamp},
@@ -162,12 +162,15 @@ impl Tokens {
     pub async fn revoke(
         &self,
         tx: &mut Tx,
-        actor: Actor,
+        by: impl Into<Context>,
         token_id: TokenId,
     ) -> Result<(), StoreError> {
-        let now = self.clock.now();
-        if may_touch(tx, actor, token_id).await? && store::revoke(tx, token_id, now).await? {
-            changes::record(tx, actor, &Change::TokenRevoked(token_id), now).await?;
+        let by = by.into();
+        if let Some(site_id) = touchable(tx, by.actor, token_id).await?
+            && store::revoke(tx, token_id, self.clock.now()).await?
+        {
+            let change = Change::TokenRevoked(token_id, site_id);
+            self.record(tx, &by, &change).await?;
         }
         Ok(())
     }
@@ -180,14 +183,21 @@ impl Tokens {
     pub async fn release(
         &self,
         tx: &mut Tx,
-        actor: Actor,
+        by: impl Into<Context>,
         token_id: TokenId,
     ) -> Result<(), StoreError> {
-        if may_touch(tx, actor, token_id).await? && store::release(tx, token_id).await? {
-            let change = Change::MachineReleased(token_id);
-            changes::record(tx, actor, &change, self.clock.now()).await?;
+        let by = by.into();
+        if let Some(site_id) = touchable(tx, by.actor, token_id).await?
+            && store::release(tx, token_id).await?
+        {
+            let change = Change::MachineReleased(token_id, site_id);
+            self.record(tx, &by, &change).await?;
         }
         Ok(())
+    }
+
+    async fn record(&self, tx: &mut Tx, by: &Context, change: &Change) -> Result<(), StoreError> {
+        changes::record(tx, by, change, self.clock.now(), &self.randomness).await
     }
 
     /// When the last token ends that may have been or may yet be issued before `moment`.
@@ -218,11 +228,16 @@ impl Tokens {
     }
 }
 
-/// An operator may touch any token, a site's proxy only those of its site.
-async fn may_touch(tx: &mut Tx, actor: Actor, token_id: TokenId) -> Result<bool, StoreError> {
+/// The site of a token, if the actor may touch it: an operator any, a site's proxy those of its site.
+async fn touchable(
+    tx: &mut Tx,
+    actor: Actor,
+    token_id: TokenId,
+) -> Result<Option<SiteId>, StoreError> {
     let site_id = store::site_of(tx, token_id).await?;
-    Ok(match actor {
-        Actor::Site(own) => site_id == Some(own),
-        Actor::Operator | Actor::Service => site_id.is_some(),
-    })
+    Ok(site_id.filter(|site_id| match actor {
+        Actor::Site(own) => own == *site_id,
+        Actor::Operator | Actor::Service => true,
+        Actor::Account(_) | Actor::ApiToken { .. } | Actor::Nobody => false,
+    }))
 }

@@ -50,5 +50,6 @@ mod properties;
 mod quota;
 mod races;
 mod ratelimit;
+mod sign_in;
 mod sites;
 mod validate;

@@ -103,7 +103,8 @@ impl Answer {
             assert!(self.bytes.is_empty(), "{context}");
             return;
         }
-        if self.body.get("token").is_some() {
+        let secrets = ["token", "access_token", "secret", "recovery_codes"];
+        if secrets.iter().any(|secret| self.body.get(secret).is_some()) {
             assert_eq!(self.header("cache-control"), Some("no-store"), "{context}");
         }
         let is_probe = matches!(path, "/mirrory/health" | "/livez" | "/readyz");
@@ -126,6 +127,9 @@ impl Answer {
         };
         assert_eq!(self.body["type"], type_uri, "{context}");
         match self.status {
+            401 if code == "unauthorized" => {
+                assert!(self.header("www-authenticate").is_some(), "{context}");
+            }
             405 => assert!(self.header("allow").is_some(), "{context}"),
             429 => assert!(self.retry_after() >= 1, "{context}"),
             503 => assert_eq!(self.retry_after(), 1, "{context}"),

@@ -23,6 +23,7 @@ const HEADERS: &[&str] = &[
     "ratelimit",
     "ratelimit-policy",
     "retry-after",
+    "www-authenticate",
     "x-request-id",
 ];
 
