@@ -148,6 +148,7 @@ pub async fn open_keys(
         KeySettings {
             issuer: config.tokens.issuer.clone(),
             audience: config.tokens.audience.clone(),
+            remembered: config.tokens.cache_capacity,
         },
         clock.clone(),
         randomness.clone(),
@@ -168,14 +169,15 @@ pub async fn open_state(
     randomness: Randomness,
     freshness: Freshness,
 ) -> Result<AppState, StartError> {
-    let keys = open_keys(&config, &database, &clock, &randomness, freshness).await?;
+    let keys = open_keys(&config, &database, &clock, &randomness, freshness.clone()).await?;
     let bootstrap = &config.bootstrap;
     let sites = Sites::new(
         database.clone(),
         clock.clone(),
         randomness.clone(),
         bootstrap.proxy_secret.as_ref(),
-    );
+    )
+    .remembering(&freshness);
     if bootstrap.proxy_secret.is_some() {
         let mut tx = database.begin().await?;
         sites
@@ -186,7 +188,8 @@ pub async fn open_state(
     Ok(AppState {
         ledger: Ledger::new(database.clone(), config.plans.clone(), clock.clone()),
         attempts: Arc::new(Attempts::new(&config.limits)),
-        tokens: open_tokens(&config, &database, &clock, &randomness),
+        tokens: open_tokens(&config, &database, &clock, &randomness)
+            .remembering(config.tokens.cache_capacity, freshness),
         health: Health::new(database.clone(), clock.clone()),
         config: Arc::new(config),
         database,

@@ -129,6 +129,10 @@ pub struct Tokens {
     /// What a token costs the WordPress user, written on its record; 0 or more. Default: 200.
     #[serde(deserialize_with = "values::whole_number::<0, { i64::MAX }, _, _>")]
     pub coins: i64,
+    /// How many tokens an instance keeps in memory, 0 to 100000000; one takes about half a
+    /// kilobyte. Default: 100000.
+    #[serde(deserialize_with = "values::whole_number::<0, 100_000_000, _, _>")]
+    pub cache_capacity: usize,
 }
 
 /// `[limits]`

@@ -9,6 +9,7 @@ mod fields;
 pub(crate) mod generate;
 mod identify;
 pub(crate) mod manage;
+mod memory;
 mod record;
 mod registry;
 mod second_look;
@@ -22,7 +23,7 @@ use axum::{
     routing::{MethodRouter, post},
 };
 
-pub use record::{Binding, HeldToken, Reason, SiteState, TokenRecord, TokenState, judge};
+pub use record::{Binding, HeldToken, Reason, TokenRecord, TokenState, judge};
 pub use registry::{KEPT_AFTER_END, KEY_LIFETIME, TokenSettings, Tokens};
 pub use store::{Idempotency, Inserted, KeyUse};
 
