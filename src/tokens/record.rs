@@ -31,6 +31,8 @@ pub struct TokenRecord {
     pub expires_at: Timestamp,
     /// The machine that it is bound to.
     pub machine_id: Option<MachineId>,
+    /// When that machine was last told that it is valid, give or take a minute.
+    pub last_validated_at: Option<Timestamp>,
     /// Whether it was taken back.
     pub state: TokenState,
 }

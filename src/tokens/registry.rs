@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::{
     record::{HeldToken, TokenRecord, TokenState},
-    store::{self, Idempotency, Inserted, KeyUse, TokenStore},
+    store::{self, Idempotency, Inserted, KeyUse, NewBinding, NewToken, TokenStore},
     turns::{Subject, Turn, Turns},
 };
 use crate::{
@@ -86,6 +86,7 @@ impl Tokens {
             issued_at,
             expires_at: issued_at.after(self.settings.time_to_live),
             machine_id,
+            last_validated_at: None,
             state: TokenState::Active,
         }
     }
@@ -100,10 +101,12 @@ impl Tokens {
         record: &TokenRecord,
         idempotency: Option<&Idempotency>,
     ) -> Result<Inserted, StoreError> {
-        let now = self.clock.now();
-        self.store
-            .insert(record, idempotency, now, now.before(KEY_LIFETIME))
-            .await
+        let row = NewToken {
+            record: record.clone(),
+            idempotency: idempotency.copied(),
+            created_at: self.clock.now(),
+        };
+        self.store.insert(row).await
     }
 
     /// What an idempotency key of a site stands for.
@@ -137,9 +140,12 @@ impl Tokens {
         token_id: TokenId,
         machine_id: &MachineId,
     ) -> Result<bool, StoreError> {
-        self.store
-            .bind(token_id, machine_id, self.clock.now())
-            .await
+        let binding = NewBinding {
+            token_id,
+            machine_id: machine_id.clone(),
+            asked_at: self.clock.now(),
+        };
+        self.store.bind(binding).await
     }
 
     /// The newest tokens of a site, or of one of its users.
