@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use super::{
+    last_use::PendingUses,
     record::{HeldToken, TokenRecord, TokenState},
     store::{self, Idempotency, Inserted, KeyUse, NewBinding, NewToken, TokenStore},
     turns::{Subject, Turn, Turns},
@@ -25,6 +26,9 @@ pub const KEY_LIFETIME: Duration = Duration::from_hours(24);
 /// How long a record is kept after its token has ended.
 pub const KEPT_AFTER_END: Duration = Duration::from_hours(30 * 24);
 
+/// How many last uses one statement writes.
+const USES_AT_ONCE: usize = 1000;
+
 /// How tokens are made.
 #[derive(Clone, Copy, Debug)]
 pub struct TokenSettings {
@@ -42,6 +46,7 @@ pub struct Tokens {
     clock: Clock,
     randomness: Randomness,
     turns: Turns,
+    uses: PendingUses,
 }
 
 impl Tokens {
@@ -59,6 +64,7 @@ impl Tokens {
             clock,
             randomness,
             turns: Turns::default(),
+            uses: PendingUses::default(),
         }
     }
 
@@ -146,6 +152,37 @@ impl Tokens {
             asked_at: self.clock.now(),
         };
         self.store.bind(binding).await
+    }
+
+    /// Notes that the machine a token is bound to was told that it is valid. It is written later; the
+    /// note is let go when too many wait already.
+    pub fn note_use(&self, token_id: TokenId, used_at: Timestamp) {
+        if !self.uses.note(token_id, used_at) {
+            tracing::debug!(token.id = %token_id, "a last use is not noted: too many wait");
+        }
+    }
+
+    /// Writes the uses that were noted, each token's at most once a minute.
+    ///
+    /// # Errors
+    /// When the store fails; the next time writes what is left.
+    pub async fn flush_uses(&self) -> Result<(), StoreError> {
+        loop {
+            let uses = self.uses.take(USES_AT_ONCE);
+            if uses.is_empty() {
+                return Ok(());
+            }
+            let written = self.store.touch(&uses).await;
+            if written.is_err() {
+                for (token_id, used_at) in &uses {
+                    self.note_use(*token_id, *used_at);
+                }
+                return written;
+            }
+            if uses.len() < USES_AT_ONCE {
+                return Ok(());
+            }
+        }
     }
 
     /// The newest tokens of a site, or of one of its users.

@@ -9,6 +9,7 @@ use sha2::{Digest as _, Sha256};
 mod binding;
 mod finding;
 mod insertion;
+mod last_use;
 
 use self::{binding::Bindings, finding::Findings, insertion::Insertions};
 pub(super) use self::{binding::NewBinding, insertion::NewToken};

@@ -288,7 +288,10 @@ pub(crate) async fn validate_token(
                 held,
                 binding: Binding::Bound,
                 ..
-            } => return Ok(valid(&held.record, machine_id)),
+            } => {
+                tokens.note_use(held.record.token_id, clock.now());
+                return Ok(valid(&held.record, machine_id));
+            }
             Verdict::Good { claims, held, .. } => (claims, held),
         };
         if tokens.bind(claims.token_id, &machine_id).await? {
