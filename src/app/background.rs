@@ -15,6 +15,7 @@ use crate::{
         follower::{Follower, POLL_INTERVAL},
         freshness::Freshness,
     },
+    tokens::Tokens,
 };
 
 const FLUSH_INTERVAL: Duration = Duration::from_secs(1);
@@ -28,6 +29,7 @@ pub struct Background {
     /// Removes what is past its use.
     pub janitor: Arc<Janitor>,
     ledger: Ledger,
+    tokens: Tokens,
 }
 
 impl Background {
@@ -48,6 +50,7 @@ impl Background {
             follower: Arc::new(follower),
             janitor: Arc::new(Janitor::new(state)),
             ledger: state.ledger.clone(),
+            tokens: state.tokens.clone(),
         }
     }
 
@@ -60,6 +63,7 @@ impl Background {
             follower,
             janitor,
             ledger,
+            tokens,
         } = self.clone();
         tasks.spawn(repeat(
             stopped.clone(),
@@ -77,6 +81,15 @@ impl Background {
             move || {
                 let ledger = ledger.clone();
                 async move { ledger.flush().await }
+            },
+        ));
+        tasks.spawn(repeat(
+            stopped.clone(),
+            FLUSH_INTERVAL,
+            "write the last uses",
+            move || {
+                let tokens = tokens.clone();
+                async move { tokens.flush_uses().await }
             },
         ));
         tasks.spawn(repeat(stopped, JANITOR_INTERVAL, "clean up", move || {
