@@ -3,7 +3,11 @@
 //! Issuing, binding and charging are calls, not changes: no instance knows anything from memory
 //! that they could make stale.
 
-use super::{Database, StoreError, Tx, affected, in_tx, read, write};
+use super::{
+    Database, StoreError, Tx, affected, in_tx, read,
+    tx::{Inner, before},
+    write,
+};
 use crate::types::{
     clock::Timestamp,
     ids::{SiteId, TokenId},
@@ -88,6 +92,10 @@ const NEXT_SEQ: &str = "UPDATE change_counter SET seq = seq + 1 WHERE id = 1 RET
 const INSERT: &str = "INSERT INTO changes (seq, changed_at, actor, event, subject) \
                       VALUES ($1, $2, $3, $4, $5)";
 
+/// Comes to the listeners with the commit. The server lets one commit that notifies in at a time, so
+/// calls, which are many, never do.
+const NOTIFY: &str = "SELECT pg_notify('mirrory_changes', '')";
+
 /// Takes the lock that every mutation holds until its commit, so that what it reads before it
 /// writes stays true: two rotations of one secret, or of the keys, follow each other.
 ///
@@ -122,6 +130,15 @@ pub async fn record(
             .bind(change.subject())
             .execute(connection)
     ))?;
+    notify(tx).await
+}
+
+async fn notify(tx: &mut Tx) -> Result<(), StoreError> {
+    let (inner, deadline, doubt) = tx.parts();
+    if let Inner::Postgres(transaction) = inner {
+        let notifying = sqlx::query(NOTIFY).execute(&mut **transaction);
+        before(deadline, doubt, notifying).await?;
+    }
     Ok(())
 }
 

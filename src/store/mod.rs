@@ -10,6 +10,7 @@ pub mod error;
 pub mod follower;
 pub mod freshness;
 pub mod leases;
+pub mod listener;
 pub mod migrations;
 mod postgres;
 pub mod sqlite;
