@@ -26,7 +26,6 @@ const SHORTEST_PAUSE: Duration = Duration::from_millis(100);
 const LONGEST_PAUSE: Duration = Duration::from_secs(5);
 
 /// Listens on a connection of its own, which counts towards no pool.
-#[derive(Debug)]
 pub struct Listener {
     options: PgConnectOptions,
     deadline: Duration,
