@@ -96,7 +96,8 @@ pub struct Database {
     /// The embedded SQLite file or the PostgreSQL database. Default: `sqlite://data/mirrory.db`.
     #[serde(deserialize_with = "values::database_url")]
     pub url: DatabaseUrl,
-    /// Connections that an instance opens to PostgreSQL at most, 1 to 1000. Default: 16.
+    /// Connections that an instance opens to PostgreSQL at most, 1 to 1000; one more listens for
+    /// changes. Default: 16.
     #[serde(deserialize_with = "values::whole_number::<1, 1000, _, _>")]
     pub max_connections: u32,
 }

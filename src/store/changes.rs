@@ -5,7 +5,11 @@
 
 use std::str::FromStr;
 
-use super::{Database, StoreError, Tx, affected, in_tx, read, write};
+use super::{
+    Database, StoreError, Tx, affected, in_tx, read,
+    tx::{Inner, before},
+    write,
+};
 use crate::types::{
     clock::Timestamp,
     ids::{SiteId, TokenId},
@@ -90,6 +94,10 @@ const NEXT_SEQ: &str = "UPDATE change_counter SET seq = seq + 1 WHERE id = 1 RET
 const INSERT: &str = "INSERT INTO changes (seq, changed_at, actor, event, subject) \
                       VALUES ($1, $2, $3, $4, $5)";
 
+/// Comes to the listeners with the commit. The server lets one commit that notifies in at a time, so
+/// calls, which are many, never do.
+const NOTIFY: &str = "SELECT pg_notify('mirrory_changes', '')";
+
 /// Takes the lock that every mutation holds until its commit, so that what it reads before it
 /// writes stays true: two rotations of one secret, or of the keys, follow each other.
 ///
@@ -129,6 +137,15 @@ pub async fn record(
         event: change.event().to_owned(),
         subject: change.subject(),
     });
+    notify(tx).await
+}
+
+async fn notify(tx: &mut Tx) -> Result<(), StoreError> {
+    let (inner, deadline, doubt) = tx.parts();
+    if let Inner::Postgres(transaction) = inner {
+        let notifying = sqlx::query(NOTIFY).execute(&mut **transaction);
+        before(deadline, doubt, notifying).await?;
+    }
     Ok(())
 }
 
