@@ -33,6 +33,7 @@ async fn a_password_gives_a_pair_of_tokens(store: Store) {
         "name": null,
         "role": "owner",
         "status": "active",
+        "two_factor": false,
         "created_at": "2026-11-15T12:00:00Z",
     });
     assert_eq!(account, expected);
