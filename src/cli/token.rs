@@ -10,9 +10,10 @@ use super::{
 };
 use crate::{
     app::open_tokens,
+    sites::SiteState,
     sites::Sites,
     store::{Tx, changes::Actor},
-    tokens::{HeldToken, SiteState, TokenRecord, TokenState, Tokens},
+    tokens::{HeldToken, TokenRecord, TokenState, Tokens},
     types::{clock::Timestamp, ids::TokenId},
 };
 
@@ -73,7 +74,7 @@ async fn apply(tokens: &Tokens, tx: &mut Tx, change: TokenChange) -> Result<Toke
 }
 
 async fn find(tokens: &Tokens, token_id: TokenId, now: Timestamp) -> Result<Answer, Failure> {
-    let HeldToken { record, site } = tokens
+    let HeldToken { record, site, .. } = tokens
         .find(token_id)
         .await?
         .ok_or_else(|| Failure::new(format!("there is no token {token_id}")))?;

@@ -4,14 +4,19 @@ use std::time::Duration;
 
 use super::{
     last_use::PendingUses,
+    memory::TokenMemory,
     record::{HeldToken, TokenRecord, TokenState},
     store::{self, Idempotency, Inserted, KeyUse, NewBinding, NewToken, TokenStore},
     turns::{Subject, Turn, Turns},
 };
 use crate::{
+    sites::Sites,
     store::{
         Database, StoreError, Tx,
-        changes::{self, Actor, Change},
+        changes::{self, Actor, Change, SeenChange},
+        follower::{Following, Follows},
+        freshness::Freshness,
+        memory::Reading,
     },
     types::{
         clock::{Clock, Timestamp},
@@ -42,6 +47,7 @@ pub struct TokenSettings {
 #[derive(Clone, Debug)]
 pub struct Tokens {
     store: TokenStore,
+    memory: TokenMemory,
     settings: TokenSettings,
     clock: Clock,
     randomness: Randomness,
@@ -60,12 +66,37 @@ impl Tokens {
     ) -> Self {
         Self {
             store: TokenStore::new(database),
+            memory: TokenMemory::new(0, Freshness::new(clock.clone())),
             settings,
             clock,
             randomness,
             turns: Turns::default(),
             uses: PendingUses::default(),
         }
+    }
+
+    /// The same tokens, about `capacity` of them remembered while the change log is followed.
+    #[must_use]
+    pub fn remembering(mut self, capacity: usize, freshness: Freshness) -> Self {
+        self.memory = TokenMemory::new(capacity, freshness);
+        self
+    }
+
+    /// A token with the state of its site, if both are remembered and may be trusted.
+    #[must_use]
+    pub fn remembered(&self, token_id: TokenId, sites: &Sites) -> Option<HeldToken> {
+        self.memory.get(token_id, sites)
+    }
+
+    /// To be taken before a record is read that shall be remembered.
+    #[must_use]
+    pub fn reading(&self) -> Reading {
+        self.memory.reading()
+    }
+
+    /// Remembers a record that was read, if only changes can make it untrue.
+    pub fn remember(&self, reading: Reading, held: &HeldToken) {
+        self.memory.keep(reading, held);
     }
 
     /// Waits until no other request of this instance is about the same; none when it takes too
@@ -258,6 +289,16 @@ impl Tokens {
             .sweep_keys(now.before(KEY_LIFETIME), limit)
             .await?;
         Ok(records.max(keys))
+    }
+}
+
+impl Follows for Tokens {
+    fn apply<'a>(&'a self, changes: &'a [SeenChange]) -> Following<'a> {
+        self.memory.apply(changes)
+    }
+
+    fn reset(&self) -> Following<'_> {
+        self.memory.reset()
     }
 }
 

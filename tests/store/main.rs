@@ -17,6 +17,7 @@ mod postgres;
 
 mod harness;
 mod histories;
+mod wire;
 
 mod binding;
 mod changes;
@@ -25,6 +26,7 @@ mod idempotency;
 mod janitor;
 mod keys;
 mod leases;
+mod listener;
 mod migrations;
 mod outages;
 mod quota;

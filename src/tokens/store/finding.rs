@@ -7,13 +7,13 @@ use tokio::time::Instant;
 
 use super::{TokenRow, json};
 use crate::{
-    sites::SiteStatus,
+    sites::{SiteState, SiteStatus},
     store::{
         Database, StoreError,
         batches::Work,
         database::{Pools, with_connection},
     },
-    tokens::record::{HeldToken, SiteState},
+    tokens::record::HeldToken,
     types::ids::TokenId,
 };
 
@@ -92,9 +92,6 @@ impl TryFrom<HeldRow> for HeldToken {
             },
             _ => SiteState::Deleted,
         };
-        Ok(Self {
-            record: row.token.into(),
-            site,
-        })
+        Ok(Self::new(row.token.into(), site))
     }
 }
