@@ -44,7 +44,11 @@ impl Background {
             state.database.clone(),
             state.clock.clone(),
             freshness,
-            vec![Arc::new(state.keys.clone())],
+            vec![
+                Arc::new(state.keys.clone()),
+                Arc::new(state.sites.clone()),
+                Arc::new(state.tokens.clone()),
+            ],
         );
         Self {
             follower: Arc::new(follower),

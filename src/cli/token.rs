@@ -10,9 +10,10 @@ use super::{
 };
 use crate::{
     app::open_tokens,
+    sites::SiteState,
     sites::Sites,
     store::{Tx, changes::Actor},
-    tokens::{HeldToken, SiteState, TokenRecord, TokenState, Tokens},
+    tokens::{HeldToken, TokenRecord, TokenState, Tokens},
     types::{clock::Timestamp, ids::TokenId},
 };
 

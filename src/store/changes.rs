@@ -3,6 +3,8 @@
 //! Issuing, binding and charging are calls, not changes: no instance knows anything from memory
 //! that they could make stale.
 
+use std::str::FromStr;
+
 use super::{
     Database, StoreError, Tx, affected, in_tx, read,
     tx::{Inner, before},
@@ -130,7 +132,13 @@ pub async fn record(
             .bind(change.subject())
             .execute(connection)
     ))?;
-    notify(tx).await
+    notify(tx).await?;
+    tx.note(SeenChange {
+        seq,
+        event: change.event().to_owned(),
+        subject: change.subject(),
+    });
+    Ok(())
 }
 
 async fn notify(tx: &mut Tx) -> Result<(), StoreError> {
@@ -158,6 +166,30 @@ impl SeenChange {
     #[must_use]
     pub fn is_of_keys(&self) -> bool {
         self.event.starts_with("key.")
+    }
+
+    /// Whether a site's secrets are no longer what they were.
+    #[must_use]
+    pub fn is_of_secrets(&self) -> bool {
+        self.event.starts_with("secret.")
+    }
+
+    /// The site that is no longer what it was, if it is one; its tokens and secrets apart.
+    #[must_use]
+    pub fn site(&self) -> Option<SiteId> {
+        self.subject_of("site.")
+    }
+
+    /// The token that is no longer what it was, or where, if it is one.
+    #[must_use]
+    pub fn token(&self) -> Option<TokenId> {
+        self.subject_of("token.")
+            .or_else(|| self.subject_of("machine."))
+    }
+
+    fn subject_of<Id: FromStr>(&self, kind: &str) -> Option<Id> {
+        let is_of_kind = self.event.starts_with(kind);
+        is_of_kind.then(|| self.subject.parse().ok()).flatten()
     }
 }
 

@@ -11,6 +11,7 @@ pub mod follower;
 pub mod freshness;
 pub mod leases;
 pub mod listener;
+pub mod memory;
 pub mod migrations;
 mod postgres;
 pub mod sqlite;

@@ -7,7 +7,7 @@ use utoipa::ToSchema;
 
 use crate::{
     keys::TokenClaims,
-    sites::SiteStatus,
+    sites::{SiteState, SiteStatus},
     types::{
         clock::Timestamp,
         ids::{MachineId, SiteId, TokenId, WpUserId},
@@ -48,6 +48,15 @@ pub enum TokenState {
 }
 
 impl TokenRecord {
+    /// The record once it is bound to a machine.
+    #[must_use]
+    pub fn bound_to(&self, machine_id: MachineId) -> Self {
+        Self {
+            machine_id: Some(machine_id),
+            ..self.clone()
+        }
+    }
+
     /// The claims of its token.
     #[must_use]
     pub const fn claims(&self) -> TokenClaims {
@@ -65,23 +74,9 @@ impl TokenRecord {
 #[derive(Clone, Debug)]
 pub struct HeldToken {
     /// The record.
-    pub record: TokenRecord,
+    pub record: Arc<TokenRecord>,
     /// The state of its site.
     pub site: SiteState,
-}
-
-/// What of a site decides over its tokens.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum SiteState {
-    /// It is there.
-    Present {
-        /// Whether it is suspended.
-        status: SiteStatus,
-        /// The plan that pays for valid verdicts.
-        plan: Arc<str>,
-    },
-    /// It was deleted, and its tokens with it.
-    Deleted,
 }
 
 /// Why a token is not valid. The reasons are checked in this order, and the first is told:

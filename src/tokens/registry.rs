@@ -1,8 +1,9 @@
 //! What can be done with tokens: the room's rules over its store.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use super::{
+    memory::TokenMemory,
     record::{HeldToken, TokenRecord, TokenState},
     store::{self, Idempotency, Inserted, KeyUse, TokenStore},
     turns::{Subject, Turn, Turns},
@@ -10,7 +11,10 @@ use super::{
 use crate::{
     store::{
         Database, StoreError, Tx,
-        changes::{self, Actor, Change},
+        changes::{self, Actor, Change, SeenChange},
+        follower::{Following, Follows},
+        freshness::Freshness,
+        memory::Reading,
     },
     types::{
         clock::{Clock, Timestamp},
@@ -38,6 +42,7 @@ pub struct TokenSettings {
 #[derive(Clone, Debug)]
 pub struct Tokens {
     store: TokenStore,
+    memory: TokenMemory,
     settings: TokenSettings,
     clock: Clock,
     randomness: Randomness,
@@ -55,11 +60,36 @@ impl Tokens {
     ) -> Self {
         Self {
             store: TokenStore::new(database),
+            memory: TokenMemory::new(0, Freshness::new(clock.clone())),
             settings,
             clock,
             randomness,
             turns: Turns::default(),
         }
+    }
+
+    /// The same tokens, about `capacity` of them remembered while the change log is followed.
+    #[must_use]
+    pub fn remembering(mut self, capacity: usize, freshness: Freshness) -> Self {
+        self.memory = TokenMemory::new(capacity, freshness);
+        self
+    }
+
+    /// A record, if it is remembered and may be trusted.
+    #[must_use]
+    pub fn remembered(&self, token_id: TokenId) -> Option<Arc<TokenRecord>> {
+        self.memory.get(token_id)
+    }
+
+    /// To be taken before a record is read that shall be remembered.
+    #[must_use]
+    pub fn reading(&self) -> Reading {
+        self.memory.reading()
+    }
+
+    /// Remembers a record that was read, if only changes can make it untrue.
+    pub fn remember(&self, reading: Reading, record: &Arc<TokenRecord>) {
+        self.memory.keep(reading, record);
     }
 
     /// Waits until no other request of this instance is about the same; none when it takes too
@@ -215,6 +245,16 @@ impl Tokens {
             .sweep_keys(now.before(KEY_LIFETIME), limit)
             .await?;
         Ok(records.max(keys))
+    }
+}
+
+impl Follows for Tokens {
+    fn apply<'a>(&'a self, changes: &'a [SeenChange]) -> Following<'a> {
+        self.memory.apply(changes)
+    }
+
+    fn reset(&self) -> Following<'_> {
+        self.memory.reset()
     }
 }
 

@@ -3,11 +3,13 @@
 //! A token's state and its site's are read, and a token is bound, in one statement each, so these
 //! look into the table of sites too.
 
+use std::sync::Arc;
+
 use sha2::{Digest, Sha256};
 
-use super::record::{HeldToken, SiteState, TokenRecord, TokenState};
+use super::record::{HeldToken, TokenRecord, TokenState};
 use crate::{
-    sites::SiteStatus,
+    sites::{SiteState, SiteStatus},
     store::{Database, StoreError, Tx, affected, in_tx, read, write},
     types::{
         clock::Timestamp,
@@ -169,7 +171,7 @@ impl TryFrom<HeldRow> for HeldToken {
             _ => SiteState::Deleted,
         };
         Ok(Self {
-            record: row.token.into(),
+            record: Arc::new(row.token.into()),
             site,
         })
     }

@@ -1,0 +1,59 @@
+//! What an instance remembers of the token records: those that are active and bound. A binding is
+//! no change that others hear of, so what is not bound must be read each time.
+
+use std::{fmt, sync::Arc};
+
+use super::record::{TokenRecord, TokenState};
+use crate::{
+    store::{
+        changes::SeenChange,
+        follower::{Following, Follows},
+        freshness::Freshness,
+        memory::{Memory, Reading},
+    },
+    types::ids::TokenId,
+};
+
+/// Clones share it.
+#[derive(Clone)]
+pub(super) struct TokenMemory(Arc<Memory<TokenId, Arc<TokenRecord>>>);
+
+impl TokenMemory {
+    pub(super) fn new(capacity: usize, freshness: Freshness) -> Self {
+        Self(Arc::new(Memory::new(capacity, freshness)))
+    }
+
+    pub(super) fn get(&self, token_id: TokenId) -> Option<Arc<TokenRecord>> {
+        self.0.get(&token_id)
+    }
+
+    /// To be taken before a record is read.
+    pub(super) fn reading(&self) -> Reading {
+        self.0.reading()
+    }
+
+    /// Remembers a record that was read, if it is one that only changes can make untrue.
+    pub(super) fn keep(&self, reading: Reading, record: &Arc<TokenRecord>) {
+        if record.state == TokenState::Active && record.machine_id.is_some() {
+            self.0.keep(reading, record.token_id, Arc::clone(record));
+        }
+    }
+}
+
+impl Follows for TokenMemory {
+    fn apply<'a>(&'a self, changes: &'a [SeenChange]) -> Following<'a> {
+        self.0.forget(changes.iter().filter_map(SeenChange::token));
+        Box::pin(async { Ok(()) })
+    }
+
+    fn reset(&self) -> Following<'_> {
+        self.0.forget_all();
+        Box::pin(async { Ok(()) })
+    }
+}
+
+impl fmt::Debug for TokenMemory {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str("TokenMemory")
+    }
+}
