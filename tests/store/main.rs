@@ -20,6 +20,7 @@ mod histories;
 mod wire;
 
 mod binding;
+mod blocks;
 mod changes;
 mod follower;
 mod idempotency;
