@@ -29,6 +29,7 @@ mod keys;
 mod leases;
 mod listener;
 mod migrations;
+mod models;
 mod outages;
 mod quota;
 mod schema;
