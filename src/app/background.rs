@@ -20,6 +20,7 @@ use crate::{
         freshness::Freshness,
         listener::{Listener, TRUSTED_SILENCE},
     },
+    tokens::Tokens,
 };
 
 const FLUSH_INTERVAL: Duration = Duration::from_secs(1);
@@ -33,6 +34,7 @@ pub struct Background {
     /// Removes what is past its use.
     pub janitor: Arc<Janitor>,
     ledger: Ledger,
+    tokens: Tokens,
     database: Database,
 }
 
@@ -54,6 +56,7 @@ impl Background {
             follower: Arc::new(follower),
             janitor: Arc::new(Janitor::new(state)),
             ledger: state.ledger.clone(),
+            tokens: state.tokens.clone(),
             database: state.database.clone(),
         }
     }
@@ -68,6 +71,7 @@ impl Background {
             janitor,
             ledger,
             database,
+            tokens,
         } = self.clone();
         let grown = Arc::new(Notify::new());
         if let Some(listener) = Listener::new(&database, TRUSTED_SILENCE) {
@@ -82,10 +86,15 @@ impl Background {
             let follower = Arc::clone(&follower);
             async move { follower.tick().await }
         }));
-        let flush = Work::every(FLUSH_INTERVAL, "write the usage counts");
-        tasks.spawn(repeat(stopped.clone(), flush, move || {
+        let count = Work::every(FLUSH_INTERVAL, "write the usage counts");
+        tasks.spawn(repeat(stopped.clone(), count, move || {
             let ledger = ledger.clone();
             async move { ledger.flush().await }
+        }));
+        let touch = Work::every(FLUSH_INTERVAL, "write the last uses");
+        tasks.spawn(repeat(stopped.clone(), touch, move || {
+            let tokens = tokens.clone();
+            async move { tokens.flush_uses().await }
         }));
         let clean_up = Work::every(JANITOR_INTERVAL, "clean up");
         tasks.spawn(repeat(stopped, clean_up, move || {

@@ -230,7 +230,7 @@ impl Follows for Keys {
             match self.0.read().await {
                 Ok(_) => Ok(()),
                 Err(KeysError::Store(error)) => Err(error),
-                Err(error) => Err(StoreError::Fault(sqlx::Error::Decode(Box::new(error)))),
+                Err(error) => Err(StoreError::unreadable(error)),
             }
         })
     }

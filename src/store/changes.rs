@@ -132,13 +132,12 @@ pub async fn record(
             .bind(change.subject())
             .execute(connection)
     ))?;
-    notify(tx).await?;
     tx.note(SeenChange {
         seq,
         event: change.event().to_owned(),
         subject: change.subject(),
     });
-    Ok(())
+    notify(tx).await
 }
 
 async fn notify(tx: &mut Tx) -> Result<(), StoreError> {

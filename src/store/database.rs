@@ -145,12 +145,20 @@ impl Database {
     }
 }
 
-/// Runs a statement on a connection of `pool`, all within the database's deadline.
+/// Runs a statement on a connection of `pool`, all before `deadline`, or within the database's own.
 macro_rules! with_connection {
     ($database:expr, $pool:expr, |$connection:ident| $statement:expr) => {
+        $crate::store::database::with_connection!(
+            $database,
+            $pool,
+            tokio::time::Instant::now() + $database.deadline(),
+            |$connection| $statement
+        )
+    };
+    ($database:expr, $pool:expr, $deadline:expr, |$connection:ident| $statement:expr) => {
         async {
             let database: &$crate::store::Database = &$database;
-            let deadline = tokio::time::Instant::now() + database.deadline();
+            let deadline = $deadline;
             let mut borrowed = $crate::store::database::Borrowed::from($pool, deadline).await?;
             let answer = {
                 let $connection = borrowed.connection();

@@ -4,6 +4,7 @@
 //! expand one expression once a database and put a deadline around it: sqlx has no query time-out,
 //! and a frozen server answers nothing.
 
+pub(crate) mod batches;
 pub mod changes;
 pub mod database;
 pub mod error;

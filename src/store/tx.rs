@@ -29,7 +29,11 @@ impl Database {
     /// # Errors
     /// When the store does not answer in time.
     pub async fn begin(&self) -> Result<Tx, StoreError> {
-        let deadline = Instant::now() + self.deadline();
+        self.begin_before(Instant::now() + self.deadline()).await
+    }
+
+    /// Begins a transaction that must end before `deadline`.
+    pub(crate) async fn begin_before(&self, deadline: Instant) -> Result<Tx, StoreError> {
         let inner = match self.pools() {
             Pools::Postgres(pool) => {
                 Inner::Postgres(begun(deadline, self.doubt(), pool.begin()).await?)

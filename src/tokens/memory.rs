@@ -3,8 +3,12 @@
 
 use std::{fmt, sync::Arc};
 
-use super::record::{TokenRecord, TokenState};
+use super::{
+    last_use::LastNoted,
+    record::{HeldToken, TokenRecord, TokenState},
+};
 use crate::{
+    sites::Sites,
     store::{
         changes::SeenChange,
         follower::{Following, Follows},
@@ -16,15 +20,28 @@ use crate::{
 
 /// Clones share it.
 #[derive(Clone)]
-pub(super) struct TokenMemory(Arc<Memory<TokenId, Arc<TokenRecord>>>);
+pub(super) struct TokenMemory(Arc<Memory<TokenId, Remembered>>);
+
+/// What of a [`HeldToken`] is the token's own; its site is remembered by itself.
+#[derive(Clone)]
+struct Remembered {
+    record: Arc<TokenRecord>,
+    last_noted: Arc<LastNoted>,
+}
 
 impl TokenMemory {
     pub(super) fn new(capacity: usize, freshness: Freshness) -> Self {
         Self(Arc::new(Memory::new(capacity, freshness)))
     }
 
-    pub(super) fn get(&self, token_id: TokenId) -> Option<Arc<TokenRecord>> {
-        self.0.get(&token_id)
+    /// A token with the state of its site, if both are remembered and may be trusted.
+    pub(super) fn get(&self, token_id: TokenId, sites: &Sites) -> Option<HeldToken> {
+        let Remembered { record, last_noted } = self.0.get(&token_id)?;
+        Some(HeldToken {
+            site: sites.remembered(record.site_id)?,
+            record,
+            last_noted,
+        })
     }
 
     /// To be taken before a record is read.
@@ -33,9 +50,14 @@ impl TokenMemory {
     }
 
     /// Remembers a record that was read, if it is one that only changes can make untrue.
-    pub(super) fn keep(&self, reading: Reading, record: &Arc<TokenRecord>) {
+    pub(super) fn keep(&self, reading: Reading, held: &HeldToken) {
+        let record = &held.record;
         if record.state == TokenState::Active && record.machine_id.is_some() {
-            self.0.keep(reading, record.token_id, Arc::clone(record));
+            let remembered = Remembered {
+                record: Arc::clone(record),
+                last_noted: Arc::clone(&held.last_noted),
+            };
+            self.0.keep(reading, record.token_id, remembered);
         }
     }
 }

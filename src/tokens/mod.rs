@@ -8,6 +8,7 @@
 mod fields;
 pub(crate) mod generate;
 mod identify;
+mod last_use;
 pub(crate) mod manage;
 mod memory;
 mod record;
@@ -23,6 +24,7 @@ use axum::{
     routing::{MethodRouter, post},
 };
 
+pub use last_use::{LAST_USE_STEP, LastNoted};
 pub use record::{Binding, HeldToken, Reason, TokenRecord, TokenState, judge};
 pub use registry::{KEPT_AFTER_END, KEY_LIFETIME, TokenSettings, Tokens};
 pub use store::{Idempotency, Inserted, KeyUse};

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use serde::Serialize;
 use utoipa::ToSchema;
 
+use super::last_use::LastNoted;
 use crate::{
     keys::TokenClaims,
     sites::{SiteState, SiteStatus},
@@ -31,6 +32,8 @@ pub struct TokenRecord {
     pub expires_at: Timestamp,
     /// The machine that it is bound to.
     pub machine_id: Option<MachineId>,
+    /// When that machine was last told that it is valid, give or take a minute.
+    pub last_validated_at: Option<Timestamp>,
     /// Whether it was taken back.
     pub state: TokenState,
 }
@@ -48,15 +51,6 @@ pub enum TokenState {
 }
 
 impl TokenRecord {
-    /// The record once it is bound to a machine.
-    #[must_use]
-    pub fn bound_to(&self, machine_id: MachineId) -> Self {
-        Self {
-            machine_id: Some(machine_id),
-            ..self.clone()
-        }
-    }
-
     /// The claims of its token.
     #[must_use]
     pub const fn claims(&self) -> TokenClaims {
@@ -75,8 +69,33 @@ impl TokenRecord {
 pub struct HeldToken {
     /// The record.
     pub record: Arc<TokenRecord>,
+    /// When its use was last noted here.
+    pub last_noted: Arc<LastNoted>,
     /// The state of its site.
     pub site: SiteState,
+}
+
+impl HeldToken {
+    /// A record as it was read.
+    #[must_use]
+    pub fn new(record: TokenRecord, site: SiteState) -> Self {
+        Self {
+            last_noted: Arc::new(LastNoted::new(record.last_validated_at)),
+            record: Arc::new(record),
+            site,
+        }
+    }
+
+    /// The same token, bound to a machine just now.
+    #[must_use]
+    pub fn bound_to(&self, machine_id: MachineId, now: Timestamp) -> Self {
+        let record = TokenRecord {
+            machine_id: Some(machine_id),
+            last_validated_at: Some(now),
+            ..TokenRecord::clone(&self.record)
+        };
+        Self::new(record, self.site.clone())
+    }
 }
 
 /// Why a token is not valid. The reasons are checked in this order, and the first is told:
@@ -134,7 +153,7 @@ pub fn judge(
     if now >= claims.expires_at {
         return Err(Reason::Expired);
     }
-    let Some(HeldToken { record, site }) = held else {
+    let Some(HeldToken { record, site, .. }) = held else {
         return Err(Reason::UnknownToken);
     };
     match (record.state, site) {

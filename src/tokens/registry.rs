@@ -1,14 +1,16 @@
 //! What can be done with tokens: the room's rules over its store.
 
-use std::{sync::Arc, time::Duration};
+use std::time::Duration;
 
 use super::{
+    last_use::PendingUses,
     memory::TokenMemory,
     record::{HeldToken, TokenRecord, TokenState},
-    store::{self, Idempotency, Inserted, KeyUse, TokenStore},
+    store::{self, Idempotency, Inserted, KeyUse, NewBinding, NewToken, TokenStore},
     turns::{Subject, Turn, Turns},
 };
 use crate::{
+    sites::Sites,
     store::{
         Database, StoreError, Tx,
         changes::{self, Actor, Change, SeenChange},
@@ -29,6 +31,9 @@ pub const KEY_LIFETIME: Duration = Duration::from_hours(24);
 /// How long a record is kept after its token has ended.
 pub const KEPT_AFTER_END: Duration = Duration::from_hours(30 * 24);
 
+/// How many last uses one statement writes.
+const USES_AT_ONCE: usize = 1000;
+
 /// How tokens are made.
 #[derive(Clone, Copy, Debug)]
 pub struct TokenSettings {
@@ -47,6 +52,7 @@ pub struct Tokens {
     clock: Clock,
     randomness: Randomness,
     turns: Turns,
+    uses: PendingUses,
 }
 
 impl Tokens {
@@ -65,6 +71,7 @@ impl Tokens {
             clock,
             randomness,
             turns: Turns::default(),
+            uses: PendingUses::default(),
         }
     }
 
@@ -75,10 +82,10 @@ impl Tokens {
         self
     }
 
-    /// A record, if it is remembered and may be trusted.
+    /// A token with the state of its site, if both are remembered and may be trusted.
     #[must_use]
-    pub fn remembered(&self, token_id: TokenId) -> Option<Arc<TokenRecord>> {
-        self.memory.get(token_id)
+    pub fn remembered(&self, token_id: TokenId, sites: &Sites) -> Option<HeldToken> {
+        self.memory.get(token_id, sites)
     }
 
     /// To be taken before a record is read that shall be remembered.
@@ -88,8 +95,8 @@ impl Tokens {
     }
 
     /// Remembers a record that was read, if only changes can make it untrue.
-    pub fn remember(&self, reading: Reading, record: &Arc<TokenRecord>) {
-        self.memory.keep(reading, record);
+    pub fn remember(&self, reading: Reading, held: &HeldToken) {
+        self.memory.keep(reading, held);
     }
 
     /// Waits until no other request of this instance is about the same; none when it takes too
@@ -116,6 +123,7 @@ impl Tokens {
             issued_at,
             expires_at: issued_at.after(self.settings.time_to_live),
             machine_id,
+            last_validated_at: None,
             state: TokenState::Active,
         }
     }
@@ -130,10 +138,12 @@ impl Tokens {
         record: &TokenRecord,
         idempotency: Option<&Idempotency>,
     ) -> Result<Inserted, StoreError> {
-        let now = self.clock.now();
-        self.store
-            .insert(record, idempotency, now, now.before(KEY_LIFETIME))
-            .await
+        let row = NewToken {
+            record: record.clone(),
+            idempotency: idempotency.copied(),
+            created_at: self.clock.now(),
+        };
+        self.store.insert(row).await
     }
 
     /// What an idempotency key of a site stands for.
@@ -167,9 +177,43 @@ impl Tokens {
         token_id: TokenId,
         machine_id: &MachineId,
     ) -> Result<bool, StoreError> {
-        self.store
-            .bind(token_id, machine_id, self.clock.now())
-            .await
+        let binding = NewBinding {
+            token_id,
+            machine_id: machine_id.clone(),
+            asked_at: self.clock.now(),
+        };
+        self.store.bind(binding).await
+    }
+
+    /// Notes that the machine a token is bound to was told that it is valid. It is written later; the
+    /// note is let go when too many wait already.
+    pub fn note_use(&self, token_id: TokenId, used_at: Timestamp) {
+        if !self.uses.note(token_id, used_at) {
+            tracing::debug!(token.id = %token_id, "a last use is not noted: too many wait");
+        }
+    }
+
+    /// Writes the uses that were noted, each token's at most once a minute.
+    ///
+    /// # Errors
+    /// When the store fails; the next time writes what is left.
+    pub async fn flush_uses(&self) -> Result<(), StoreError> {
+        loop {
+            let uses = self.uses.take(USES_AT_ONCE);
+            if uses.is_empty() {
+                return Ok(());
+            }
+            let written = self.store.touch(&uses).await;
+            if written.is_err() {
+                for (token_id, used_at) in &uses {
+                    self.note_use(*token_id, *used_at);
+                }
+                return written;
+            }
+            if uses.len() < USES_AT_ONCE {
+                return Ok(());
+            }
+        }
     }
 
     /// The newest tokens of a site, or of one of its users.

@@ -21,7 +21,7 @@ const PATIENCE: Duration = Duration::from_secs(2);
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(super) enum Subject {
     /// An idempotency key of a site, as its digest.
-    Key(SiteId, Vec<u8>),
+    Key(SiteId, [u8; 32]),
     /// A token that is not remembered: its record, and its first binding.
     Token(TokenId),
 }

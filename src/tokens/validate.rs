@@ -268,14 +268,20 @@ pub(crate) async fn validate_token(
                 held,
                 binding: Binding::Bound,
                 ..
-            } => return Ok(valid(&held.record, machine_id)),
+            } => {
+                let now = clock.now();
+                if held.last_noted.is_due(now) {
+                    tokens.note_use(held.record.token_id, now);
+                }
+                return Ok(valid(&held.record, machine_id));
+            }
             Verdict::Good { claims, held, .. } => (claims, held),
         };
         let reading = tokens.reading();
         if tokens.bind(claims.token_id, &machine_id).await? {
-            let bound = Arc::new(held.record.bound_to(machine_id.clone()));
+            let bound = held.bound_to(machine_id.clone(), clock.now());
             tokens.remember(reading, &bound);
-            return Ok(valid(&bound, machine_id));
+            return Ok(valid(&bound.record, machine_id));
         }
         // Another machine came first, or the token is no longer good: the record tells.
         let held = tokens.find(claims.token_id).await?;

@@ -47,7 +47,7 @@ impl Verdict {
             Err(rejected) => return Ok((rejected.into(), None)),
         };
         let of = |held| Self::of(claims, held, machine_id, state.clock.now());
-        if let Some(held) = remembered(claims.token_id, state) {
+        if let Some(held) = state.tokens.remembered(claims.token_id, &state.sites) {
             return Ok((of(Some(held)), None));
         }
         let turn = state.tokens.turn(Subject::Token(claims.token_id)).await;
@@ -124,23 +124,17 @@ impl From<Rejected> for Verdict {
     }
 }
 
-/// A token's record and the state of its site, if both are remembered and may be trusted.
-fn remembered(token_id: TokenId, state: &AppState) -> Option<HeldToken> {
-    let record = state.tokens.remembered(token_id)?;
-    let site = state.sites.remembered(record.site_id)?;
-    Some(HeldToken { record, site })
-}
-
 /// A token's record and the state of its site, remembered or read; what is read is remembered.
 async fn look_up(token_id: TokenId, state: &AppState) -> Result<Option<HeldToken>, ApiError> {
-    if let Some(held) = remembered(token_id, state) {
+    if let Some(held) = state.tokens.remembered(token_id, &state.sites) {
         return Ok(Some(held));
     }
     let (of_token, of_site) = (state.tokens.reading(), state.sites.reading());
     let held = state.tokens.find(token_id).await?;
-    if let Some(HeldToken { record, site }) = &held {
-        state.tokens.remember(of_token, record);
-        state.sites.remember(of_site, record.site_id, site.clone());
+    if let Some(held) = &held {
+        let site_id = held.record.site_id;
+        state.tokens.remember(of_token, held);
+        state.sites.remember(of_site, site_id, held.site.clone());
     }
     Ok(held)
 }

@@ -147,6 +147,7 @@ const TABLES: &[Table] = &[
             ("machine_id", OptionalText),
             ("bound_at", OptionalNumber),
             ("revoked_at", OptionalNumber),
+            ("last_validated_at", OptionalNumber),
         ],
     ),
     table(
