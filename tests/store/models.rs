@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use mirrory::{
     config::Plans,
-    quota::{Ledger, Outcome, Permit, QuotaError, Standing},
+    quota::{Ledger, Outcome, Permit, QuotaError, Standing, Windows},
     store::changes::Actor,
     tokens::TokenState,
     types::ids::{SiteId, TokenId},
@@ -18,13 +18,13 @@ use proptest::{
 use tokio::{runtime::Handle, task::block_in_place};
 
 use crate::{
-    harness::{DAY, Instance, Store, commit, machine, on_both_stores},
+    harness::{DAY, Instance, NOON, Store, commit, machine, on_both_stores},
     quota::{ledger, plans},
 };
 
 on_both_stores!(whatever_happens_the_model_would_have_allowed_it);
 
-const CASES: u32 = 32;
+const CASES: u32 = 48;
 const INSTANCES: usize = 3;
 const TOKENS: usize = 2;
 /// The first is counted call by call.
@@ -134,12 +134,12 @@ impl Model {
     }
 }
 
-/// A call that is not settled yet, at its instance, in the day of this number.
+/// A call that is not settled yet, at its instance, and the windows that it was made in.
 struct Open {
     instance: usize,
     permit: Permit,
     calls: u64,
-    today: u64,
+    windows: Windows,
 }
 
 struct World<'a> {
@@ -149,7 +149,6 @@ struct World<'a> {
     site_id: SiteId,
     token_ids: Vec<TokenId>,
     open: Vec<Open>,
-    today: u64,
     model: Model,
 }
 
@@ -158,21 +157,16 @@ impl<'a> World<'a> {
     async fn new(store: &'a Store, instances: &[Instance], made: u64) -> Self {
         let limits = plans(&PLANS);
         let (site_id, _) = instances[0].create_site().await;
-        let mut token_ids = Vec::new();
-        for _ in 0..TOKENS {
-            token_ids.push(instances[0].issue(site_id).await.token_id);
-        }
         let ledger = |instance: &Instance| ledger(store, instance.database.clone(), limits.clone());
         let ledgers: Vec<Ledger> = instances.iter().map(ledger).collect();
         drop(ledgers[0].reserve(site_id, "plan", made).await.unwrap());
-        Self {
+        let mut world = Self {
             store,
             instances: instances.iter().cloned().zip(ledgers).collect(),
             limits,
             site_id,
-            token_ids,
+            token_ids: Vec::new(),
             open: Vec::new(),
-            today: 0,
             model: Model {
                 plan: "plan",
                 day: made,
@@ -181,7 +175,23 @@ impl<'a> World<'a> {
                 revoked: [false; TOKENS],
                 has_crashed: false,
             },
+        };
+        world.issue().await;
+        world
+    }
+
+    async fn issue(&mut self) {
+        self.token_ids.clear();
+        for _ in 0..TOKENS {
+            let record = self.instances[0].0.issue(self.site_id).await;
+            self.token_ids.push(record.token_id);
         }
+        self.model.bound = [None; TOKENS];
+        self.model.revoked = [false; TOKENS];
+    }
+
+    fn windows(&self) -> Windows {
+        Windows::at(self.store.clock.now())
     }
 
     async fn take(&mut self, instance: usize, calls: u64) -> Option<Permit> {
@@ -202,11 +212,15 @@ impl<'a> World<'a> {
     async fn settle(&mut self, open: Open, delivered: bool) {
         let outcome = delivered.then_some(Outcome::Issued);
         open.permit.settle(outcome).await;
-        if !delivered {
+        if delivered {
+            return;
+        }
+        let windows = self.windows();
+        if open.windows.day == windows.day {
+            self.model.day -= open.calls;
+        }
+        if open.windows.month == windows.month {
             self.model.month -= open.calls;
-            if open.today == self.today {
-                self.model.day -= open.calls;
-            }
         }
     }
 
@@ -223,7 +237,7 @@ impl<'a> World<'a> {
             instance,
             permit,
             calls: 1,
-            today: self.today,
+            windows: self.windows(),
         };
         self.settle(open, bound).await;
     }
@@ -236,7 +250,7 @@ impl<'a> World<'a> {
                         instance,
                         permit,
                         calls,
-                        today: self.today,
+                        windows: self.windows(),
                     });
                 }
             }
@@ -282,9 +296,14 @@ impl<'a> World<'a> {
             }
             Step::Wait(time) => self.store.hand.advance(time),
             Step::Midnight => {
+                let before = self.windows();
                 self.store.hand.advance(DAY);
-                self.today += 1;
                 self.model.day = 0;
+                if self.windows().month != before.month {
+                    self.model.month = 0;
+                }
+                // The old ones have expired.
+                self.issue().await;
             }
             Step::SetPlan(plan) => self.set_plan(plan),
         }
@@ -378,6 +397,8 @@ async fn whatever_happens_the_model_would_have_allowed_it(store: Store) {
     let outcome = block_in_place(|| {
         TestRunner::new(config).run(&cases, |(made, steps)| {
             Handle::current().block_on(async {
+                // Two midnights before the month ends.
+                store.hand.set_wall(NOON.after(8 * DAY));
                 let mut world = World::new(&store, &instances, made).await;
                 for step in &steps {
                     world.run(step).await;
