@@ -20,6 +20,7 @@ mod histories;
 mod wire;
 
 mod binding;
+mod blocks;
 mod changes;
 mod follower;
 mod idempotency;
@@ -28,6 +29,7 @@ mod keys;
 mod leases;
 mod listener;
 mod migrations;
+mod models;
 mod outages;
 mod quota;
 mod schema;
