@@ -70,7 +70,6 @@ macro_rules! room {
 }
 
 room!(database: Database);
-room!(clock: Clock);
 room!(keys: Keys);
 room!(tokens: Tokens);
 room!(health: Health);

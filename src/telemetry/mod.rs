@@ -4,6 +4,7 @@
 //! JSON lines are flat: `timestamp`, `level`, `target`, `message` and the event's own fields, so an
 //! event must not have a field of one of these names.
 
+mod json;
 mod lines;
 
 use std::{
@@ -22,7 +23,9 @@ use tracing_subscriber::{
     util::{SubscriberInitExt, TryInitError},
 };
 
+use self::json::JsonLine;
 pub use self::lines::Guard;
+use crate::types::clock::Clock;
 
 /// How log lines look.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize)]
@@ -151,11 +154,10 @@ where
     let lines = tracing_subscriber::fmt::layer().with_writer(writer);
     let lines: Box<dyn Layer<_> + Send + Sync> = match format {
         LogFormat::Pretty => lines.with_ansi(ansi).boxed(),
-        LogFormat::Json => lines
-            .json()
-            .flatten_event(true)
-            .with_span_list(false)
-            .boxed(),
+        LogFormat::Json => {
+            let clock = Clock::system();
+            lines.event_format(JsonLine { clock }).boxed()
+        }
     };
     Registry::default().with(lines).with(filter).with(caps())
 }

@@ -74,6 +74,47 @@ fn json_line_is_flat() {
 }
 
 #[test]
+fn json_line_is_json_whatever_is_in_it() {
+    let text = "\u{0}\t\n\u{1f}\"\\ é \u{1f600} \u{7f}";
+    let line = logged(LogFormat::Json, "", || {
+        tracing::info!(
+            text,
+            shown = %text,
+            debugged = ?text,
+            number = 1.5,
+            none = f64::NAN,
+            large = u64::MAX,
+            small = i64::MIN,
+            right = true,
+            "{text}"
+        );
+    });
+    assert_eq!(line.lines().count(), 1);
+    let line: Value = serde_json::from_str(&line).unwrap();
+    for field in ["text", "shown", "message"] {
+        assert_eq!(line[field], text, "{field}");
+    }
+    assert_eq!(line["debugged"], format!("{text:?}"));
+    assert_eq!(line["number"], 1.5);
+    assert!(line["none"].is_null());
+    assert_eq!(line["large"], u64::MAX);
+    assert_eq!(line["small"], i64::MIN);
+    assert_eq!(line["right"], true);
+}
+
+#[test]
+fn json_line_tells_the_moment_in_microseconds_of_utc() {
+    let earlier = jiff::Timestamp::now();
+    let line = logged(LogFormat::Json, "", || tracing::info!("now"));
+    let line: Value = serde_json::from_str(&line).unwrap();
+    let written = line["timestamp"].as_str().unwrap();
+    assert_eq!(written.len(), "2026-12-31T23:59:59.123456Z".len());
+    let moment: jiff::Timestamp = written.parse().unwrap();
+    let range = earlier.as_microsecond()..=jiff::Timestamp::now().as_microsecond();
+    assert!(range.contains(&moment.as_microsecond()), "{written}");
+}
+
+#[test]
 fn a_panic_is_one_line_that_says_where() {
     let text = logged(LogFormat::Json, "", || {
         // The other tests of this process keep the hook that they have.

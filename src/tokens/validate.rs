@@ -29,7 +29,7 @@ use crate::{
     state::{AppState, Rooms},
     types::{
         clock::Timestamp,
-        ids::{MachineId, WpUserId},
+        ids::{MachineId, TokenId, WpUserId},
     },
 };
 
@@ -156,13 +156,10 @@ impl Call for ValidateToken {
         Ok(Identified { call, meter })
     }
 
-    /// A verdict that did not become `valid: true` does not count for its token.
-    fn finish(&self, outcome: Option<Outcome>, state: &AppState) {
-        if let (Verdict::Good { held, .. }, None) = (&self.verdict, outcome) {
-            let token_id = held.record.token_id;
-            state
-                .attempts
-                .verdict_unused(token_id, state.clock.monotonic());
+    fn counted(&self) -> Option<TokenId> {
+        match &self.verdict {
+            Verdict::Good { claims, .. } => Some(claims.token_id),
+            Verdict::Refused { .. } => None,
         }
     }
 }
