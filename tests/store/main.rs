@@ -19,12 +19,14 @@ mod harness;
 mod histories;
 mod wire;
 
+mod batches;
 mod binding;
 mod changes;
 mod follower;
 mod idempotency;
 mod janitor;
 mod keys;
+mod last_use;
 mod leases;
 mod listener;
 mod migrations;
