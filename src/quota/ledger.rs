@@ -72,8 +72,7 @@ impl Ledger {
     /// instance is fresh.
     #[must_use = "the call is charged"]
     pub fn try_spend(&self, site_id: SiteId, plan: &str) -> Option<Permit> {
-        let account = self.0.accounts.find(site_id)?;
-        account.spend(plan, 1, self.0.clock.now())
+        self.spend(site_id, plan, 1)
     }
 
     /// Takes `calls` calls from the site's day and month, or none at all.
@@ -86,13 +85,17 @@ impl Ledger {
         plan: &str,
         calls: u64,
     ) -> Result<Permit, QuotaError> {
-        let limits = *self.plan(plan)?;
+        // Most calls end here, so this comes before all else.
+        if let Some(permit) = self.spend(site_id, plan, calls) {
+            return Ok(permit);
+        }
+        let limits = self.plan(plan)?;
         let account = self.0.accounts.find_or_open(site_id);
         if is_taken_in_blocks(limits.calls_per_day) {
-            return self.spend_or_take(&account, plan, &limits, calls).await;
+            return self.take(&account, plan, limits, calls).await;
         }
         self.give_up_remains(&account).await;
-        let charged = self.charge(site_id, &limits, calls, 0).await?;
+        let charged = self.charge(site_id, limits, calls, 0).await?;
         Ok(Permit {
             account,
             calls,
@@ -102,8 +105,14 @@ impl Ledger {
         })
     }
 
-    /// Takes calls out of the site's block, or a new block when too few are left in it.
-    async fn spend_or_take(
+    /// Takes calls out of the site's block.
+    fn spend(&self, site_id: SiteId, plan: &str, calls: u64) -> Option<Permit> {
+        let account = self.0.accounts.find(site_id)?;
+        account.spend(plan, calls, self.0.clock.now())
+    }
+
+    /// Takes a block, and the first calls out of it.
+    async fn take(
         &self,
         account: &Arc<Account>,
         plan: &str,
@@ -111,9 +120,6 @@ impl Ledger {
         calls: u64,
     ) -> Result<Permit, QuotaError> {
         let clock = &self.0.clock;
-        if let Some(permit) = account.spend(plan, calls, clock.now()) {
-            return Ok(permit);
-        }
         let _turn = account.turn.lock().await;
         // Who came first may have taken enough for those who waited, or heard that there is no more.
         if let Some(permit) = account.spend(plan, calls, clock.now()) {
@@ -124,11 +130,14 @@ impl Ledger {
         }
         let extra = account.wanted(plan, calls, clock.monotonic());
         self.give_up_remains(account).await;
-        let charged = self.charge(account.site_id(), limits, calls, extra).await;
-        if let Err(QuotaError::Exceeded(standing)) = charged {
-            account.note_used_up(plan, standing, clock.monotonic());
-        }
-        let charged = charged?;
+        let charged = self
+            .charge(account.site_id(), limits, calls, extra)
+            .await
+            .inspect_err(|error| {
+                if let QuotaError::Exceeded(standing) = error {
+                    account.note_used_up(plan, *standing, clock.monotonic());
+                }
+            })?;
         Ok(account.open(Taken {
             plan: plan.into(),
             period: charged.period,

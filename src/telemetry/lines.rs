@@ -30,11 +30,22 @@ struct Shared {
     changed: Condvar,
 }
 
-#[derive(Default)]
 struct Queue {
     bytes: Vec<u8>,
+    most_bytes: usize,
     dropped_lines: u64,
     is_closed: bool,
+}
+
+impl Default for Queue {
+    fn default() -> Self {
+        Self {
+            bytes: Vec::new(),
+            most_bytes: MOST_BYTES,
+            dropped_lines: 0,
+            is_closed: false,
+        }
+    }
 }
 
 /// Writes what is queued when it is dropped; keep it until the end of `main`.
@@ -71,7 +82,7 @@ impl Shared {
 
     fn push(&self, line: &[u8]) {
         let mut queue = self.queue();
-        if queue.bytes.len() + line.len() > MOST_BYTES {
+        if queue.bytes.len() + line.len() > queue.most_bytes {
             queue.dropped_lines += 1;
             return;
         }
@@ -128,7 +139,11 @@ impl<'writer> MakeWriter<'writer> for Lines {
 
 impl Drop for Guard {
     fn drop(&mut self) {
-        let lines = self.lines.0.queue().dropped_lines;
+        let mut queue = self.lines.0.queue();
+        let lines = queue.dropped_lines;
+        // The last line must not be dropped as well.
+        queue.most_bytes = usize::MAX;
+        drop(queue);
         if lines > 0 {
             tracing::warn!(lines, "log lines were dropped, for stderr was too slow");
         }

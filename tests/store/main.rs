@@ -21,6 +21,7 @@ mod wire;
 
 mod batches;
 mod binding;
+mod blocks;
 mod changes;
 mod follower;
 mod idempotency;
@@ -30,6 +31,7 @@ mod last_use;
 mod leases;
 mod listener;
 mod migrations;
+mod models;
 mod outages;
 mod quota;
 mod schema;
