@@ -217,3 +217,23 @@ impl From<TooManyAttempts> for ApiError {
         Self::TooManyAttempts(error)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_failure_of_the_store_is_told_by_who_can_mend_it() {
+        let cause = || Arc::new(sqlx::Error::PoolTimedOut);
+        for (failure, code) in [
+            (StoreError::Overloaded, "overloaded"),
+            (StoreError::Unreachable(cause()), "store_unavailable"),
+            (StoreError::Timeout, "store_unavailable"),
+            (StoreError::Unavailable(cause()), "store_unavailable"),
+            (StoreError::Refused(cause()), "internal_error"),
+            (StoreError::Fault(cause()), "internal_error"),
+        ] {
+            assert_eq!(ApiError::from(failure).code(), code);
+        }
+    }
+}

@@ -19,6 +19,7 @@ mod harness;
 mod histories;
 mod wire;
 
+mod batches;
 mod binding;
 mod blocks;
 mod changes;
@@ -26,6 +27,7 @@ mod follower;
 mod idempotency;
 mod janitor;
 mod keys;
+mod last_use;
 mod leases;
 mod listener;
 mod migrations;

@@ -17,7 +17,7 @@ use mirrory::{
 use tokio::time::{Instant, timeout};
 
 use crate::{
-    harness::{Instance, Store, commit, machine},
+    harness::{Hold, Instance, Store, commit, machine, user},
     keys::claims,
     postgres::Cluster,
     quota::{ledger, new_site, plans, reserve, used},
@@ -104,6 +104,68 @@ async fn a_frozen_store_is_not_waited_for_and_works_again_after_the_thaw() {
         2,
         "none of the frozen ones"
     );
+}
+
+/// More than one batch takes: the last wait for so long that they are not begun any more.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn of_many_that_write_to_a_frozen_store_all_are_told_soon_and_who_waited_long_writes_nothing()
+{
+    let (cluster, store, instance) = breakable(4).await;
+    let Instance {
+        database, tokens, ..
+    } = &instance;
+    let (site_id, _) = instance.create_site().await;
+    let bound = instance.issue(site_id).await.token_id;
+    warm(database, 4).await;
+    let machine_id = machine("m");
+    let drafts: Vec<_> = (0..300)
+        .map(|_| tokens.draft(site_id, user(1), None))
+        .collect();
+    cluster.freeze();
+    let (inserted, bindings, found) = tokio::join!(
+        join_all(drafts.iter().map(|draft| soon(tokens.insert(draft, None)))),
+        join_all((0..20).map(|_| soon(tokens.bind(bound, &machine_id)))),
+        join_all((0..60).map(|_| soon(tokens.find(bound)))),
+    );
+    assert!(inserted.iter().all(is_outage) && found.iter().all(is_outage));
+    assert!(bindings.iter().all(is_outage));
+    cluster.thaw();
+    works_again(database, 4).await;
+
+    let not_begun = inserted
+        .iter()
+        .zip(&drafts)
+        .filter(|(outcome, _)| matches!(outcome, Err(StoreError::Unreachable(_))));
+    assert!(not_begun.clone().count() > 0);
+    for (_, draft) in not_begun {
+        assert!(soon(tokens.find(draft.token_id)).await.unwrap().is_none());
+        soon(tokens.insert(draft, None)).await.unwrap();
+    }
+    assert!(soon(tokens.bind(bound, &machine_id)).await.unwrap());
+    assert!(store.number("SELECT count(*) FROM tokens").await <= 301);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_store_that_ends_amid_a_batch_fails_all_of_it_and_the_next_one_works() {
+    let (cluster, store, instance) = breakable(4).await;
+    let Instance { tokens, .. } = &instance;
+    let (site_id, _) = instance.create_site().await;
+    let drafts: Vec<_> = (0..40)
+        .map(|_| tokens.draft(site_id, user(1), None))
+        .collect();
+    let held = Hold::of(&store).await;
+    let (inserted, ()) = tokio::join!(
+        join_all(drafts.iter().map(|draft| soon(tokens.insert(draft, None)))),
+        async { cluster.stop() },
+    );
+    assert!(inserted.iter().all(is_outage));
+    drop(held);
+    cluster.start_again();
+    works_again(&instance.database, 4).await;
+    assert_eq!(store.number("SELECT count(*) FROM tokens").await, 0);
+    for draft in &drafts {
+        soon(tokens.insert(draft, None)).await.unwrap();
+    }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
