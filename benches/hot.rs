@@ -9,6 +9,7 @@ use axum::{
     http::header,
 };
 use criterion::Criterion;
+use futures_util::FutureExt;
 use mirrory::{
     app::{open_state, open_store},
     attempts::Attempts,
@@ -17,6 +18,7 @@ use mirrory::{
         Algorithm, Kid, TokenClaims,
         signer::{PrivateKey, SigningKey, UnverifiedToken},
     },
+    quota::{Ledger, Outcome},
     router::router,
     store::{database::SERVING_DEADLINE, freshness::Freshness},
     types::{
@@ -42,6 +44,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     secrets(&mut criterion)?;
     ids(&mut criterion);
     attempts(&mut criterion)?;
+    charges(&mut criterion)?;
     requests(&mut criterion)?;
     criterion.final_summary();
     Ok(())
@@ -132,6 +135,43 @@ fn attempts(criterion: &mut Criterion) -> Result<(), Box<dyn Error>> {
 
 /// Requests that never come to the store, through the whole router: what is left is the frame and
 /// the reading of the request.
+/// A call that is charged in memory, with the store's share of it: one statement in thousands.
+fn charges(criterion: &mut Criterion) -> Result<(), Box<dyn Error>> {
+    let folder = std::env::temp_dir().join(format!("mirrory-charges-{}", std::process::id()));
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()?;
+    let settings = [
+        (
+            "MIRRORY__DATABASE__URL",
+            &*format!("sqlite://{}/mirrory.db", folder.display()),
+        ),
+        ("MIRRORY__PLANS__UNBOUNDED__CALLS_PER_DAY", "1000000000000"),
+        (
+            "MIRRORY__PLANS__UNBOUNDED__CALLS_PER_MONTH",
+            "1000000000000",
+        ),
+    ];
+    let settings = settings.map(|(name, value)| (name.to_owned(), value.to_owned()));
+    let config = Config::load(None, settings)?;
+    let database = runtime.block_on(open_store(&config.database, SERVING_DEADLINE))?;
+    let ledger = Ledger::new(database, config.plans, Clock::system());
+    let site_id = SiteId::new(NOW, &Randomness::seeded(1));
+    criterion.bench_function("quota: charge and settle", |bencher| {
+        bencher.iter(|| {
+            let permit = match ledger.try_spend(site_id, "unbounded") {
+                Some(permit) => permit,
+                None => runtime
+                    .block_on(ledger.reserve(site_id, "unbounded", 1))
+                    .ok()?,
+            };
+            permit.settle(Some(Outcome::Validated)).now_or_never()
+        });
+    });
+    std::fs::remove_dir_all(folder)?;
+    Ok(())
+}
+
 fn requests(criterion: &mut Criterion) -> Result<(), Box<dyn Error>> {
     let folder = std::env::temp_dir().join(format!("mirrory-hot-{}", std::process::id()));
     let runtime = tokio::runtime::Builder::new_current_thread()

@@ -7,6 +7,7 @@ use super::{
     accounts::Accounts,
     block::is_taken_in_blocks,
     permit::{Permit, Source},
+    report,
     store::{DayCounts, QuotaStore},
     tally::Period,
     windows::{Standing, Windows},
@@ -150,11 +151,11 @@ impl Ledger {
 
     /// Gives back what is left of a block that cannot be spent: it is too little, its day is over, or
     /// the site has another plan now.
-    async fn give_up_remains(&self, account: &Account) {
+    async fn give_up_remains(&self, account: &Arc<Account>) {
         if !account.retire_remains() {
             return;
         }
-        if let Err(error) = account.settle().await {
+        if let Err(error) = report::settle_one(&self.0.store, account).await {
             let site_id = account.site_id();
             tracing::warn!(site.id = %site_id, error = %Chain(&error), "calls were not given back at once");
         }
@@ -224,17 +225,19 @@ impl Ledger {
     /// When the store fails.
     pub async fn flush(&self) -> Result<(), StoreError> {
         let Inner {
-            clock, accounts, ..
+            store,
+            clock,
+            accounts,
+            ..
         } = &*self.0;
-        let mut outcome = Ok(());
-        for account in accounts.all() {
+        let all = accounts.all();
+        for account in &all {
             account.retire_unused(clock.now(), clock.monotonic());
-            if outcome.is_ok() {
-                outcome = account.settle().await;
-            }
         }
+        let settled = report::settle(store, &all).await;
+        drop(all);
         accounts.forget_blank();
-        outcome
+        settled
     }
 
     /// Gives back every block, and tells the store all that it does not know: the last thing that an

@@ -36,6 +36,7 @@ on_both_stores!(
     a_site_that_used_up_its_quota_is_asked_about_again_a_second_later,
     a_refusal_from_memory_ends_with_its_day,
     what_cannot_be_told_is_told_later_and_once,
+    many_sites_are_told_of_together_also_across_midnight,
 );
 
 const LIMIT: u64 = 1_200;
@@ -408,4 +409,26 @@ async fn what_cannot_be_told_is_told_later_and_once(mut store: Store) {
         panic!("one day");
     };
     assert_eq!(counts.issued, 20);
+}
+
+/// More than go into one statement, by two instances that meet on the same rows.
+async fn many_sites_are_told_of_together_also_across_midnight(store: Store) {
+    let ledgers = [instance(&store).await, instance(&store).await];
+    let sites: Vec<SiteId> = (0..510).map(|_| new_site(&store)).collect();
+    for _ in 0..2 {
+        for ledger in &ledgers {
+            for calls in sites.chunks(8) {
+                join_all(calls.iter().map(|site_id| issue(ledger, *site_id, 1))).await;
+            }
+        }
+        store.hand.advance(DAY);
+    }
+    let [one, other] = &ledgers;
+    let (one, other) = tokio::join!(one.close(), other.close());
+    one.and(other).unwrap();
+    let counted = "SELECT CAST(count(*) AS BIGINT) FROM usage_history WHERE issued = 2";
+    assert_eq!(store.number(counted).await, 2 * 510);
+    let charged = "SELECT CAST(count(*) AS BIGINT) FROM usage WHERE day_used = 2 \
+                   AND day_reserved = 0 AND month_used = 4 AND month_reserved = 0";
+    assert_eq!(store.number(charged).await, 510);
 }

@@ -6,13 +6,14 @@ use futures_util::future::join_all;
 use mirrory::{
     app::open_keys,
     keys::KeysError,
+    quota::{Ledger, QuotaError, Standing},
     store::{
         Database, StoreError,
         changes::{self, Actor},
         database::SERVING_DEADLINE,
         freshness::Freshness,
     },
-    types::clock::Clock,
+    types::{clock::Clock, ids::SiteId},
 };
 use tokio::time::{Instant, timeout};
 
@@ -186,7 +187,27 @@ async fn a_return_whose_outcome_is_unknown_is_not_made_twice() {
     cluster.thaw();
     works_again(&instance.database, 1).await;
     ledger.flush().await.unwrap();
-    instance.database.close().await;
+    has_done_what_it_was_sent(&store, &instance.database).await;
+    let afterwards = crate::quota::ledger(&store, store.open().await, plans(&[("plan", 10, 100)]));
+    let (day, month) = used(&afterwards, site_id).await;
+    assert!(day >= 1 && day == month, "{day} and {month} are used");
+}
+
+/// A site that made seven calls, and of which an instance holds a block that is used up: the
+/// statements are known to the connection, and go out in one piece.
+async fn with_a_block(store: &Store, database: &Database) -> (Ledger, SiteId) {
+    let ledger = ledger(store, database.clone(), plans(&[("plan", 1_100, 5_000)]));
+    let site_id = new_site(store);
+    for _ in 0..7 {
+        drop(reserve(&ledger, site_id).await);
+    }
+    ledger.flush().await.unwrap();
+    (ledger, site_id)
+}
+
+/// Waits until the server has done what it was sent on connections that are closed.
+async fn has_done_what_it_was_sent(store: &Store, database: &Database) {
+    database.close().await;
     let connections = "SELECT count(*) FROM pg_stat_activity WHERE application_name = 'mirrory'";
     let ended = async {
         while store.number(connections).await > 0 {
@@ -196,9 +217,64 @@ async fn a_return_whose_outcome_is_unknown_is_not_made_twice() {
     timeout(Duration::from_secs(10), ended)
         .await
         .expect("the server has done what it was sent");
-    let afterwards = crate::quota::ledger(&store, store.open().await, plans(&[("plan", 10, 100)]));
-    let (day, month) = used(&afterwards, site_id).await;
-    assert!(day >= 1 && day == month, "{day} and {month} are used");
+}
+
+/// How many more calls pass, and what is then counted.
+async fn use_up(store: &Store, site_id: SiteId) -> (u64, Standing) {
+    let ledger = ledger(store, store.open().await, plans(&[("plan", 1_100, 5_000)]));
+    let mut made = 0;
+    while ledger.reserve(site_id, "plan", 1).await.is_ok() {
+        made += 1;
+        assert!(made <= 1_100);
+    }
+    ledger.close().await.unwrap();
+    (made, ledger.standing(site_id, "plan").await.unwrap())
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_block_whose_taking_is_in_doubt_is_lost_and_not_spent() {
+    let (cluster, store, instance) = breakable(1).await;
+    let (ledger, site_id) = with_a_block(&store, &instance.database).await;
+    cluster.freeze();
+    let taken = ledger.reserve(site_id, "plan", 1).await;
+    assert!(matches!(
+        taken,
+        Err(QuotaError::Store(
+            StoreError::Timeout | StoreError::Unavailable(_)
+        ))
+    ));
+    assert!(ledger.try_spend(site_id, "plan").is_none());
+    cluster.thaw();
+    has_done_what_it_was_sent(&store, &instance.database).await;
+    let (made, standing) = use_up(&store, site_id).await;
+    assert!(7 + made <= 1_100, "{made} more pass");
+    assert_eq!(standing.day.remaining(), 0);
+    assert!(
+        standing.day.reserved <= 7,
+        "at most the block: {standing:?}"
+    );
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_is_told_in_doubt_is_never_given_back_twice() {
+    let (cluster, store, instance) = breakable(1).await;
+    let (ledger, site_id) = with_a_block(&store, &instance.database).await;
+    // Of a block of eight, two are made.
+    drop(reserve(&ledger, site_id).await);
+    drop(reserve(&ledger, site_id).await);
+    cluster.freeze();
+    assert!(ledger.close().await.is_err());
+    cluster.thaw();
+    works_again(&instance.database, 1).await;
+    // As it would be told again by itself.
+    ledger.flush().await.unwrap();
+    has_done_what_it_was_sent(&store, &instance.database).await;
+    let (made, standing) = use_up(&store, site_id).await;
+    assert!(9 + made <= 1_100, "{made} more pass");
+    assert!(
+        9 + made + standing.day.reserved >= 1_100,
+        "{made} more pass"
+    );
 }
 
 /// Nothing follows the change log, so every one of them must ask for the keys.
