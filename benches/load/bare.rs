@@ -1,12 +1,12 @@
 //! What the service is measured by: axum alone, which parses the same bodies and answers the same
-//! JSON. It can sign what it answers, and insert a row for it.
+//! JSON. It believes every token; those that it issues it signs, and it can insert a row for each.
 
 #![expect(
     clippy::disallowed_types,
     reason = "the bare server is what axum gives, rejections and all"
 )]
 
-use std::{borrow::Cow, net::SocketAddr};
+use std::net::SocketAddr;
 
 #[expect(
     clippy::disallowed_types,
@@ -27,16 +27,10 @@ use sqlx::{PgPool, postgres::PgPoolOptions};
 use tokio::net::TcpListener;
 use uuid::Uuid;
 
-use crate::{
-    Outcome,
-    machine::Cores,
-    options::{BareOptions, Issuing},
-    server::Server,
-};
+use crate::{Outcome, machine::Cores, server::Server};
 
-const TOKEN_ID: Uuid = Uuid::from_u128(0x019a_bf3e_7d2a_7c64_9a51_3f0e_8a6b_1c2d);
 const SITE: &str = "site_00000000000000000000000000";
-const KID: &str = "000000000000000000000000";
+const KID: &str = "00000000000000000000000000";
 const EXPIRES_AT: &str = "2027-01-16T08:00:00Z";
 const LIFETIME: i64 = 86_400;
 
@@ -69,7 +63,7 @@ struct GenerateRequest {
 
 #[derive(Serialize)]
 struct GenerateResponse {
-    token: Cow<'static, str>,
+    token: String,
     expires_in: i64,
     user_id: i64,
     token_id: Uuid,
@@ -88,13 +82,13 @@ struct Claims<'a> {
     exp: i64,
 }
 
-/// Starts this program again as a bare server, on the server's core.
-pub fn spawn(cores: &Cores, issuing: Issuing, database_url: Option<&str>) -> Outcome<Server> {
+/// Starts this program again as the bare server, on the server's core. It inserts a row for every
+/// token that it signs when it is given a database of PostgreSQL's with the service's tables.
+pub fn spawn(cores: &Cores, database_url: Option<&str>) -> Outcome<Server> {
     let program = std::env::current_exe()?;
     let mut server = Server::spawn(|address| {
         let mut command = cores.server(&program);
         command.args(["--serve-bare", &address.to_string()]);
-        command.args(["--issuing", issuing.name()]);
         command.args(database_url.iter().flat_map(|url| ["--database-url", url]));
         command
     })?;
@@ -104,20 +98,18 @@ pub fn spawn(cores: &Cores, issuing: Issuing, database_url: Option<&str>) -> Out
 
 /// Serves until it is killed.
 #[tokio::main]
-pub async fn serve(address: SocketAddr, options: &BareOptions) -> Outcome<()> {
-    let generate = match (options.issuing, &options.database_url) {
-        (Issuing::Nothing, _) => post(generate),
-        (Issuing::Signed, _) => post(generate_signed).with_state(Issuer::new()),
-        (Issuing::Inserted, Some(url)) => {
+pub async fn serve(address: SocketAddr, database_url: Option<&str>) -> Outcome<()> {
+    let generate = match database_url {
+        None => post(generate).with_state(Issuer::new()),
+        Some(url) => {
             let pool = PgPoolOptions::new()
                 .max_connections(POSTGRES_CONNECTIONS)
                 // It would be a second statement a request.
                 .test_before_acquire(false)
                 .connect(url)
                 .await?;
-            post(generate_inserted).with_state((Issuer::new(), pool))
+            post(generate_and_insert).with_state((Issuer::new(), pool))
         }
-        (Issuing::Inserted, None) => return Err("into which database?".into()),
     };
     let router = Router::new()
         .route("/readyz", get(async || ()))
@@ -141,19 +133,15 @@ async fn validate(Json(request): Json<ValidateRequest>) -> Json<ValidateResponse
     })
 }
 
-async fn generate(Json(request): Json<GenerateRequest>) -> Json<GenerateResponse> {
-    respond(&request, Cow::Borrowed(TOKEN), TOKEN_ID)
-}
-
-async fn generate_signed(
+async fn generate(
     State(issuer): State<Issuer>,
     Json(request): Json<GenerateRequest>,
 ) -> Result<Json<GenerateResponse>, StatusCode> {
     let Issued { token, id, .. } = issuer.issue(&request)?;
-    Ok(respond(&request, token.into(), id))
+    Ok(respond(&request, token, id))
 }
 
-async fn generate_inserted(
+async fn generate_and_insert(
     State((issuer, pool)): State<(Issuer, PgPool)>,
     Json(request): Json<GenerateRequest>,
 ) -> Result<Json<GenerateResponse>, StatusCode> {
@@ -168,17 +156,13 @@ async fn generate_inserted(
         .execute(&pool)
         .await
         .map_err(|_| StatusCode::SERVICE_UNAVAILABLE)?;
-    Ok(respond(&request, token.into(), id))
+    Ok(respond(&request, token, id))
 }
 
-fn respond(
-    request: &GenerateRequest,
-    token: Cow<'static, str>,
-    token_id: Uuid,
-) -> Json<GenerateResponse> {
+fn respond(request: &GenerateRequest, token: String, token_id: Uuid) -> Json<GenerateResponse> {
     let is_whole = !request.proxy_secret.is_empty() && request.machine_id.is_none();
     Json(GenerateResponse {
-        token: if is_whole { token } else { "".into() },
+        token: if is_whole { token } else { String::new() },
         expires_in: LIFETIME,
         user_id: request.wp_user_id,
         token_id,
@@ -233,12 +217,3 @@ impl Issuer {
         Ok(Issued { token, id, at })
     }
 }
-
-/// As long as an HS256 token of the service.
-pub const TOKEN: &str = concat!(
-    "eyJ0eXAiOiJKV1QiLCJhbGciOiJIUzI1NiIsImtpZCI6IjAwMDAwMDAwMDAwMDAwMDAwMDAwMDAifQ.",
-    "eyJpc3MiOiJtaXJyb3J5IiwiYXVkIjoibWlycm9yeS1kZXNrdG9wIiwic3ViIjoiMTIzNDUiLCJzaXRlIjoic2l0ZV8w",
-    "MDAwMDAwMDAwMDAwMDAwMDAwMDAwMDAwMCIsImp0aSI6IjAwMDAwMDAwLTAwMDAtMDAwMC0wMDAwLTAwMDAwMDAwMDAw",
-    "MCIsImlhdCI6MTgwMDAwMDAwMCwiZXhwIjoxODAwMDg2NDAwfQ.",
-    "0000000000000000000000000000000000000000000"
-);

@@ -5,7 +5,7 @@ use crate::{
     generator::Load,
     machine::{Cores, Folder},
     measure::{self, Contender, Plan, Series},
-    options::{Issuing, Options},
+    options::Options,
     postgres::Cluster,
     report::Report,
     requests::{Endpoint, Requests},
@@ -41,8 +41,9 @@ impl Bench {
         Service::on_sqlite(&self.folder.path().join(name))
     }
 
-    pub fn bare(&self, issuing: Issuing) -> Outcome<Server> {
-        bare::spawn(&self.cores, issuing, None)
+    /// Bare axum, which stores nothing.
+    pub fn bare(&self) -> Outcome<Server> {
+        bare::spawn(&self.cores, None)
     }
 
     /// Starts an instance, and gives its store what a measurement needs.

@@ -54,7 +54,7 @@ type Outcome<T> = Result<T, Box<dyn std::error::Error + Send + Sync>>;
 fn main() -> ExitCode {
     let options = Options::parse();
     let outcome = match options.serve_bare {
-        Some(address) => bare::serve(address, &options.bare),
+        Some(address) => bare::serve(address, options.database_url.as_deref()),
         None if options.bench => run(options),
         // `cargo test --all-targets` starts it too.
         None => {

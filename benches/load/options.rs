@@ -2,7 +2,7 @@
 
 use std::net::SocketAddr;
 
-use clap::{Args, Parser, ValueEnum, builder::RangedU64ValueParser};
+use clap::{Parser, builder::RangedU64ValueParser};
 
 use crate::scenarios::Scenario;
 
@@ -41,41 +41,12 @@ pub struct Options {
     /// Serve as the bare axum server.
     #[arg(long, hide = true, value_name = "ADDRESS")]
     pub serve_bare: Option<SocketAddr>,
-    #[command(flatten)]
-    pub bare: BareOptions,
+    /// Where the bare server inserts what it issues.
+    #[arg(long, hide = true, value_name = "URL")]
+    pub database_url: Option<String>,
     /// What `cargo bench` says to every bench, and `cargo test` does not.
     #[arg(long, hide = true)]
     pub bench: bool,
-}
-
-/// What kind of bare server is meant.
-#[derive(Debug, Args)]
-pub struct BareOptions {
-    #[arg(long, hide = true, value_enum, default_value_t = Issuing::Nothing)]
-    pub issuing: Issuing,
-    #[arg(long, hide = true)]
-    pub database_url: Option<String>,
-}
-
-/// What a bare server does for a token.
-#[derive(Clone, Copy, Debug, ValueEnum)]
-pub enum Issuing {
-    /// It answers the same one every time.
-    Nothing,
-    /// It signs one.
-    Signed,
-    /// It signs one and inserts its row.
-    Inserted,
-}
-
-impl Issuing {
-    pub const fn name(self) -> &'static str {
-        match self {
-            Self::Nothing => "nothing",
-            Self::Signed => "signed",
-            Self::Inserted => "inserted",
-        }
-    }
 }
 
 impl Options {

@@ -117,6 +117,18 @@ impl Report {
         });
     }
 
+    /// Adds the ratio of a load's rate to a peer's.
+    pub fn add_rate(
+        &mut self,
+        series: &Series,
+        peer: &Series,
+        name: impl Into<String>,
+        least: f64,
+    ) {
+        let ratio = series.ratio_to(peer, |sample| sample.rate);
+        self.add_of(series, name, ratio, Goal::Least(least));
+    }
+
     /// Notes what makes the figures worthless.
     pub fn fault(&mut self, fault: String) {
         println!("**{fault}**\n");

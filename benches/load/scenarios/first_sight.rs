@@ -6,8 +6,6 @@ use crate::{
     bench::Bench,
     generator::Load,
     measure::Contender,
-    options::Issuing,
-    report::Goal,
     requests::{self, Endpoint},
     tokens::Birth,
 };
@@ -23,7 +21,7 @@ pub async fn measure(bench: &mut Bench) -> Outcome<()> {
         bench.load(&instance.server, Endpoint::Validate, requests)
     });
     let loads: Vec<Load> = loads.collect();
-    let bare = bench.bare(Issuing::Nothing)?;
+    let bare = bench.bare()?;
 
     let contenders = [
         Contender::new("bare axum", &bare, loads[0].to(bare.address)),
@@ -31,8 +29,7 @@ pub async fn measure(bench: &mut Bench) -> Outcome<()> {
     ];
     let title = "First sight and binding, PostgreSQL";
     let [bare, first] = bench.compare(title, &contenders).await?;
-    let ratio = first.ratio_to(&bare, |sample| sample.rate);
     let name = "1. first sight and binding, of bare axum";
-    bench.report.add_of(&first, name, ratio, Goal::Least(0.25));
+    bench.report.add_rate(&first, &bare, name, 0.25);
     Ok(())
 }

@@ -6,7 +6,6 @@ use crate::{
     durability,
     generator::Load,
     measure::Contender,
-    options::Issuing,
     pgbench::Pgbench,
     report::Goal,
     requests::{self, Endpoint},
@@ -44,9 +43,8 @@ async fn with_company(
     ];
     let [pgbench, generate] = bench.compare("Generate, PostgreSQL", &contenders).await?;
     let report = &mut bench.report;
-    let ratio = generate.ratio_to(&pgbench, |sample| sample.rate);
     let name = "2. generate, of pgbench's one-row INSERT";
-    report.add_of(&generate, name, ratio, Goal::Least(1.8));
+    report.add_rate(&generate, &pgbench, name, 1.8);
     let p99 = generate.middle().p99;
     report.add("2. generate, p99", p99, Goal::Millis(4.0));
     Ok(())
@@ -58,7 +56,7 @@ async fn without_company(
     server: &Server,
     load: &Load,
 ) -> Outcome<()> {
-    let inserting = bare::spawn(&bench.cores, Issuing::Inserted, Some(tables))?;
+    let inserting = bare::spawn(&bench.cores, Some(tables))?;
     let to_inserting = load.to(inserting.address);
     require_like_answers(load, &to_inserting).await?;
     let contenders = [

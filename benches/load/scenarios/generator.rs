@@ -2,22 +2,22 @@
 //! look slow, and every ratio to it good.
 
 use crate::{
-    Outcome, bare,
+    Outcome,
     bench::Bench,
-    options::Issuing,
     requests::{self, Endpoint},
-    tokens::{Token, machine_id},
+    service::Site,
+    tokens::{self, Birth},
     wrk,
 };
 
 pub async fn measure(bench: &mut Bench) -> Outcome<()> {
-    let bare = bench.bare(Issuing::Nothing)?;
-    let tokens = (0..bench.plan.connections).map(|number| Token {
-        text: bare::TOKEN.to_owned(),
-        id: String::new(),
-        machine_id: machine_id(number),
-    });
-    let requests = requests::validate(&tokens.collect::<Vec<Token>>());
+    let bare = bench.bare()?;
+    let site = Site {
+        proxy_secret: "0".repeat(88),
+    };
+    let count = bench.plan.connections;
+    let tokens = tokens::issue(bare.address, &[site], count, Birth::Unbound).await?;
+    let requests = requests::validate(&tokens);
     let load = bench.load(&bare, Endpoint::Validate, requests);
     match wrk::compare(&load, bench.folder.path()).await? {
         None => println!("\nThe load generator is not compared: wrk is not installed."),

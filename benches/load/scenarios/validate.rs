@@ -6,7 +6,6 @@ use crate::{
     Outcome,
     bench::{Bench, require_like_answers},
     measure::{Contender, Series},
-    options::Issuing,
     report::Goal,
     requests::{self, Endpoint},
     service::Lines,
@@ -21,7 +20,7 @@ pub async fn measure(bench: &mut Bench) -> Outcome<()> {
     let log = bench.folder.path().join("requests.log");
     let lines = Lines::JsonTo(log.clone());
     let logging = service.start_with(&bench.cores, &lines).await?;
-    let bare = bench.bare(Issuing::Nothing)?;
+    let bare = bench.bare()?;
     let requests = requests::validate(&instance.tokens);
     let load = bench.load(&instance.server, Endpoint::Validate, requests);
     require_like_answers(&load, &load.to(bare.address)).await?;
@@ -39,13 +38,11 @@ pub async fn measure(bench: &mut Bench) -> Outcome<()> {
     let results = bench.compare("Validate, PostgreSQL", &contenders).await?;
     let [bare, quiet, logged] = &results;
     let report = &mut bench.report;
-    let ratio = quiet.ratio_to(bare, |sample| sample.rate);
-    report.add_of(quiet, "1. validate, of bare axum", ratio, Goal::Least(0.65));
+    report.add_rate(quiet, bare, "1. validate, of bare axum", 0.65);
     let p99 = quiet.middle().p99;
     report.add("1. validate, p99", p99, Goal::Millis(2.0));
-    let ratio = logged.ratio_to(bare, |sample| sample.rate);
     let name = "1. validate with a line a request, of bare axum";
-    report.add_of(logged, name, ratio, Goal::Least(0.55));
+    report.add_rate(logged, bare, name, 0.55);
     if let Some(fault) = missing_lines(&log, logged).await? {
         report.fault(fault);
     }
