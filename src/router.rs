@@ -27,15 +27,13 @@ pub fn router(state: &AppState) -> Router {
         state.randomness.clone(),
         Duration::from_secs(state.config.server.request_timeout_seconds.into()),
     );
+    let client_address = ClientAddressLayer::new(state.config.server.trusted_proxies.clone());
     Router::new()
         .merge(tokens::router(state))
         .merge(keys::router())
         .merge(health::router(state))
         .merge(openapi::router())
         .fallback(async || ApiError::NotFound)
-        .layer(ClientAddressLayer::new(
-            state.config.server.trusted_proxies.clone(),
-        ))
-        .layer(edge)
+        .layer((edge, client_address))
         .with_state(state.clone())
 }

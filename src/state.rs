@@ -1,6 +1,6 @@
 //! What every request may use.
 
-use std::sync::Arc;
+use std::{ops::Deref, sync::Arc};
 
 use axum::extract::FromRef;
 
@@ -16,11 +16,14 @@ use crate::{
     types::{clock::Clock, randomness::Randomness},
 };
 
-/// The rooms, and what they were given. Cheap to clone.
-#[derive(Clone, FromRef)]
-pub struct AppState {
+/// The rooms, and what they were given. One handle to them all, since every request clones it.
+#[derive(Clone)]
+pub struct AppState(Arc<Rooms>);
+
+/// What an [`AppState`] is made of.
+pub struct Rooms {
     /// The configuration in force.
-    pub config: Arc<Config>,
+    pub config: Config,
     /// The store.
     pub database: Database,
     /// The time.
@@ -34,9 +37,40 @@ pub struct AppState {
     /// What sites have used of their plans.
     pub ledger: Ledger,
     /// Failures by address and the like.
-    pub attempts: Arc<Attempts>,
+    pub attempts: Attempts,
     /// The tokens.
     pub tokens: Tokens,
     /// How the service is.
     pub health: Health,
 }
+
+impl From<Rooms> for AppState {
+    fn from(rooms: Rooms) -> Self {
+        Self(Arc::new(rooms))
+    }
+}
+
+impl Deref for AppState {
+    type Target = Rooms;
+
+    fn deref(&self) -> &Rooms {
+        &self.0
+    }
+}
+
+/// Lets an endpoint ask for the one room that it needs.
+macro_rules! room {
+    ($field:ident: $Room:ty) => {
+        impl FromRef<AppState> for $Room {
+            fn from_ref(state: &AppState) -> Self {
+                state.$field.clone()
+            }
+        }
+    };
+}
+
+room!(database: Database);
+room!(clock: Clock);
+room!(keys: Keys);
+room!(tokens: Tokens);
+room!(health: Health);

@@ -1,6 +1,6 @@
 //! From a configuration to rooms that are ready to use.
 
-use std::{io, net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
+use std::{io, net::SocketAddr, path::PathBuf, time::Duration};
 
 use super::master_key;
 use crate::{
@@ -10,7 +10,7 @@ use crate::{
     keys::{self, KeySettings, Keys, KeysError},
     quota::Ledger,
     sites::Sites,
-    state::AppState,
+    state::{AppState, Rooms},
     store::{Database, StoreError, freshness::Freshness, migrations, sqlite},
     tokens::{TokenSettings, Tokens},
     types::{clock::Clock, randomness::Randomness},
@@ -148,6 +148,7 @@ pub async fn open_keys(
         KeySettings {
             issuer: config.tokens.issuer.clone(),
             audience: config.tokens.audience.clone(),
+            remembered: config.tokens.cache_capacity,
         },
         clock.clone(),
         randomness.clone(),
@@ -168,14 +169,15 @@ pub async fn open_state(
     randomness: Randomness,
     freshness: Freshness,
 ) -> Result<AppState, StartError> {
-    let keys = open_keys(&config, &database, &clock, &randomness, freshness).await?;
+    let keys = open_keys(&config, &database, &clock, &randomness, freshness.clone()).await?;
     let bootstrap = &config.bootstrap;
     let sites = Sites::new(
         database.clone(),
         clock.clone(),
         randomness.clone(),
         bootstrap.proxy_secret.as_ref(),
-    );
+    )
+    .remembering(&freshness);
     if bootstrap.proxy_secret.is_some() {
         let mut tx = database.begin().await?;
         sites
@@ -183,18 +185,20 @@ pub async fn open_state(
             .await?;
         tx.commit().await?;
     }
-    Ok(AppState {
+    let rooms = Rooms {
         ledger: Ledger::new(database.clone(), config.plans.clone(), clock.clone()),
-        attempts: Arc::new(Attempts::new(&config.limits)),
-        tokens: open_tokens(&config, &database, &clock, &randomness),
+        attempts: Attempts::new(&config.limits),
+        tokens: open_tokens(&config, &database, &clock, &randomness)
+            .remembering(config.tokens.cache_capacity, freshness),
         health: Health::new(database.clone(), clock.clone()),
-        config: Arc::new(config),
+        config,
         database,
         clock,
         randomness,
         sites,
         keys,
-    })
+    };
+    Ok(rooms.into())
 }
 
 /// The tokens of a store, made as the configuration says.

@@ -80,6 +80,10 @@ pub struct Server {
     /// Seconds that a whole request may take, 1 to 600; then 503. Default: 15.
     #[serde(deserialize_with = "values::whole_number::<1, 600, _, _>")]
     pub request_timeout_seconds: u32,
+    /// Requests about tokens that an instance works on at once, 1 to 100000; more wait
+    /// half a second, then 503. Default: 1000.
+    #[serde(deserialize_with = "values::whole_number::<1, 100_000, _, _>")]
+    pub concurrent_requests: usize,
     /// Seconds that running requests are given to end after SIGTERM or SIGINT, 0 to 3600.
     /// Default: 30.
     #[serde(deserialize_with = "values::whole_number::<0, 3600, _, _>")]
@@ -92,7 +96,8 @@ pub struct Database {
     /// The embedded SQLite file or the PostgreSQL database. Default: `sqlite://data/mirrory.db`.
     #[serde(deserialize_with = "values::database_url")]
     pub url: DatabaseUrl,
-    /// Connections that an instance opens to PostgreSQL at most, 1 to 1000. Default: 16.
+    /// Connections that an instance opens to PostgreSQL at most, 1 to 1000; one more listens for
+    /// changes. Default: 16.
     #[serde(deserialize_with = "values::whole_number::<1, 1000, _, _>")]
     pub max_connections: u32,
 }
@@ -129,6 +134,10 @@ pub struct Tokens {
     /// What a token costs the WordPress user, written on its record; 0 or more. Default: 200.
     #[serde(deserialize_with = "values::whole_number::<0, { i64::MAX }, _, _>")]
     pub coins: i64,
+    /// How many tokens an instance keeps in memory, 0 to 100000000; one takes about half a
+    /// kilobyte. Default: 100000.
+    #[serde(deserialize_with = "values::whole_number::<0, 100_000_000, _, _>")]
+    pub cache_capacity: usize,
 }
 
 /// `[limits]`

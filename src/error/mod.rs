@@ -184,6 +184,7 @@ impl ApiError {
 impl From<StoreError> for ApiError {
     fn from(error: StoreError) -> Self {
         match error {
+            StoreError::Overloaded => Self::Overloaded,
             StoreError::Fault(_) | StoreError::Refused(_) => Self::Internal(Arc::new(error)),
             StoreError::Unreachable(_) | StoreError::Unavailable(_) | StoreError::Timeout => {
                 Self::StoreUnavailable(Arc::new(error))

@@ -6,6 +6,8 @@ use std::{
     time::Duration,
 };
 
+use quick_cache::sync::Cache;
+use sha2::{Digest, Sha256};
 use tokio::time::timeout;
 
 use super::{
@@ -24,7 +26,7 @@ use crate::{
         freshness::Freshness,
     },
     types::{
-        clock::{Clock, Monotonic},
+        clock::{Clock, Monotonic, Timestamp},
         randomness::Randomness,
     },
 };
@@ -74,6 +76,17 @@ pub struct KeySettings {
     pub issuer: String,
     /// The claim `aud`.
     pub audience: String,
+    /// How many tokens are recognised without checking their signatures again.
+    pub remembered: usize,
+}
+
+/// The SHA-256 of a whole token: no other one can be taken for it, and it is none itself.
+type TokenDigest = [u8; 32];
+
+/// A token whose signature was checked, by a key that may have gone since.
+struct Verified {
+    kid: Kid,
+    claims: TokenClaims,
 }
 
 /// The store's signing keys. Clones share them.
@@ -88,6 +101,8 @@ pub(super) struct Keyring {
     pub(super) randomness: Randomness,
     freshness: Freshness,
     current: RwLock<Arc<Keyset>>,
+    /// What a key has signed stays so, and its key is looked at each time: nothing here grows stale.
+    verified: Cache<TokenDigest, Arc<Verified>>,
     /// What came of the last reading of the keys; held while they are read.
     reading: tokio::sync::Mutex<Option<Reading>>,
     /// When an unknown `kid` last made us read.
@@ -127,6 +142,7 @@ impl Keys {
         Self(Arc::new(Keyring {
             store: KeyStore::new(database),
             vault,
+            verified: Cache::new(settings.remembered),
             settings,
             clock,
             randomness,
@@ -155,6 +171,10 @@ impl Keys {
     /// # Errors
     /// When the store must be asked and fails.
     pub async fn verify(&self, token: &str) -> Result<Result<TokenClaims, Rejected>, KeysError> {
+        let digest: TokenDigest = Sha256::digest(token).into();
+        if let Some(claims) = self.0.recognised(&digest) {
+            return Ok(Ok(claims));
+        }
         let Ok(token) = UnverifiedToken::parse(token) else {
             return Ok(Err(Rejected::Malformed));
         };
@@ -166,12 +186,16 @@ impl Keys {
             keyset = self.0.read().await?;
         }
         let now = self.0.clock.now();
-        Ok(keyset
-            .usable
-            .get(kid)
-            .filter(|usable| usable.record.verifies_at(now))
-            .and_then(|usable| usable.key.verify(&token).ok())
-            .ok_or(Rejected::BadSignature))
+        let Some(usable) = keyset.verifying(kid, now) else {
+            return Ok(Err(Rejected::BadSignature));
+        };
+        let Ok(claims) = usable.key.verify(&token) else {
+            return Ok(Err(Rejected::BadSignature));
+        };
+        let kid = usable.record.kid.clone();
+        let verified = Arc::new(Verified { kid, claims });
+        self.0.verified.insert(digest, verified);
+        Ok(Ok(claims))
     }
 
     /// The public halves of the keys that verify, or soon will.
@@ -206,7 +230,7 @@ impl Follows for Keys {
             match self.0.read().await {
                 Ok(_) => Ok(()),
                 Err(KeysError::Store(error)) => Err(error),
-                Err(error) => Err(StoreError::Fault(sqlx::Error::Decode(Box::new(error)))),
+                Err(error) => Err(StoreError::unreadable(error)),
             }
         })
     }
@@ -217,6 +241,15 @@ pub(super) fn purpose(kid: &Kid, algorithm: Algorithm) -> String {
     format!("signing-key:{kid}:{algorithm}")
 }
 
+impl Keyset {
+    /// The key of this id, if tokens that it signed may be valid.
+    fn verifying(&self, kid: &str, now: Timestamp) -> Option<&Usable> {
+        self.usable
+            .get(kid)
+            .filter(|usable| usable.record.verifies_at(now))
+    }
+}
+
 impl Keyring {
     /// The keys in memory while the change log is followed, else those of the store.
     async fn current(&self) -> Result<Arc<Keyset>, KeysError> {
@@ -224,6 +257,17 @@ impl Keyring {
             return Ok(self.in_memory());
         }
         self.read().await
+    }
+
+    /// What a token says that was checked before, by a key that still verifies.
+    fn recognised(&self, digest: &TokenDigest) -> Option<TokenClaims> {
+        if !self.freshness.holds() {
+            return None;
+        }
+        let known = self.verified.get(digest)?;
+        let keyset = self.in_memory();
+        keyset.verifying(known.kid.as_str(), self.clock.now())?;
+        Some(known.claims)
     }
 
     fn in_memory(&self) -> Arc<Keyset> {
@@ -282,7 +326,9 @@ impl Keyring {
         let purpose = purpose(&record.kid, record.algorithm);
         let opened = self.vault.open(&purpose, sealed)?;
         let private_key = PrivateKey::from_bytes(record.algorithm, &opened);
-        let KeySettings { issuer, audience } = &self.settings;
+        let KeySettings {
+            issuer, audience, ..
+        } = &self.settings;
         Ok(SigningKey::new(
             record.kid.clone(),
             &private_key,

@@ -9,7 +9,11 @@ use std::{
 use serde_json::Value;
 use tracing::subscriber::with_default;
 
-use super::{LogFormat, TelemetryError, background, filter, log_panic, subscriber};
+use super::{
+    LogFormat, TelemetryError, filter,
+    lines::{MOST_BYTES, background},
+    log_panic, subscriber,
+};
 
 #[derive(Clone, Default)]
 struct Output(Arc<Mutex<Vec<u8>>>);
@@ -34,7 +38,7 @@ impl Write for Output {
 /// What is written when `log` runs under `RUST_LOG=directives`.
 fn logged(format: LogFormat, directives: &str, log: impl FnOnce()) -> String {
     let output = Output::default();
-    let (writer, guard) = background(output.clone());
+    let (writer, guard) = background(output.clone()).unwrap();
     with_default(
         subscriber(format, false, filter(directives).unwrap(), writer),
         log,
@@ -160,7 +164,7 @@ fn other_crates_stay_capped_at_trace() {
 #[test]
 fn line_is_written_within_a_second_when_nothing_follows() {
     let output = Output::default();
-    let (writer, _guard) = background(output.clone());
+    let (writer, _guard) = background(output.clone()).unwrap();
     with_default(
         subscriber(LogFormat::Json, false, filter("").unwrap(), writer),
         || tracing::info!("alone"),
@@ -204,12 +208,14 @@ impl Write for Stuck {
 fn blocked_output_costs_lines_and_no_time_and_the_loss_is_told() {
     let output = Output::default();
     let gate = Arc::new(Mutex::new(()));
-    let (writer, guard) = background(Stuck(Arc::clone(&gate), output.clone()));
+    let (writer, guard) = background(Stuck(Arc::clone(&gate), output.clone())).unwrap();
     let blocked = gate.lock().unwrap();
+    // More than may wait, and what the writer has taken before.
+    let lines = 2 * MOST_BYTES / 64;
     with_default(
         subscriber(LogFormat::Json, false, filter("").unwrap(), writer),
         || {
-            for number in 0..super::QUEUED_LINES + 1000 {
+            for number in 0..lines {
                 tracing::info!(number);
             }
             drop(blocked);
@@ -223,7 +229,7 @@ fn blocked_output_costs_lines_and_no_time_and_the_loss_is_told() {
         },
     );
     let text = output.text();
-    assert!(text.lines().count() < super::QUEUED_LINES + 1000);
+    assert!(text.lines().count() < lines);
     assert!(
         text.lines()
             .last()

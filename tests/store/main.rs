@@ -17,15 +17,19 @@ mod postgres;
 
 mod harness;
 mod histories;
+mod wire;
 
 mod binding;
+mod blocks;
 mod changes;
 mod follower;
 mod idempotency;
 mod janitor;
 mod keys;
 mod leases;
+mod listener;
 mod migrations;
+mod models;
 mod outages;
 mod quota;
 mod schema;
