@@ -26,9 +26,9 @@ use crate::{
     extract::{Fields, Json, parse_object, string},
     openapi::{ValidateTokenProblems, always},
     quota::Outcome,
-    state::AppState,
+    state::{AppState, Rooms},
     types::{
-        clock::{Clock, Timestamp},
+        clock::Timestamp,
         ids::{MachineId, WpUserId},
     },
 };
@@ -249,8 +249,7 @@ fn token(value: &RawValue) -> Result<String, String> {
     )
 )]
 pub(crate) async fn validate_token(
-    State(tokens): State<Tokens>,
-    State(clock): State<Clock>,
+    State(state): State<AppState>,
     Known(call): Known<ValidateToken>,
 ) -> Result<Response, ApiError> {
     let ValidateToken {
@@ -258,6 +257,7 @@ pub(crate) async fn validate_token(
         mut verdict,
         turn: _turn,
     } = call;
+    let Rooms { tokens, clock, .. } = &*state;
     for _ in 0..TRIES {
         let (claims, held) = match verdict {
             Verdict::Refused { reason, record } => {
