@@ -237,12 +237,11 @@ async fn a_block_whose_taking_is_in_doubt_is_lost_and_not_spent() {
     let (ledger, site_id) = with_a_block(&store, &instance.database).await;
     cluster.freeze();
     let taken = ledger.reserve(site_id, "plan", 1).await;
-    assert!(matches!(
-        taken,
-        Err(QuotaError::Store(
-            StoreError::Timeout | StoreError::Unavailable(_)
-        ))
-    ));
+    // On a busy machine the connection may be tried first: then nothing was asked for.
+    let Err(QuotaError::Store(error)) = taken else {
+        panic!("nothing was taken");
+    };
+    assert!(is_outage::<()>(&Err(error)));
     assert!(ledger.try_spend(site_id, "plan").is_none());
     cluster.thaw();
     has_done_what_it_was_sent(&store, &instance.database).await;
