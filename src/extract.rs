@@ -14,6 +14,7 @@ use serde_json::value::RawValue;
 use crate::{
     error::{ApiError, FieldError},
     state::AppState,
+    types::patience::within,
 };
 
 /// The most that a request body may have, in bytes.
@@ -35,13 +36,13 @@ pub(crate) async fn read_body(
         return Err(ApiError::BodyTooLarge);
     }
     let reading = Limited::new(body, MAX_BODY_BYTES).collect();
-    match tokio::time::timeout(patience, reading).await {
-        Ok(Ok(collected)) => Ok(collected.to_bytes()),
-        Ok(Err(error)) if error.is::<LengthLimitError>() => Err(ApiError::BodyTooLarge),
-        Ok(Err(_)) => Err(ApiError::MalformedJson(
+    match within(patience, reading).await {
+        Some(Ok(collected)) => Ok(collected.to_bytes()),
+        Some(Err(error)) if error.is::<LengthLimitError>() => Err(ApiError::BodyTooLarge),
+        Some(Err(_)) => Err(ApiError::MalformedJson(
             "The body ended before it was whole.".to_owned(),
         )),
-        Err(_) => Err(ApiError::RequestTimeout),
+        None => Err(ApiError::RequestTimeout),
     }
 }
 
@@ -176,7 +177,15 @@ impl Fields {
 
 /// A field's text, when it is a JSON string.
 pub(crate) fn string(value: &RawValue) -> Result<String, String> {
-    serde_json::from_str(value.get()).map_err(|_| "must be a string".to_owned())
+    let text = value.get();
+    let quoted = text
+        .strip_prefix('"')
+        .and_then(|text| text.strip_suffix('"'));
+    if let Some(plain) = quoted.filter(|text| !text.contains('\\')) {
+        // As it stands in the body, which was parsed before: nothing is escaped.
+        return Ok(plain.to_owned());
+    }
+    serde_json::from_str(text).map_err(|_| "must be a string".to_owned())
 }
 
 /// A JSON response. Serialising one of our own types cannot fail but for a fault of ours, which is

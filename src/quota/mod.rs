@@ -11,6 +11,7 @@ mod fields;
 mod layer;
 mod ledger;
 mod permit;
+mod report;
 mod store;
 mod tally;
 mod windows;

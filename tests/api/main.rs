@@ -48,6 +48,7 @@ mod health;
 mod idempotency;
 mod keys;
 mod manage;
+mod overload;
 mod problems;
 mod properties;
 mod quota;
