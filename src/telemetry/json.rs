@@ -99,9 +99,12 @@ impl Visit for Fields<'_, '_> {
 
     /// JSON has no infinity, and nothing that is no number.
     fn record_f64(&mut self, field: &Field, value: f64) {
-        self.write(field, |line| match value.is_finite() {
-            true => write!(line, "{value}"),
-            false => line.write_str("null"),
+        self.write(field, |line| {
+            if value.is_finite() {
+                write!(line, "{value}")
+            } else {
+                line.write_str("null")
+            }
         });
     }
 }

@@ -14,6 +14,7 @@ use super::{
     lines::{MOST_BYTES, background},
     log_panic, subscriber,
 };
+use crate::types::clock::Clock;
 
 #[derive(Clone, Default)]
 struct Output(Arc<Mutex<Vec<u8>>>);
@@ -104,13 +105,14 @@ fn json_line_is_json_whatever_is_in_it() {
 
 #[test]
 fn json_line_tells_the_moment_in_microseconds_of_utc() {
-    let earlier = jiff::Timestamp::now();
+    let clock = Clock::system();
+    let earlier = clock.now();
     let line = logged(LogFormat::Json, "", || tracing::info!("now"));
     let line: Value = serde_json::from_str(&line).unwrap();
     let written = line["timestamp"].as_str().unwrap();
     assert_eq!(written.len(), "2026-12-31T23:59:59.123456Z".len());
     let moment: jiff::Timestamp = written.parse().unwrap();
-    let range = earlier.as_microsecond()..=jiff::Timestamp::now().as_microsecond();
+    let range = earlier.as_micros()..=clock.now().as_micros();
     assert!(range.contains(&moment.as_microsecond()), "{written}");
 }
 
