@@ -26,6 +26,7 @@ on_both_stores! {
     errors_of_a_login_have_a_shape_of_their_own,
     failures_are_one_row_an_address_and_hour,
     a_sign_in_is_recorded_with_address_and_user_agent,
+    rows_of_the_audit_log_are_kept_for_400_days,
     no_secret_of_an_account_is_in_the_store,
 }
 
@@ -348,6 +349,19 @@ async fn a_sign_in_is_recorded_with_address_and_user_agent(store: Store) {
                    WHERE event = 'account.created'";
     let expected = format!("operator {} {{\"role\":\"owner\"}}", ada.id);
     assert_eq!(app.column(created).await, [expected]);
+}
+
+async fn rows_of_the_audit_log_are_kept_for_400_days(store: Store) {
+    let app = TestApp::start(store).await;
+    app.execute("DELETE FROM audit_log").await;
+    app.owner("ada").await;
+    let day = Duration::from_hours(24);
+    for (age, rows) in [(400 * day, 1), (Duration::from_micros(1), 0)] {
+        app.advance(age);
+        app.background.janitor.round().await.unwrap();
+        let left = app.number("SELECT count(*) FROM audit_log").await;
+        assert_eq!(left, rows);
+    }
 }
 
 async fn no_secret_of_an_account_is_in_the_store(store: Store) {

@@ -150,6 +150,20 @@ async fn five_wrong_codes_lock_it_for_fifteen_minutes(store: Store) {
         assert_eq!(answer.problem(), (429, "two_factor_locked"));
         assert_eq!(answer.retry_after(), 300);
     }
+    // A recovery code is looked at also now, and a wrong one does not prolong it either.
+    for number in 100..105 {
+        let body = json!({
+            "email": ada.email, "password": PASSWORD, "otp_attempt": "0000-0000-0000-0000"
+        });
+        let call = app
+            .post("/api/v1/jwt")
+            .peer(&format!("203.0.113.{number}:1"));
+        let answer = call.json(&body).send().await;
+        assert_eq!(answer.problem(), (401, "invalid_otp"));
+        let answer = app.try_code(&ada, &app.code(&secret)).await;
+        assert_eq!(answer.problem(), (429, "two_factor_locked"));
+        assert_eq!(answer.retry_after(), 300);
+    }
     let answer = app.try_sign_in(&ada.email, "a wrong password").await;
     assert_eq!(answer.problem(), (401, "invalid_credentials"));
     app.advance(Duration::from_mins(5));
