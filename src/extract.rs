@@ -61,15 +61,11 @@ pub(crate) fn require_json(headers: &HeaderMap) -> Result<(), ApiError> {
         .split(';')
         .next()
         .unwrap_or_default()
-        .trim()
-        .to_ascii_lowercase();
-    let is_json = match essence.split_once('/') {
-        Some(("application", "json")) => true,
-        Some((kind, subtype)) => {
-            !kind.is_empty() && subtype.len() > "+json".len() && subtype.ends_with("+json")
-        }
-        None => false,
-    };
+        .trim();
+    let is_json = essence.eq_ignore_ascii_case("application/json")
+        || essence
+            .split_once('/')
+            .is_some_and(|(kind, subtype)| !kind.is_empty() && has_json_suffix(subtype));
     if is_json && !headers.contains_key(header::CONTENT_ENCODING) {
         Ok(())
     } else {
@@ -99,6 +95,14 @@ impl<T: FromBody> FromRequest<AppState> for Body<T> {
         require_json(&parts.headers)?;
         T::parse(&body).map(Self)
     }
+}
+
+/// Whether a subtype has the structured syntax suffix of JSON (RFC 6839, section 3.1), and more.
+fn has_json_suffix(subtype: &str) -> bool {
+    let (_, suffix) = subtype
+        .split_at_checked(subtype.len().saturating_sub(5))
+        .unwrap_or_default();
+    subtype.len() > suffix.len() && suffix.eq_ignore_ascii_case("+json")
 }
 
 /// Parses a JSON object into a struct whose fields are `Option<&RawValue>`, so that what is no JSON

@@ -26,6 +26,12 @@ use crate::{
     },
 };
 
+/// For a lone record, on both databases: unpacking arrays or JSON costs half as much again.
+const INSERT_ONE: &str = "\
+INSERT INTO tokens \
+  (token_id, site_id, user_id, coins, issued_at, expires_at, machine_id, bound_at) \
+VALUES ($1, $2, $3, $4, $5, $6, $7, $8)";
+
 const INSERT_IN_POSTGRES: &str = "\
 INSERT INTO tokens \
   (token_id, site_id, user_id, coins, issued_at, expires_at, machine_id, bound_at) \
@@ -129,6 +135,12 @@ impl Work for Insertions {
     }
 
     async fn run(&self, rows: &[NewToken], deadline: Instant) -> Result<Vec<Inserted>, StoreError> {
+        if let [lone] = rows
+            && lone.idempotency.is_none()
+        {
+            self.insert_one(lone, deadline).await?;
+            return Ok(vec![Inserted::Yes]);
+        }
         let written: Vec<(TokenId,)> = match self.0.pools() {
             Pools::Postgres(pool) => self.insert_in_postgres(pool, rows, deadline).await?,
             Pools::Sqlite { writer, .. } => self.insert_in_sqlite(writer, rows, deadline).await?,
@@ -164,7 +176,36 @@ fn bind_records<'q>(statement: Written<'q>, rows: &'q [NewToken]) -> Written<'q>
         .bind(rows.iter().map(NewToken::bound_at).bind_iter())
 }
 
+/// The statement for a lone record; a macro, since its type is each database's own.
+macro_rules! insertion {
+    ($row:expr) => {
+        sqlx::query(INSERT_ONE)
+            .bind($row.record.token_id)
+            .bind($row.record.site_id)
+            .bind($row.record.user_id)
+            .bind($row.record.coins)
+            .bind($row.record.issued_at)
+            .bind($row.record.expires_at)
+            .bind(&$row.record.machine_id)
+            .bind($row.bound_at())
+    };
+}
+
 impl Insertions {
+    async fn insert_one(&self, row: &NewToken, deadline: Instant) -> Result<(), StoreError> {
+        match self.0.pools() {
+            Pools::Postgres(pool) => with_connection!(self.0, pool, deadline, |connection| {
+                affected(insertion!(row).execute(connection))
+            })?,
+            Pools::Sqlite { writer, .. } => {
+                with_connection!(self.0, writer, deadline, |connection| {
+                    affected(insertion!(row).execute(connection))
+                })?
+            }
+        };
+        Ok(())
+    }
+
     async fn insert_in_postgres(
         &self,
         pool: &PgPool,
