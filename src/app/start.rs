@@ -9,7 +9,7 @@ use crate::{
     audit::Tally,
     config::{self, Config, DatabaseKind},
     health::Health,
-    keys::{self, KeySettings, Keys, KeysError},
+    keys::{KeySettings, Keys, KeysError},
     passwords::Passwords,
     quota::Ledger,
     sessions::Sessions,
@@ -57,6 +57,12 @@ pub enum StartError {
          export MIRRORY__SECRETS__MASTER_KEY=\"$(openssl rand -base64 32)\""
     )]
     NoMasterKey,
+    /// The configured master key is to be changed, and no other one was given.
+    #[error(
+        "the new master key is missing: make one with `openssl rand -base64 32 > new.key` and give \
+         it with --new-key-file new.key"
+    )]
+    NoNewMasterKey,
     /// The store has keys and their master key is gone.
     #[error(
         "the store's master key is missing: restore {0:?} from your back-up, or set \
@@ -145,8 +151,7 @@ pub async fn open_keys(
     randomness: &Randomness,
     freshness: Freshness,
 ) -> Result<Keys, StartError> {
-    let master_key = master_key::resolve(config, database, randomness).await?;
-    let vault = keys::open_vault(database, &master_key, clock, randomness).await?;
+    let vault = master_key::open_vault(config, database, clock, randomness).await?;
     let keys = Keys::new(
         database.clone(),
         vault,

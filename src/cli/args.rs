@@ -42,7 +42,7 @@ pub(super) enum Command {
         /// The site.
         site_id: SiteId,
     },
-    /// Signing keys.
+    /// Signing keys and the master key.
     #[command(subcommand)]
     Key(KeyCommand),
     /// The people who run sites.
@@ -153,7 +153,7 @@ pub(super) enum TokenChange {
 }
 
 #[derive(Debug, Subcommand)]
-pub(super) enum KeyCommand {
+pub(super) enum SigningKeyCommand {
     /// Print the signing keys.
     List,
     /// Make a key that signs in 2 seconds; the old one goes on verifying.
@@ -166,6 +166,27 @@ pub(super) enum KeyCommand {
     Revoke {
         /// The key.
         kid: Kid,
+    },
+}
+
+#[derive(Debug, Subcommand)]
+pub(super) enum KeyCommand {
+    #[command(flatten)]
+    OfTokens(SigningKeyCommand),
+    /// Put another master key in the place of the one that is configured.
+    ///
+    /// Wraps the data key anew, under which all else lies; servers that run go on. Can be run again
+    /// with the same new key when it was cut off.
+    ///
+    /// With a configured key (secrets.master_key, as PostgreSQL needs it): make the new one with
+    /// `openssl rand -base64 32 > new.key`, run this with the old one still configured and
+    /// `--new-key-file new.key`, then configure the new one for every instance before it starts
+    /// again. Without: the key in `master.key` beside the embedded store is replaced. Keep the old
+    /// key as long as back-ups of the store that were made under it.
+    RotateMaster {
+        /// The file with the new key, 32 bytes in base64; `-` is stdin.
+        #[arg(long, value_name = "FILE")]
+        new_key_file: Option<PathBuf>,
     },
 }
 

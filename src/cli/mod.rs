@@ -5,6 +5,7 @@ mod args;
 mod healthcheck;
 mod introduction;
 mod key;
+mod master_key;
 mod output;
 mod serve;
 mod site;

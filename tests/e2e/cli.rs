@@ -1,6 +1,7 @@
 //! The command line beside a running server, which follows each change within a second.
 
 mod keys;
+mod master_key;
 mod sites;
 mod tokens;
 
@@ -177,6 +178,8 @@ fn wrong_usage_ends_with_2_and_touches_nothing() {
         &["token", "list", "--site", site, "--user", "0"],
         &["key", "rotate", "--algorithm", "none"],
         &["key", "revoke", "n o"],
+        &["key", "rotate-master", "--new-key-file", "no-such-file"],
+        &["key", "rotate-master", "--new-key-file", "-"],
         &["serve", "--nonsense"],
         &["site", "create", "--name", ""],
         &["site", "create", "--name", "Shop", "--url", "ftp://shop"],
@@ -210,6 +213,7 @@ fn a_store_that_is_missing_is_told_and_not_made() {
         &["key", "list"],
         &["key", "rotate"],
         &["key", "revoke", "0000000000000000000000000c"],
+        &["key", "rotate-master"],
     ] {
         let done = place.run(arguments);
         assert_eq!(done.code, Some(1), "{arguments:?} {done:?}");

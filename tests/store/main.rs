@@ -25,6 +25,7 @@ mod idempotency;
 mod janitor;
 mod keys;
 mod leases;
+mod master_key;
 mod migrations;
 mod outages;
 mod quota;

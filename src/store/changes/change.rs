@@ -25,6 +25,8 @@ pub enum Change {
     KeyRotated(String),
     /// A signing key was revoked; by its `kid`.
     KeyRevoked(String),
+    /// The master key is another one.
+    MasterKeyRotated,
     /// Something about an account.
     OfAccount(AccountId, AccountChange),
 }
@@ -80,6 +82,7 @@ impl Change {
             Self::MachineReleased(..) => "machine.released",
             Self::KeyRotated(_) => "key.rotated",
             Self::KeyRevoked(_) => "key.revoked",
+            Self::MasterKeyRotated => "master_key.rotated",
             Self::OfAccount(_, change) => change.event(),
         }
     }
@@ -96,6 +99,7 @@ impl Change {
                 token_id.to_string()
             }
             Self::KeyRotated(kid) | Self::KeyRevoked(kid) => kid.clone(),
+            Self::MasterKeyRotated => "master key".to_owned(),
             Self::OfAccount(account_id, change) => change.subject(*account_id),
         }
     }
@@ -118,7 +122,10 @@ impl Change {
             | Self::SecretRotated(site_id)
             | Self::TokenRevoked(_, site_id)
             | Self::MachineReleased(_, site_id) => Some(*site_id),
-            Self::KeyRotated(_) | Self::KeyRevoked(_) | Self::OfAccount(..) => None,
+            Self::KeyRotated(_)
+            | Self::KeyRevoked(_)
+            | Self::MasterKeyRotated
+            | Self::OfAccount(..) => None,
         }
     }
 
@@ -139,9 +146,10 @@ impl Change {
         )
     }
 
-    /// Whether instances must hear of it. Of accounts they keep nothing in memory.
+    /// Whether instances must hear of it. Of accounts they keep nothing in memory, and the data key
+    /// that they have there stays what it is.
     pub(super) const fn is_followed(&self) -> bool {
-        !matches!(self, Self::OfAccount(..))
+        !matches!(self, Self::OfAccount(..) | Self::MasterKeyRotated)
     }
 }
 
