@@ -194,3 +194,18 @@ impl<T: serde::Serialize> IntoResponse for Json<T> {
         }
     }
 }
+
+/// A JSON response with a secret in it, of which no copy must be kept.
+pub(crate) struct Unstored<T>(pub(crate) T);
+
+impl<T: serde::Serialize> IntoResponse for Unstored<T> {
+    fn into_response(self) -> Response {
+        let no_store = HeaderValue::from_static("no-store");
+        ([(header::CACHE_CONTROL, no_store)], Json(self.0)).into_response()
+    }
+}
+
+/// Nothing: it is done, or there was nothing to do.
+#[derive(Debug, serde::Serialize, utoipa::ToSchema)]
+#[schema(examples(json!({})))]
+pub(crate) struct Done {}

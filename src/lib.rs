@@ -17,6 +17,7 @@
 //! | [`tokens`] | issuing, validating, binding, revoking, releasing |
 //! | [`accounts`], [`passwords`] | the people who run sites; how their passwords are hashed |
 //! | [`sign_in`], [`sessions`] | proving who somebody is; sign-ins that go on, and their tokens |
+//! | [`two_factor`], [`api_tokens`] | codes of an app and recovery codes; what scripts call with |
 //! | [`callers`] | the layer before the management API: who calls, and with which scopes |
 //! | [`audit`] | who did what, when and from where |
 //!
@@ -44,6 +45,7 @@
 //! take, and a change that others must hear of goes through [`store::changes::record`].
 
 pub mod accounts;
+pub mod api_tokens;
 pub mod app;
 pub mod attempts;
 pub mod audit;
@@ -69,4 +71,5 @@ pub mod state;
 pub mod store;
 pub mod telemetry;
 pub mod tokens;
+pub mod two_factor;
 pub mod types;

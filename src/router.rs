@@ -5,13 +5,13 @@ use std::time::Duration;
 use axum::Router;
 
 use crate::{
-    accounts,
+    accounts, api_tokens,
     error::ApiError,
     health, keys,
     middleware::{client_address::ClientAddressLayer, edge::EdgeLayer},
-    openapi, sign_in,
+    openapi, sessions, sign_in,
     state::AppState,
-    tokens,
+    tokens, two_factor,
 };
 
 /// The whole service over its state.
@@ -28,17 +28,18 @@ pub fn router(state: &AppState) -> Router {
         state.randomness.clone(),
         Duration::from_secs(state.config.server.request_timeout_seconds.into()),
     );
+    let client_address = ClientAddressLayer::new(state.config.server.trusted_proxies.clone());
     Router::new()
         .merge(tokens::router(state))
         .merge(sign_in::router())
+        .merge(sessions::router(state))
         .merge(accounts::router(state))
+        .merge(two_factor::router(state))
+        .merge(api_tokens::router(state))
         .merge(keys::router())
         .merge(health::router(state))
         .merge(openapi::router())
         .fallback(async || ApiError::NotFound)
-        .layer(ClientAddressLayer::new(
-            state.config.server.trusted_proxies.clone(),
-        ))
-        .layer(edge)
+        .layer((edge, client_address))
         .with_state(state.clone())
 }

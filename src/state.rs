@@ -1,11 +1,12 @@
 //! What every request may use.
 
-use std::sync::Arc;
+use std::{ops::Deref, sync::Arc};
 
 use axum::extract::FromRef;
 
 use crate::{
     accounts::Accounts,
+    api_tokens::ApiTokens,
     attempts::Attempts,
     audit::Tally,
     config::Config,
@@ -14,18 +15,21 @@ use crate::{
     passwords::Passwords,
     quota::Ledger,
     sessions::Sessions,
-    sign_in::SignIn,
     sites::Sites,
     store::Database,
     tokens::Tokens,
+    two_factor::TwoFactor,
     types::{clock::Clock, randomness::Randomness},
 };
 
-/// The rooms, and what they were given. Cheap to clone.
-#[derive(Clone, FromRef)]
-pub struct AppState {
+/// The rooms, and what they were given. One handle to them all, since every request clones it.
+#[derive(Clone)]
+pub struct AppState(Arc<Rooms>);
+
+/// What an [`AppState`] is made of.
+pub struct Rooms {
     /// The configuration in force.
-    pub config: Arc<Config>,
+    pub config: Config,
     /// The store.
     pub database: Database,
     /// The time.
@@ -39,7 +43,7 @@ pub struct AppState {
     /// What sites have used of their plans.
     pub ledger: Ledger,
     /// Failures by address and the like.
-    pub attempts: Arc<Attempts>,
+    pub attempts: Attempts,
     /// The tokens.
     pub tokens: Tokens,
     /// The people who run sites.
@@ -48,10 +52,48 @@ pub struct AppState {
     pub passwords: Passwords,
     /// Sign-ins that go on.
     pub sessions: Sessions,
-    /// Proving who somebody is.
-    pub sign_in: SignIn,
+    /// Second factors.
+    pub two_factor: TwoFactor,
+    /// What scripts call with.
+    pub api_tokens: ApiTokens,
     /// What strangers cause, until it is in the audit log.
     pub tally: Tally,
     /// How the service is.
     pub health: Health,
 }
+
+impl From<Rooms> for AppState {
+    fn from(rooms: Rooms) -> Self {
+        Self(Arc::new(rooms))
+    }
+}
+
+impl Deref for AppState {
+    type Target = Rooms;
+
+    fn deref(&self) -> &Rooms {
+        &self.0
+    }
+}
+
+/// Lets an endpoint ask for the one room that it needs.
+macro_rules! room {
+    ($field:ident: $Room:ty) => {
+        impl FromRef<AppState> for $Room {
+            fn from_ref(state: &AppState) -> Self {
+                state.$field.clone()
+            }
+        }
+    };
+}
+
+room!(database: Database);
+room!(accounts: Accounts);
+room!(passwords: Passwords);
+room!(sessions: Sessions);
+room!(two_factor: TwoFactor);
+room!(api_tokens: ApiTokens);
+room!(clock: Clock);
+room!(keys: Keys);
+room!(tokens: Tokens);
+room!(health: Health);

@@ -23,6 +23,9 @@ pub struct Account {
     pub role: Role,
     /// Whether it can be used.
     pub status: AccountStatus,
+    /// Whether signing in takes a code.
+    #[schema(examples(true))]
+    pub two_factor: bool,
     /// When it was made.
     pub created_at: Timestamp,
 }
@@ -230,4 +233,13 @@ pub struct NewAccount {
     pub name: Option<AccountName>,
     /// What it may do.
     pub role: Role,
+}
+
+/// What is to be changed of an account.
+#[derive(Clone, Debug, Default)]
+pub struct AccountUpdate {
+    /// What people shall call it.
+    pub name: Option<AccountName>,
+    /// Its new e-mail address.
+    pub email: Option<EmailAddress>,
 }

@@ -4,14 +4,18 @@
 //! store, so that what was disabled or deleted is refused at once.
 
 mod account;
+pub(crate) mod create;
 pub(crate) mod own;
 mod store;
 
-use axum::{Router, routing::get};
+use axum::{
+    Router,
+    routing::{get, post},
+};
 
 pub use account::{
-    Account, AccountName, AccountStatus, EmailAddress, InvalidAccount, LoginName, NewAccount, Role,
-    UnknownWord, Username,
+    Account, AccountName, AccountStatus, AccountUpdate, EmailAddress, InvalidAccount, LoginName,
+    NewAccount, Role, UnknownWord, Username,
 };
 pub use store::Proof;
 
@@ -19,22 +23,36 @@ use self::store::AccountStore;
 use crate::{
     callers::{CallerLayer, Door},
     passwords::PasswordHash,
+    sessions,
     state::AppState,
     store::{
         Database, StoreError, Tx,
         changes::{self, AccountChange, Change, Context},
     },
+    two_factor,
     types::{
         clock::{Clock, Timestamp},
-        ids::AccountId,
+        ids::{AccountId, SessionId},
         randomness::Randomness,
     },
 };
 
 /// The endpoints of this room.
 pub fn router(state: &AppState) -> Router<AppState> {
-    let own = CallerLayer::new(state, Door::OwnAccount);
-    Router::new().route("/api/v1/account", get(own::get_account).route_layer(own))
+    let layer = || CallerLayer::new(state, Door::OwnAccount);
+    let own = get(own::get_account)
+        .patch(own::update_account)
+        .delete(own::delete_account);
+    Router::new()
+        .route("/api/v1/account", own.route_layer(layer()))
+        .route(
+            "/api/v1/account/password",
+            post(own::change_password).route_layer(layer()),
+        )
+        .route(
+            "/api/v1/accounts",
+            post(create::create_account).route_layer(layer()),
+        )
 }
 
 /// Why an account cannot be as it was asked for.
@@ -46,6 +64,15 @@ pub enum AccountError {
     /// Another account has the e-mail address or the username.
     #[error("the e-mail address or the username is taken")]
     Taken,
+    /// It is the last admin that can be used.
+    #[error("it is the last admin that can be used: make another first")]
+    LastAdmin,
+    /// Its password was changed after it was proven.
+    #[error("the password was changed meanwhile")]
+    Changed,
+    /// There is no such account.
+    #[error("there is no such account")]
+    Gone,
 }
 
 /// The accounts of a store.
@@ -116,8 +143,10 @@ impl Accounts {
         changes::lock(tx).await?;
         let now = self.clock.now();
         let account_id = AccountId::new(now, &self.randomness);
-        let created = store::insert(tx, account_id, account, hash, now).await?;
-        let created = created.ok_or(AccountError::Taken)?;
+        if !store::insert(tx, account_id, account, hash, now).await? {
+            return Err(AccountError::Taken);
+        }
+        let created = self.found(tx, account_id).await?;
         let change = AccountChange::Created {
             role: created.role.as_str(),
         };
@@ -138,6 +167,174 @@ impl Accounts {
     ) -> Result<bool, StoreError> {
         let now: Timestamp = self.clock.now();
         store::claim(tx, proven.account_id, now, &proven.password_hash, kept).await
+    }
+
+    /// Sets those of an account's fields that are given.
+    ///
+    /// # Errors
+    /// When the e-mail address is taken, or the store fails.
+    pub async fn update(
+        &self,
+        tx: &mut Tx,
+        by: &Context,
+        account_id: AccountId,
+        update: &AccountUpdate,
+    ) -> Result<Account, AccountError> {
+        changes::lock(tx).await?;
+        let mut fields = Vec::new();
+        if let Some(name) = &update.name {
+            store::set_name(tx, account_id, name).await?;
+            fields.push("name");
+        }
+        if let Some(email) = &update.email {
+            if store::is_taken(tx, account_id, email).await? {
+                return Err(AccountError::Taken);
+            }
+            store::set_email(tx, account_id, email).await?;
+            fields.push("email");
+        }
+        let updated = self.found(tx, account_id).await?;
+        if !fields.is_empty() {
+            self.record(tx, by, account_id, AccountChange::Updated(fields))
+                .await?;
+        }
+        Ok(updated)
+    }
+
+    /// Gives an account another password, if `proven` is still its own, and ends every session but
+    /// `kept`.
+    ///
+    /// # Errors
+    /// When the password was changed meanwhile, or the store fails.
+    pub async fn change_password(
+        &self,
+        tx: &mut Tx,
+        by: &Context,
+        proven: &Proof,
+        hash: &PasswordHash,
+        kept: SessionId,
+    ) -> Result<(), AccountError> {
+        let account_id = proven.account_id;
+        if !store::set_password(tx, account_id, &proven.password_hash, hash).await? {
+            return Err(AccountError::Changed);
+        }
+        let ended = sessions::end_others(tx, account_id, kept).await?;
+        let change = AccountChange::PasswordChanged { ended };
+        Ok(self.record(tx, by, account_id, change).await?)
+    }
+
+    /// Gives an account another password, and ends every session.
+    ///
+    /// # Errors
+    /// When there is no such account, or the store fails.
+    pub async fn reset_password(
+        &self,
+        tx: &mut Tx,
+        by: impl Into<Context>,
+        account_id: AccountId,
+        hash: &PasswordHash,
+    ) -> Result<Account, AccountError> {
+        if !store::reset_password(tx, account_id, hash).await? {
+            return Err(AccountError::Gone);
+        }
+        let ended = sessions::end_all(tx, account_id).await?;
+        let change = AccountChange::PasswordChanged { ended };
+        self.record(tx, &by.into(), account_id, change).await?;
+        self.found(tx, account_id).await
+    }
+
+    /// Turns the second factor of an account off.
+    ///
+    /// # Errors
+    /// When there is no such account, or the store fails.
+    pub async fn reset_two_factor(
+        &self,
+        tx: &mut Tx,
+        by: impl Into<Context>,
+        account_id: AccountId,
+    ) -> Result<Account, AccountError> {
+        let now = self.clock.now();
+        two_factor::disable(tx, &by.into(), account_id, now, &self.randomness).await?;
+        self.found(tx, account_id).await
+    }
+
+    /// Lets an account be of no use until it is enabled again: its sessions end, and its API tokens
+    /// are refused.
+    ///
+    /// # Errors
+    /// When it is the last admin, there is no such account, or the store fails.
+    pub async fn disable(
+        &self,
+        tx: &mut Tx,
+        by: impl Into<Context>,
+        account_id: AccountId,
+    ) -> Result<Account, AccountError> {
+        changes::lock(tx).await?;
+        self.spare_last_admin(tx, account_id).await?;
+        if store::set_status(tx, account_id, AccountStatus::Disabled).await? {
+            sessions::end_all(tx, account_id).await?;
+            self.record(tx, &by.into(), account_id, AccountChange::Disabled)
+                .await?;
+        }
+        self.found(tx, account_id).await
+    }
+
+    /// Undoes [`Self::disable`], but for the sessions.
+    ///
+    /// # Errors
+    /// When there is no such account, or the store fails.
+    pub async fn enable(
+        &self,
+        tx: &mut Tx,
+        by: impl Into<Context>,
+        account_id: AccountId,
+    ) -> Result<Account, AccountError> {
+        changes::lock(tx).await?;
+        if store::set_status(tx, account_id, AccountStatus::Active).await? {
+            self.record(tx, &by.into(), account_id, AccountChange::Enabled)
+                .await?;
+        }
+        self.found(tx, account_id).await
+    }
+
+    /// Deletes an account with its sessions, API tokens and second factor.
+    ///
+    /// # Errors
+    /// When it is the last admin, it is gone already, or the store fails.
+    pub async fn delete(
+        &self,
+        tx: &mut Tx,
+        by: &Context,
+        account_id: AccountId,
+    ) -> Result<(), AccountError> {
+        changes::lock(tx).await?;
+        self.spare_last_admin(tx, account_id).await?;
+        if !store::delete(tx, account_id).await? {
+            return Err(AccountError::Gone);
+        }
+        Ok(self
+            .record(tx, by, account_id, AccountChange::Deleted)
+            .await?)
+    }
+
+    /// Refuses to take away the last admin. Under the lock of changes, so that two who go at once
+    /// do not each take the other for the one that stays.
+    async fn spare_last_admin(
+        &self,
+        tx: &mut Tx,
+        account_id: AccountId,
+    ) -> Result<(), AccountError> {
+        let account = self.found(tx, account_id).await?;
+        let counts = account.role == Role::Admin && account.status == AccountStatus::Active;
+        if counts && !store::has_another_admin(tx, account_id).await? {
+            return Err(AccountError::LastAdmin);
+        }
+        Ok(())
+    }
+
+    async fn found(&self, tx: &mut Tx, account_id: AccountId) -> Result<Account, AccountError> {
+        let account = store::find_in(tx, account_id).await?;
+        account.ok_or(AccountError::Gone)
     }
 
     async fn record(

@@ -3,7 +3,11 @@
 use std::{panic::AssertUnwindSafe, sync::Arc, time::Duration};
 
 use futures_util::FutureExt;
-use tokio::{sync::watch, task::JoinSet, time::MissedTickBehavior};
+use tokio::{
+    sync::{Notify, watch},
+    task::JoinSet,
+    time::MissedTickBehavior,
+};
 
 use crate::{
     audit::Tally,
@@ -12,10 +16,12 @@ use crate::{
     quota::Ledger,
     state::AppState,
     store::{
-        StoreError,
+        Database, StoreError,
         follower::{Follower, POLL_INTERVAL},
         freshness::Freshness,
+        listener::{Listener, TRUSTED_SILENCE},
     },
+    tokens::Tokens,
 };
 
 const FLUSH_INTERVAL: Duration = Duration::from_secs(1);
@@ -31,6 +37,8 @@ pub struct Background {
     ledger: Ledger,
     /// Writes what strangers caused.
     pub tally: Tally,
+    tokens: Tokens,
+    database: Database,
 }
 
 impl Background {
@@ -41,13 +49,19 @@ impl Background {
             state.database.clone(),
             state.clock.clone(),
             freshness,
-            vec![Arc::new(state.keys.clone())],
+            vec![
+                Arc::new(state.keys.clone()),
+                Arc::new(state.sites.clone()),
+                Arc::new(state.tokens.clone()),
+            ],
         );
         Self {
             follower: Arc::new(follower),
             janitor: Arc::new(Janitor::new(state)),
             ledger: state.ledger.clone(),
             tally: state.tally.clone(),
+            tokens: state.tokens.clone(),
+            database: state.database.clone(),
         }
     }
 
@@ -61,35 +75,39 @@ impl Background {
             janitor,
             ledger,
             tally,
+            database,
+            tokens,
         } = self.clone();
-        tasks.spawn(repeat(
-            stopped.clone(),
-            POLL_INTERVAL,
-            "follow the change log",
-            move || {
-                let follower = Arc::clone(&follower);
-                async move { follower.tick().await }
-            },
-        ));
-        tasks.spawn(repeat(
-            stopped.clone(),
-            FLUSH_INTERVAL,
-            "write the usage counts",
-            move || {
-                let ledger = ledger.clone();
-                async move { ledger.flush().await }
-            },
-        ));
-        tasks.spawn(repeat(
-            stopped.clone(),
-            FLUSH_INTERVAL,
-            "write the audit log",
-            move || {
-                let tally = tally.clone();
-                async move { tally.flush().await }
-            },
-        ));
-        tasks.spawn(repeat(stopped, JANITOR_INTERVAL, "clean up", move || {
+        let grown = Arc::new(Notify::new());
+        if let Some(listener) = Listener::new(&database, TRUSTED_SILENCE) {
+            tasks.spawn(listen(stopped.clone(), listener, Arc::clone(&grown)));
+        }
+        let follow = Work {
+            name: "follow the change log",
+            interval: POLL_INTERVAL,
+            sooner: grown,
+        };
+        tasks.spawn(repeat(stopped.clone(), follow, move || {
+            let follower = Arc::clone(&follower);
+            async move { follower.tick().await }
+        }));
+        let count = Work::every(FLUSH_INTERVAL, "write the usage counts");
+        tasks.spawn(repeat(stopped.clone(), count, move || {
+            let ledger = ledger.clone();
+            async move { ledger.flush().await }
+        }));
+        let touch = Work::every(FLUSH_INTERVAL, "write the last uses");
+        tasks.spawn(repeat(stopped.clone(), touch, move || {
+            let tokens = tokens.clone();
+            async move { tokens.flush_uses().await }
+        }));
+        let audit = Work::every(FLUSH_INTERVAL, "write the audit log");
+        tasks.spawn(repeat(stopped.clone(), audit, move || {
+            let tally = tally.clone();
+            async move { tally.flush().await }
+        }));
+        let clean_up = Work::every(JANITOR_INTERVAL, "clean up");
+        tasks.spawn(repeat(stopped, clean_up, move || {
             let janitor = Arc::clone(&janitor);
             async move { janitor.tick().await }
         }));
@@ -112,16 +130,43 @@ impl Running {
     }
 }
 
+/// Work that is done again and again.
+struct Work {
+    name: &'static str,
+    interval: Duration,
+    /// Does not wait for the interval to be over.
+    sooner: Arc<Notify>,
+}
+
+impl Work {
+    fn every(interval: Duration, name: &'static str) -> Self {
+        Self {
+            name,
+            interval,
+            sooner: Arc::default(),
+        }
+    }
+}
+
+/// Says when the change log has grown. In no place is it relied upon: the log is read anyway.
+async fn listen(mut stopped: watch::Receiver<()>, listener: Listener, grown: Arc<Notify>) {
+    tokio::select! {
+        _ = stopped.changed() => {}
+        () = listener.run(|| grown.notify_one()) => {}
+    }
+}
+
 /// Does something again and again. Of failures that follow each other, only the first is logged,
 /// and that they are over.
-async fn repeat<F>(
-    mut stopped: watch::Receiver<()>,
-    interval: Duration,
-    work: &'static str,
-    mut tick: impl FnMut() -> F,
-) where
+async fn repeat<F>(mut stopped: watch::Receiver<()>, work: Work, mut tick: impl FnMut() -> F)
+where
     F: Future<Output = Result<(), StoreError>>,
 {
+    let Work {
+        name: work,
+        interval,
+        sooner,
+    } = work;
     let mut interval = tokio::time::interval(interval);
     interval.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let mut is_failing = false;
@@ -129,6 +174,7 @@ async fn repeat<F>(
         tokio::select! {
             _ = stopped.changed() => return,
             _ = interval.tick() => {}
+            () = sooner.notified() => {}
         }
         // A panic must not end the work for good: it is begun anew the next time.
         let Ok(ticked) = AssertUnwindSafe(tick()).catch_unwind().await else {
@@ -168,7 +214,29 @@ mod tests {
                 Ok(())
             }
         };
-        repeat(stopped, Duration::from_millis(1), "test", tick).await;
+        let work = Work::every(Duration::from_millis(1), "test");
+        repeat(stopped, work, tick).await;
         assert!(rounds >= 2);
+    }
+    #[tokio::test]
+    async fn work_that_is_wanted_sooner_is_not_waited_for() {
+        let (stop, stopped) = watch::channel(());
+        let mut stop = Some(stop);
+        let work = Work::every(Duration::from_hours(1), "test");
+        let sooner = Arc::clone(&work.sooner);
+        let mut rounds = 0;
+        let tick = || {
+            rounds += 1;
+            if rounds == 3 {
+                stop = None;
+            }
+            // Also what is asked for meanwhile.
+            sooner.notify_one();
+            async { Ok(()) }
+        };
+        let repeating = repeat(stopped, work, tick);
+        tokio::time::timeout(Duration::from_secs(30), repeating)
+            .await
+            .expect("it does not wait for the interval");
     }
 }

@@ -1,10 +1,11 @@
 //! From a configuration to rooms that are ready to use.
 
-use std::{io, net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
+use std::{io, net::SocketAddr, path::PathBuf, time::Duration};
 
 use super::master_key;
 use crate::{
     accounts::Accounts,
+    api_tokens::ApiTokens,
     attempts::Attempts,
     audit::Tally,
     config::{self, Config, DatabaseKind},
@@ -13,11 +14,11 @@ use crate::{
     passwords::Passwords,
     quota::Ledger,
     sessions::Sessions,
-    sign_in::SignIn,
     sites::Sites,
-    state::AppState,
+    state::{AppState, Rooms},
     store::{Database, StoreError, freshness::Freshness, migrations, sqlite},
     tokens::{TokenSettings, Tokens},
+    two_factor::TwoFactor,
     types::{clock::Clock, randomness::Randomness},
 };
 
@@ -158,6 +159,7 @@ pub async fn open_keys(
         KeySettings {
             issuer: config.tokens.issuer.clone(),
             audience: config.tokens.audience.clone(),
+            remembered: config.tokens.cache_capacity,
         },
         clock.clone(),
         randomness.clone(),
@@ -178,14 +180,15 @@ pub async fn open_state(
     randomness: Randomness,
     freshness: Freshness,
 ) -> Result<AppState, StartError> {
-    let keys = open_keys(&config, &database, &clock, &randomness, freshness).await?;
+    let keys = open_keys(&config, &database, &clock, &randomness, freshness.clone()).await?;
     let bootstrap = &config.bootstrap;
     let sites = Sites::new(
         database.clone(),
         clock.clone(),
         randomness.clone(),
         bootstrap.proxy_secret.as_ref(),
-    );
+    )
+    .remembering(&freshness);
     if bootstrap.proxy_secret.is_some() {
         let mut tx = database.begin().await?;
         sites
@@ -193,42 +196,36 @@ pub async fn open_state(
             .await?;
         tx.commit().await?;
     }
-    let accounts = Accounts::new(database.clone(), clock.clone(), randomness.clone());
-    let passwords = Passwords::new(randomness.clone());
-    let sessions = Sessions::new(
-        database.clone(),
-        keys.clone(),
-        clock.clone(),
-        randomness.clone(),
-    );
-    let attempts = Arc::new(Attempts::new(&config.limits));
-    let tally = Tally::new(database.clone(), clock.clone(), randomness.clone());
-    let sign_in = SignIn {
-        database: database.clone(),
-        accounts: accounts.clone(),
-        passwords: passwords.clone(),
-        sessions: sessions.clone(),
-        attempts: Arc::clone(&attempts),
-        tally: tally.clone(),
-        clock: clock.clone(),
-    };
-    Ok(AppState {
+    let rooms = Rooms {
         ledger: Ledger::new(database.clone(), config.plans.clone(), clock.clone()),
-        attempts,
-        accounts,
-        passwords,
-        sessions,
-        sign_in,
-        tally,
-        tokens: open_tokens(&config, &database, &clock, &randomness),
+        accounts: Accounts::new(database.clone(), clock.clone(), randomness.clone()),
+        passwords: Passwords::new(randomness.clone()),
+        sessions: Sessions::new(
+            database.clone(),
+            keys.clone(),
+            clock.clone(),
+            randomness.clone(),
+        ),
+        two_factor: TwoFactor::new(
+            database.clone(),
+            keys.clone(),
+            clock.clone(),
+            randomness.clone(),
+        ),
+        api_tokens: ApiTokens::new(database.clone(), clock.clone(), randomness.clone()),
+        tally: Tally::new(database.clone(), clock.clone(), randomness.clone()),
+        attempts: Attempts::new(&config.limits),
+        tokens: open_tokens(&config, &database, &clock, &randomness)
+            .remembering(config.tokens.cache_capacity, freshness),
         health: Health::new(database.clone(), clock.clone()),
-        config: Arc::new(config),
+        config,
         database,
         clock,
         randomness,
         sites,
         keys,
-    })
+    };
+    Ok(rooms.into())
 }
 
 /// The tokens of a store, made as the configuration says.

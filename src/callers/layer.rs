@@ -19,6 +19,7 @@ use super::{
 };
 use crate::{
     accounts::Role,
+    api_tokens::ProvenApiToken,
     error::ApiError,
     keys::AccountTokenKind,
     middleware::client::Client,
@@ -37,8 +38,8 @@ pub struct Caller {
     pub role: Role,
     /// What it has proven itself with.
     pub credential: Credential,
-    /// What its changes are recorded with.
-    pub context: Context,
+    /// Where it calls from.
+    pub client: Client,
 }
 
 /// What somebody has proven themselves with.
@@ -95,7 +96,45 @@ impl Caller {
                 AccountTokenKind::Access => Credential::AccessToken { session_id },
                 AccountTokenKind::OneHour => Credential::OneHourToken { session_id },
             },
-            context: client.acting_as(Actor::Account(proven.account_id)),
+            client: client.clone(),
+        }
+    }
+
+    fn from_api_token(proven: ProvenApiToken, client: &Client) -> Self {
+        Self {
+            account_id: proven.account_id,
+            role: proven.role,
+            credential: Credential::ApiToken {
+                token_id: proven.token_id,
+                scopes: proven.scopes,
+            },
+            client: client.clone(),
+        }
+    }
+
+    /// What its changes are recorded with.
+    #[must_use]
+    pub fn context(&self) -> Context {
+        let account_id = self.account_id;
+        self.client.acting_as(match &self.credential {
+            Credential::AccessToken { .. } | Credential::OneHourToken { .. } => {
+                Actor::Account(account_id)
+            }
+            Credential::ApiToken { token_id, .. } => Actor::ApiToken {
+                token_id: *token_id,
+                account_id,
+            },
+        })
+    }
+
+    /// Its session, when it has one.
+    #[must_use]
+    pub const fn session_id(&self) -> Option<SessionId> {
+        match self.credential {
+            Credential::AccessToken { session_id } | Credential::OneHourToken { session_id } => {
+                Some(session_id)
+            }
+            Credential::ApiToken { .. } => None,
         }
     }
 }
@@ -144,7 +183,11 @@ impl CallerLayer {
                 let caller = self.session(token, &client).await?;
                 caller.filter(|caller| matches!(caller.credential, Credential::OneHourToken { .. }))
             }
-            Some(Presented::ApiToken(_)) | None => None,
+            Some(Presented::ApiToken(token)) => {
+                let proven = self.state.api_tokens.prove(token).await?;
+                proven.map(|proven| Caller::from_api_token(proven, &client))
+            }
+            None => None,
         };
         let caller = caller.ok_or(ApiError::Unauthorized)?;
         self.door.admit(&caller)?;

@@ -6,13 +6,14 @@ use secrecy::{ExposeSecret, SecretString};
 
 use super::{
     Context,
-    args::AccountCommand,
+    args::{AccountChange, AccountCommand},
     output::{Answer, Failure},
 };
 use crate::{
     accounts::{AccountName, Accounts, EmailAddress, InvalidAccount, NewAccount, Role, Username},
     passwords::{NewPassword, PasswordHash, Passwords},
     store::{Database, changes::Actor},
+    types::ids::AccountId,
 };
 
 const COLUMNS: &[&str] = &[
@@ -41,7 +42,43 @@ pub(super) async fn run(context: &Context, command: AccountCommand) -> Result<An
             let accounts = accounts(context, &context.open_store().await?);
             Answer::many(&accounts.list().await?, COLUMNS)
         }
+        AccountCommand::ResetPassword {
+            account_id,
+            password_stdin,
+        } => reset_password(context, account_id, PasswordSource::from(password_stdin)).await,
+        AccountCommand::Change(change) => apply(context, change).await,
     }
+}
+
+async fn apply(context: &Context, change: AccountChange) -> Result<Answer, Failure> {
+    let database = context.open_store().await?;
+    let accounts = accounts(context, &database);
+    let by = Actor::Operator;
+    let mut tx = database.begin().await?;
+    let changed = match change {
+        AccountChange::Disable { account_id } => accounts.disable(&mut tx, by, account_id).await?,
+        AccountChange::Enable { account_id } => accounts.enable(&mut tx, by, account_id).await?,
+        AccountChange::ResetTwoFactor { account_id } => {
+            accounts.reset_two_factor(&mut tx, by, account_id).await?
+        }
+    };
+    tx.commit().await?;
+    Answer::one(&changed)
+}
+
+async fn reset_password(
+    context: &Context,
+    account_id: AccountId,
+    source: PasswordSource,
+) -> Result<Answer, Failure> {
+    let hash = hash(context, &source.read()?).await?;
+    let database = context.open_store().await?;
+    let mut tx = database.begin().await?;
+    let changed = accounts(context, &database)
+        .reset_password(&mut tx, Actor::Operator, account_id, &hash)
+        .await?;
+    tx.commit().await?;
+    Answer::one(&changed)
 }
 
 fn accounts(context: &Context, database: &Database) -> Accounts {

@@ -8,7 +8,7 @@ use crate::{
     accounts::Role,
     keys::{Algorithm, Kid},
     sites::MAX_GRACE,
-    types::ids::{SiteId, TokenId, WpUserId},
+    types::ids::{AccountId, SiteId, TokenId, WpUserId},
 };
 
 /// A self-hosted token service for desktop apps that are sold through a WordPress site.
@@ -212,6 +212,35 @@ pub(super) enum AccountCommand {
     },
     /// Print every account.
     List,
+    /// Set another password, and end every session; asks for it.
+    ResetPassword {
+        /// The account.
+        account_id: AccountId,
+        /// Read the password from the first line of stdin.
+        #[arg(long)]
+        password_stdin: bool,
+    },
+    #[command(flatten)]
+    Change(AccountChange),
+}
+
+#[derive(Debug, Subcommand)]
+pub(super) enum AccountChange {
+    /// End the sessions of an account, and let nobody sign in as it.
+    Disable {
+        /// The account.
+        account_id: AccountId,
+    },
+    /// Let an account be used again.
+    Enable {
+        /// The account.
+        account_id: AccountId,
+    },
+    /// Let an account sign in without a code.
+    ResetTwoFactor {
+        /// The account.
+        account_id: AccountId,
+    },
 }
 
 /// A whole number and its unit: s, m, h or d; seconds without one.

@@ -110,8 +110,11 @@ async fn wrap_up(state: &AppState, work: Running) {
     if timeout(LAST_ROUND, work.stop()).await.is_err() {
         tracing::info!("a clean-up was cut off; another one will go on with it");
     }
-    if let Err(error) = state.ledger.flush().await {
+    if let Err(error) = state.ledger.close().await {
         tracing::warn!(error = %Chain(&error), "the last usage counts could not be written");
+    }
+    if let Err(error) = state.tokens.flush_uses().await {
+        tracing::warn!(error = %Chain(&error), "the last uses of tokens could not be written");
     }
     state.database.close().await;
 }

@@ -10,9 +10,10 @@ use super::{
 };
 use crate::{
     app::open_tokens,
+    sites::SiteState,
     sites::Sites,
     store::{Tx, changes::Actor},
-    tokens::{HeldToken, SiteState, TokenRecord, TokenState, Tokens},
+    tokens::{HeldToken, TokenRecord, TokenState, Tokens},
     types::{clock::Timestamp, ids::TokenId},
 };
 
@@ -21,6 +22,7 @@ const COLUMNS: &[&str] = &[
     "user_id",
     "state",
     "machine_id",
+    "last_validated_at",
     "coins",
     "issued_at",
     "expires_at",
@@ -72,7 +74,7 @@ async fn apply(tokens: &Tokens, tx: &mut Tx, change: TokenChange) -> Result<Toke
 }
 
 async fn find(tokens: &Tokens, token_id: TokenId, now: Timestamp) -> Result<Answer, Failure> {
-    let HeldToken { record, site } = tokens
+    let HeldToken { record, site, .. } = tokens
         .find(token_id)
         .await?
         .ok_or_else(|| Failure::new(format!("there is no token {token_id}")))?;
@@ -98,6 +100,7 @@ fn show(record: &TokenRecord, state: &str) -> Value {
         "user_id": record.user_id,
         "state": state,
         "machine_id": record.machine_id,
+        "last_validated_at": record.last_validated_at,
         "coins": record.coins,
         "issued_at": record.issued_at,
         "expires_at": record.expires_at,

@@ -36,8 +36,7 @@ fn window(usage: &WindowUsage) -> Value {
     json!({
         "limit": usage.limit,
         "used": usage.used,
-        // Calls are charged one by one: no instance holds any that are not yet used.
-        "reserved": 0,
+        "reserved": usage.reserved,
         "remaining": usage.remaining(),
         "resets_at": usage.resets_at,
     })

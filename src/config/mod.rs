@@ -49,6 +49,8 @@ pub struct Config {
     pub limits: Limits,
     /// The site of an operator who chooses the secret.
     pub bootstrap: Bootstrap,
+    /// What is kept of who did what.
+    pub audit: Audit,
     /// Logging.
     pub log: Log,
     /// How many calls a site may make, by the name of its plan. Default: `free` 5 a day and 50 a
@@ -80,6 +82,10 @@ pub struct Server {
     /// Seconds that a whole request may take, 1 to 600; then 503. Default: 15.
     #[serde(deserialize_with = "values::whole_number::<1, 600, _, _>")]
     pub request_timeout_seconds: u32,
+    /// Requests about tokens that an instance works on at once, 1 to 100000; more wait
+    /// half a second, then 503. Default: 1000.
+    #[serde(deserialize_with = "values::whole_number::<1, 100_000, _, _>")]
+    pub concurrent_requests: usize,
     /// Seconds that running requests are given to end after SIGTERM or SIGINT, 0 to 3600.
     /// Default: 30.
     #[serde(deserialize_with = "values::whole_number::<0, 3600, _, _>")]
@@ -92,7 +98,8 @@ pub struct Database {
     /// The embedded SQLite file or the PostgreSQL database. Default: `sqlite://data/mirrory.db`.
     #[serde(deserialize_with = "values::database_url")]
     pub url: DatabaseUrl,
-    /// Connections that an instance opens to PostgreSQL at most, 1 to 1000. Default: 16.
+    /// Connections that an instance opens to PostgreSQL at most, 1 to 1000; one more listens for
+    /// changes. Default: 16.
     #[serde(deserialize_with = "values::whole_number::<1, 1000, _, _>")]
     pub max_connections: u32,
 }
@@ -129,6 +136,10 @@ pub struct Tokens {
     /// What a token costs the WordPress user, written on its record; 0 or more. Default: 200.
     #[serde(deserialize_with = "values::whole_number::<0, { i64::MAX }, _, _>")]
     pub coins: i64,
+    /// How many tokens an instance keeps in memory, 0 to 100000000; one takes about half a
+    /// kilobyte. Default: 100000.
+    #[serde(deserialize_with = "values::whole_number::<0, 100_000_000, _, _>")]
+    pub cache_capacity: usize,
 }
 
 /// `[limits]`
@@ -156,6 +167,14 @@ pub struct Bootstrap {
     /// The plan that the site `default` is made on; one of [`Config::plans`]. Default: `free`.
     #[serde(deserialize_with = "values::plan_name")]
     pub plan: PlanName,
+}
+
+/// `[audit]`
+#[derive(Clone, Debug, Deserialize, Serialize)]
+pub struct Audit {
+    /// Days that a row of the audit log is kept, 1 to 36500. Default: 400.
+    #[serde(deserialize_with = "values::whole_number::<1, 36_500, _, _>")]
+    pub kept_days: u32,
 }
 
 /// `[log]`

@@ -11,7 +11,7 @@ use axum::http::StatusCode;
 pub use self::problem::{FieldError, ProblemDetails};
 pub(crate) use self::{
     chain::Chain,
-    problem::{Documented, Problem, Verbatim},
+    problem::{Documented, Plain, Problem, Verbatim, in_plain_words},
 };
 
 use crate::{
@@ -24,6 +24,7 @@ use crate::{
     sessions::RefreshError,
     sign_in::SignInError,
     store::StoreError,
+    two_factor::TwoFactorError,
 };
 
 /// Everything that a request can be refused with.
@@ -37,6 +38,15 @@ pub enum ApiError {
     Unauthorized,
     /// 401: no such account, not its password, or it is disabled.
     InvalidCredentials,
+    /// 401: the password is right, and a code is needed besides.
+    OtpRequired,
+    /// 401: the code is wrong, or was used before.
+    InvalidOtp,
+    /// 429: five wrong codes in a row.
+    TwoFactorLocked {
+        /// How long that goes on.
+        retry_after: Duration,
+    },
     /// 401: the refresh token is no live one.
     InvalidRefreshToken,
     /// 401: the refresh token had been replaced, and its session was ended.
@@ -91,6 +101,12 @@ impl ApiError {
         )))
     }
 
+    /// 422 for one field, found wrong after it was parsed.
+    pub(crate) fn bad_field(field: &'static str, message: &str) -> Self {
+        let message = message.to_owned();
+        Self::InvalidRequest(vec![FieldError { field, message }])
+    }
+
     /// A route is mounted without the layer that it needs.
     pub(crate) fn missing_layer(layer: &str) -> Self {
         Self::internal(format!("the route lacks its {layer} layer"))
@@ -102,6 +118,8 @@ impl ApiError {
             Self::InvalidProxySecret
             | Self::Unauthorized
             | Self::InvalidCredentials
+            | Self::OtpRequired
+            | Self::InvalidOtp
             | Self::InvalidRefreshToken
             | Self::RefreshTokenReused => StatusCode::UNAUTHORIZED,
             Self::SiteSuspended | Self::InsufficientScope(_) | Self::Forbidden => {
@@ -116,7 +134,9 @@ impl ApiError {
             Self::InvalidRequest(_) | Self::IdempotencyKeyReused => {
                 StatusCode::UNPROCESSABLE_ENTITY
             }
-            Self::QuotaExceeded { .. } | Self::TooManyAttempts(_) => StatusCode::TOO_MANY_REQUESTS,
+            Self::QuotaExceeded { .. }
+            | Self::TooManyAttempts(_)
+            | Self::TwoFactorLocked { .. } => StatusCode::TOO_MANY_REQUESTS,
             Self::Internal(_) => StatusCode::INTERNAL_SERVER_ERROR,
             Self::StoreUnavailable(_) | Self::Overloaded => StatusCode::SERVICE_UNAVAILABLE,
         }
@@ -129,6 +149,9 @@ impl ApiError {
             Self::InvalidProxySecret => "invalid_proxy_secret",
             Self::Unauthorized => "unauthorized",
             Self::InvalidCredentials => "invalid_credentials",
+            Self::OtpRequired => "otp_required",
+            Self::InvalidOtp => "invalid_otp",
+            Self::TwoFactorLocked { .. } => "two_factor_locked",
             Self::InvalidRefreshToken => "invalid_refresh_token",
             Self::RefreshTokenReused => "refresh_token_reused",
             Self::InsufficientScope(_) => "insufficient_scope",
@@ -157,6 +180,9 @@ impl ApiError {
             Self::InvalidProxySecret => "The proxy secret is not valid",
             Self::Unauthorized => "Nobody is signed in",
             Self::InvalidCredentials => "The credentials are not valid",
+            Self::OtpRequired => "A code is needed",
+            Self::InvalidOtp => "The code is not valid",
+            Self::TwoFactorLocked { .. } => "Two-factor sign-in is locked",
             Self::InvalidRefreshToken => "The refresh token is not valid",
             Self::RefreshTokenReused => "The refresh token was used before",
             Self::InsufficientScope(_) => "The API token may not do this",
@@ -193,6 +219,16 @@ impl ApiError {
             }
             Self::InvalidCredentials => {
                 "Send the e-mail address and the password of an account that is not disabled."
+            }
+            Self::OtpRequired => {
+                "Send the code of your authenticator app, or a recovery code, as `otp_attempt`."
+            }
+            Self::InvalidOtp => {
+                "Send the newest code of your authenticator app; each is good once."
+            }
+            Self::TwoFactorLocked { .. } => {
+                "Too many wrong codes came in a row. Try again when Retry-After has passed, or \
+                 send a recovery code."
             }
             Self::InvalidRefreshToken => "Sign in again.",
             Self::RefreshTokenReused => {
@@ -242,7 +278,9 @@ impl ApiError {
 
     fn retry_after(&self) -> Option<Duration> {
         match self {
-            Self::QuotaExceeded { retry_after, .. } => Some(*retry_after),
+            Self::QuotaExceeded { retry_after, .. } | Self::TwoFactorLocked { retry_after } => {
+                Some(*retry_after)
+            }
             Self::TooManyAttempts(refused) => Some(refused.retry_after),
             Self::StoreUnavailable(_) | Self::Overloaded => Some(Duration::from_secs(1)),
             _ => None,
@@ -253,6 +291,7 @@ impl ApiError {
 impl From<StoreError> for ApiError {
     fn from(error: StoreError) -> Self {
         match error {
+            StoreError::Overloaded => Self::Overloaded,
             StoreError::Fault(_) | StoreError::Refused(_) => Self::Internal(Arc::new(error)),
             StoreError::Unreachable(_) | StoreError::Unavailable(_) | StoreError::Timeout => {
                 Self::StoreUnavailable(Arc::new(error))
@@ -291,6 +330,9 @@ impl From<AccountError> for ApiError {
         match error {
             AccountError::Store(error) => error.into(),
             AccountError::Taken => Self::Conflict("The e-mail address or the username is taken."),
+            AccountError::LastAdmin => Self::Conflict("The last admin cannot go."),
+            AccountError::Changed => Self::InvalidCredentials,
+            AccountError::Gone => Self::Unauthorized,
         }
     }
 }
@@ -311,10 +353,25 @@ impl From<SignInError> for ApiError {
     fn from(error: SignInError) -> Self {
         match error {
             SignInError::Invalid => Self::InvalidCredentials,
+            SignInError::TwoFactor(error) => error.into(),
             SignInError::TooManyAttempts(error) => error.into(),
             SignInError::Overloaded(error) => error.into(),
             SignInError::Hash(error) => error.into(),
             SignInError::Store(error) => error.into(),
+        }
+    }
+}
+
+impl From<TwoFactorError> for ApiError {
+    fn from(error: TwoFactorError) -> Self {
+        match error {
+            TwoFactorError::CodeRequired => Self::OtpRequired,
+            TwoFactorError::InvalidCode => Self::InvalidOtp,
+            TwoFactorError::Locked { retry_after } => Self::TwoFactorLocked { retry_after },
+            TwoFactorError::On => Self::Conflict("Two-factor is on already: turn it off first."),
+            TwoFactorError::Off => Self::Conflict("Two-factor is not on: begin with it first."),
+            TwoFactorError::Store(error) => error.into(),
+            TwoFactorError::Vault(_) | TwoFactorError::Url(_) => Self::Internal(Arc::new(error)),
         }
     }
 }

@@ -28,6 +28,53 @@ pub struct FieldError {
 pub(crate) struct Problem {
     body: ProblemDetails,
     cause: Option<Cause>,
+    shape: Shape,
+}
+
+/// How a problem is written out.
+#[derive(Clone, Copy)]
+enum Shape {
+    /// As problem details.
+    Details,
+    /// As [`Plain`].
+    Plain,
+}
+
+/// What went wrong, in the shape that clients of `/api/v1/login` know.
+#[derive(Clone, Debug, Serialize, ToSchema)]
+pub(crate) struct Plain {
+    /// The HTTP status of the response.
+    #[schema(examples(401), minimum = 400, maximum = 599)]
+    status: u16,
+    /// What went wrong; for people, and may change.
+    #[schema(examples("The credentials are not valid"))]
+    message: String,
+}
+
+impl From<&ProblemDetails> for Plain {
+    fn from(problem: &ProblemDetails) -> Self {
+        let mut message = problem.title.to_owned();
+        for FieldError {
+            field,
+            message: wrong,
+        } in problem.errors.iter().flatten()
+        {
+            message.push_str(&format!("; {field} {wrong}"));
+        }
+        Self {
+            status: problem.status,
+            message,
+        }
+    }
+}
+
+/// Lets the problem of a response be written out as [`Plain`].
+pub(crate) async fn in_plain_words(response: Response) -> Response {
+    let mut response = Problem::of_any(response);
+    if let Some(problem) = response.extensions_mut().get_mut::<Problem>() {
+        problem.shape = Shape::Plain;
+    }
+    response
 }
 
 /// What went wrong, as problem details (RFC 9457), sent as `application/problem+json`. Decide by
@@ -128,7 +175,8 @@ impl ApiError {
             Self::Internal(ours) | Self::StoreUnavailable(ours) => cause = Some(ours),
             _ => {}
         }
-        (status, Problem { body, cause })
+        let shape = Shape::Details;
+        (status, Problem { body, cause, shape })
     }
 
     /// This error as the API's description tells of it.
@@ -169,44 +217,55 @@ fn whole_seconds(duration: Duration) -> u64 {
 }
 
 impl Problem {
-    /// Writes the problem into the body of the response that carries it, if it does. A refusal that
-    /// is not ours, as the router's own, is given the problem of its status.
+    /// Writes the problem into the body of the response that carries it, if it does.
     pub(crate) fn write_out(
         response: Response,
         request_id: &HeaderValue,
     ) -> (Response, Option<Cause>) {
-        let response = match Self::of_status(&response) {
-            Some(error) => {
-                let mut replaced = error.into_response();
-                // `Allow`, and what a browser must see to show the problem to its page.
-                let mut headers = response.headers().clone();
-                headers.remove(header::CONTENT_TYPE);
-                headers.remove(header::CONTENT_LENGTH);
-                replaced.headers_mut().extend(headers);
-                replaced
-            }
-            None => response,
-        };
-        let (mut parts, body) = response.into_parts();
-        let Some(Self {
-            body: mut problem,
-            cause,
-        }) = parts.extensions.remove::<Self>()
-        else {
+        let (mut parts, body) = Self::of_any(response).into_parts();
+        let Some(problem) = parts.extensions.remove::<Self>() else {
             return (Response::from_parts(parts, body), None);
         };
-        problem
-            .request_id
-            .push_str(request_id.to_str().unwrap_or_default());
-        let text = serde_json::to_vec(&problem).unwrap_or_default();
-        parts.headers.insert(
-            header::CONTENT_TYPE,
-            HeaderValue::from_static("application/problem+json"),
-        );
+        let (media_type, text) = problem.written(request_id);
+        parts
+            .headers
+            .insert(header::CONTENT_TYPE, HeaderValue::from_static(media_type));
         parts
             .headers
             .insert(header::CONTENT_LENGTH, HeaderValue::from(text.len()));
-        (Response::from_parts(parts, text.into()), cause)
+        (Response::from_parts(parts, text.into()), problem.cause)
+    }
+
+    fn written(&self, request_id: &HeaderValue) -> (&'static str, Vec<u8>) {
+        match self.shape {
+            Shape::Details => {
+                let mut problem = self.body.clone();
+                problem
+                    .request_id
+                    .push_str(request_id.to_str().unwrap_or_default());
+                let text = serde_json::to_vec(&problem).unwrap_or_default();
+                ("application/problem+json", text)
+            }
+            Shape::Plain => {
+                let text = serde_json::to_vec(&Plain::from(&self.body)).unwrap_or_default();
+                ("application/json", text)
+            }
+        }
+    }
+
+    /// The response; a refusal that is not ours, as the router's own, with the problem of its
+    /// status.
+    fn of_any(response: Response) -> Response {
+        let Some(error) = Self::of_status(&response) else {
+            return response;
+        };
+        let mut replaced = error.into_response();
+        // `Allow`, and what a browser must see to show the problem to its page.
+        let mut headers = response.headers().clone();
+        headers.remove(header::CONTENT_TYPE);
+        headers.remove(header::CONTENT_LENGTH);
+        replaced.headers_mut().extend(headers);
+        replaced
     }
 
     fn of_status(response: &Response) -> Option<ApiError> {

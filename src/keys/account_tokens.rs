@@ -34,12 +34,11 @@ impl Keys {
         let Some(kid) = token.kid() else {
             return Ok(None);
         };
+        let keyset = self.0.knowing(kid).await?;
         let now = self.0.clock.now();
-        let mut key = self.0.current().await?.verifying(kid, now);
-        if key.is_none() && self.0.may_reread() {
-            key = self.0.read().await?.verifying(kid, now);
-        }
-        let claims = key.and_then(|key| key.verify_for_account(&token).ok());
+        let claims = keyset
+            .verifying(kid, now)
+            .and_then(|usable| usable.key.verify_for_account(&token).ok());
         Ok(claims.filter(|claims| now < claims.expires_at))
     }
 

@@ -6,6 +6,8 @@ use std::{
     time::Duration,
 };
 
+use quick_cache::sync::Cache;
+use sha2::{Digest, Sha256};
 use tokio::time::timeout;
 
 use super::{
@@ -77,6 +79,17 @@ pub struct KeySettings {
     pub issuer: String,
     /// The claim `aud`.
     pub audience: String,
+    /// How many tokens are recognised without checking their signatures again.
+    pub remembered: usize,
+}
+
+/// The SHA-256 of a whole token: no other one can be taken for it, and it is none itself.
+type TokenDigest = [u8; 32];
+
+/// A token whose signature was checked, by a key that may have gone since.
+struct Verified {
+    kid: Kid,
+    claims: TokenClaims,
 }
 
 /// The store's signing keys. Clones share them.
@@ -91,6 +104,8 @@ pub(super) struct Keyring {
     pub(super) randomness: Randomness,
     freshness: Freshness,
     current: RwLock<Arc<Keyset>>,
+    /// What a key has signed stays so, and its key is looked at each time: nothing here grows stale.
+    verified: Cache<TokenDigest, Arc<Verified>>,
     /// What came of the last reading of the keys; held while they are read.
     reading: tokio::sync::Mutex<Option<Reading>>,
     /// When an unknown `kid` last made us read.
@@ -111,26 +126,24 @@ pub(super) struct Keyset {
     usable: HashMap<Kid, Usable>,
 }
 
-struct Usable {
+pub(super) struct Usable {
     record: KeyRecord,
-    key: Arc<SigningKey>,
+    pub(super) key: Arc<SigningKey>,
 }
 
 impl Keyset {
     /// The key that signs now.
-    pub(super) fn signing(&self, now: Timestamp) -> Option<Arc<SigningKey>> {
+    pub(super) fn signing(&self, now: Timestamp) -> Option<&SigningKey> {
         let record = signing(&self.records, now)?;
         let usable = self.usable.get(&record.kid)?;
-        Some(Arc::clone(&usable.key))
+        Some(usable.key.as_ref())
     }
 
-    /// The key of this id, if it verifies now.
-    pub(super) fn verifying(&self, kid: &str, now: Timestamp) -> Option<Arc<SigningKey>> {
-        let usable = self.usable.get(kid)?;
-        usable
-            .record
-            .verifies_at(now)
-            .then(|| Arc::clone(&usable.key))
+    /// The key of this id, if tokens that it signed may be valid.
+    pub(super) fn verifying(&self, kid: &str, now: Timestamp) -> Option<&Usable> {
+        self.usable
+            .get(kid)
+            .filter(|usable| usable.record.verifies_at(now))
     }
 }
 
@@ -148,6 +161,7 @@ impl Keys {
         Self(Arc::new(Keyring {
             store: KeyStore::new(database),
             vault,
+            verified: Cache::new(settings.remembered),
             settings,
             clock,
             randomness,
@@ -164,10 +178,8 @@ impl Keys {
     /// When there is no such key, or the store must be asked and fails.
     pub async fn sign(&self, claims: &TokenClaims) -> Result<String, KeysError> {
         let keyset = self.0.current().await?;
-        let usable = signing(&keyset.records, self.0.clock.now())
-            .and_then(|record| keyset.usable.get(&record.kid))
-            .ok_or(KeysError::NoSigningKey)?;
-        Ok(usable.key.sign(claims)?)
+        let key = keyset.signing(self.0.clock.now());
+        Ok(key.ok_or(KeysError::NoSigningKey)?.sign(claims)?)
     }
 
     /// Checks that a token was made by a live key of ours for this issuer and audience. Its time
@@ -176,23 +188,28 @@ impl Keys {
     /// # Errors
     /// When the store must be asked and fails.
     pub async fn verify(&self, token: &str) -> Result<Result<TokenClaims, Rejected>, KeysError> {
+        let digest: TokenDigest = Sha256::digest(token).into();
+        if let Some(claims) = self.0.recognised(&digest) {
+            return Ok(Ok(claims));
+        }
         let Ok(token) = UnverifiedToken::parse(token) else {
             return Ok(Err(Rejected::Malformed));
         };
         let Some(kid) = token.kid() else {
             return Ok(Err(Rejected::BadSignature));
         };
-        let mut keyset = self.0.current().await?;
-        if !keyset.usable.contains_key(kid) && self.0.may_reread() {
-            keyset = self.0.read().await?;
-        }
+        let keyset = self.0.knowing(kid).await?;
         let now = self.0.clock.now();
-        Ok(keyset
-            .usable
-            .get(kid)
-            .filter(|usable| usable.record.verifies_at(now))
-            .and_then(|usable| usable.key.verify(&token).ok())
-            .ok_or(Rejected::BadSignature))
+        let Some(usable) = keyset.verifying(kid, now) else {
+            return Ok(Err(Rejected::BadSignature));
+        };
+        let Ok(claims) = usable.key.verify(&token) else {
+            return Ok(Err(Rejected::BadSignature));
+        };
+        let kid = usable.record.kid.clone();
+        let verified = Arc::new(Verified { kid, claims });
+        self.0.verified.insert(digest, verified);
+        Ok(Ok(claims))
     }
 
     /// The public halves of the keys that verify, or soon will.
@@ -227,7 +244,7 @@ impl Follows for Keys {
             match self.0.read().await {
                 Ok(_) => Ok(()),
                 Err(KeysError::Store(error)) => Err(error),
-                Err(error) => Err(StoreError::Fault(sqlx::Error::Decode(Box::new(error)))),
+                Err(error) => Err(StoreError::unreadable(error)),
             }
         })
     }
@@ -245,6 +262,26 @@ impl Keyring {
             return Ok(self.in_memory());
         }
         self.read().await
+    }
+
+    /// The keys with that of this id, which an unknown one is looked for in the store for.
+    pub(super) async fn knowing(&self, kid: &str) -> Result<Arc<Keyset>, KeysError> {
+        let keyset = self.current().await?;
+        if keyset.usable.contains_key(kid) || !self.may_reread() {
+            return Ok(keyset);
+        }
+        self.read().await
+    }
+
+    /// What a token says that was checked before, by a key that still verifies.
+    fn recognised(&self, digest: &TokenDigest) -> Option<TokenClaims> {
+        if !self.freshness.holds() {
+            return None;
+        }
+        let known = self.verified.get(digest)?;
+        let keyset = self.in_memory();
+        keyset.verifying(known.kid.as_str(), self.clock.now())?;
+        Some(known.claims)
     }
 
     fn in_memory(&self) -> Arc<Keyset> {
@@ -303,7 +340,9 @@ impl Keyring {
         let purpose = purpose(&record.kid, record.algorithm);
         let opened = self.vault.open(&purpose, sealed)?;
         let private_key = PrivateKey::from_bytes(record.algorithm, &opened);
-        let KeySettings { issuer, audience } = &self.settings;
+        let KeySettings {
+            issuer, audience, ..
+        } = &self.settings;
         Ok(SigningKey::new(
             record.kid.clone(),
             &private_key,
@@ -313,7 +352,7 @@ impl Keyring {
     }
 
     /// Whether an unknown `kid` may make us read the keys now.
-    pub(super) fn may_reread(&self) -> bool {
+    fn may_reread(&self) -> bool {
         let now = self.clock.monotonic();
         let mut reread_at = self
             .reread_at

@@ -64,7 +64,7 @@ impl TryFrom<KeyRow> for StoredKey {
         let algorithm = row
             .algorithm
             .parse::<Algorithm>()
-            .map_err(|unknown| StoreError::Fault(sqlx::Error::Decode(unknown.into())))?;
+            .map_err(StoreError::unreadable)?;
         Ok(Self {
             record: KeyRecord {
                 kid: row.kid,

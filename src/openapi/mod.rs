@@ -3,6 +3,7 @@
 //! A handler's annotation says what is its own: its bodies, its headers by name, the refusals that
 //! it may answer with. `Shared` then adds what every operation has.
 
+mod account_problems;
 mod headers;
 mod jwks;
 mod page;
@@ -14,15 +15,21 @@ mod types;
 use utoipa::{OpenApi, openapi};
 
 pub(crate) use self::{
-    page::router,
-    problems::{
-        GenerateTokenProblems, JwksProblems, ManageTokenProblems, SignInProblems, SignedInProblems,
-        ValidateTokenProblems,
+    account_problems::{
+        ChangePasswordProblems, CreateAccountProblems, CreateApiTokenProblems,
+        DeleteAccountProblems, LoginProblems, OwnItemProblems, RefreshProblems, RevokeProblems,
+        SignInProblems, SignedInProblems, TwoFactorProblems, UpdateAccountProblems,
     },
+    page::router,
+    problems::{GenerateTokenProblems, JwksProblems, ManageTokenProblems, ValidateTokenProblems},
     types::{WpUserIdInput, always},
 };
 use self::{security::Security, shared::Shared};
-use crate::{accounts, error::ProblemDetails, health, keys, sign_in, tokens};
+use crate::{
+    accounts, api_tokens,
+    error::{Plain, ProblemDetails},
+    health, keys, sessions, sign_in, tokens, two_factor,
+};
 
 /// The document: every operation of the service.
 #[derive(OpenApi)]
@@ -39,13 +46,29 @@ use crate::{accounts, error::ProblemDetails, health, keys, sign_in, tokens};
         tokens::manage::revoke_token,
         tokens::manage::release_machine,
         sign_in::jwt::create_jwt,
+        sign_in::login::login,
+        sessions::endpoints::refresh_jwt,
+        sessions::endpoints::revoke_jwt,
         accounts::own::get_account,
+        accounts::own::update_account,
+        accounts::own::delete_account,
+        accounts::own::change_password,
+        accounts::create::create_account,
+        two_factor::endpoints::begin_two_factor,
+        two_factor::endpoints::confirm_two_factor,
+        two_factor::endpoints::replace_recovery_codes,
+        two_factor::endpoints::disable_two_factor,
+        sessions::endpoints::list_sessions,
+        sessions::endpoints::end_session,
+        api_tokens::endpoints::list_api_tokens,
+        api_tokens::endpoints::create_api_token,
+        api_tokens::endpoints::revoke_api_token,
         keys::endpoint::get_jwks,
         health::get_health,
         health::get_liveness,
         health::get_readiness
     ),
-    components(schemas(ProblemDetails)),
+    components(schemas(ProblemDetails, Plain)),
     modifiers(&Shared, &Security),
     tags(
         (

@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, io, sync::Arc, time::Duration};
 
 use serde_json::json;
 use utoipa::{
-    IntoResponses,
+    IntoResponses, ToSchema,
     openapi::{
         Content, ContentBuilder, ObjectBuilder, Ref, RefOr, Response, ResponseBuilder, Type,
         example::ExampleBuilder,
@@ -16,7 +16,7 @@ use utoipa::{
 use super::headers;
 use crate::{
     attempts::TooManyAttempts,
-    error::{ApiError, Documented, FieldError},
+    error::{ApiError, Documented, FieldError, Plain},
 };
 
 pub(super) const MEDIA_TYPE: &str = "application/problem+json";
@@ -32,12 +32,6 @@ pub(crate) struct ValidateTokenProblems;
 
 /// Of `revoke-token` and `release-machine`.
 pub(crate) struct ManageTokenProblems;
-
-/// Of signing in.
-pub(crate) struct SignInProblems;
-
-/// Of what an access token alone is good for, without a body.
-pub(crate) struct SignedInProblems;
 
 impl IntoResponses for JwksProblems {
     fn responses() -> BTreeMap<String, RefOr<Response>> {
@@ -81,24 +75,8 @@ impl IntoResponses for ManageTokenProblems {
     }
 }
 
-impl IntoResponses for SignInProblems {
-    fn responses() -> BTreeMap<String, RefOr<Response>> {
-        let mut errors = unreadable("email", "must be a string of 1 to 320 bytes");
-        errors.extend([ApiError::InvalidCredentials, too_many_attempts()]);
-        responses(errors)
-    }
-}
-
-impl IntoResponses for SignedInProblems {
-    fn responses() -> BTreeMap<String, RefOr<Response>> {
-        let mut errors = Vec::from(unavailable());
-        errors.extend([ApiError::Unauthorized, ApiError::Forbidden]);
-        responses(errors)
-    }
-}
-
 /// What any request may be refused with that needs the store.
-fn unavailable() -> [ApiError; 2] {
+pub(super) fn unavailable() -> [ApiError; 2] {
     let cause = io::Error::other("an example");
     [
         ApiError::StoreUnavailable(Arc::new(cause)),
@@ -108,7 +86,7 @@ fn unavailable() -> [ApiError; 2] {
 
 /// What any request with a body may be refused with, the store's refusals included; one of its
 /// fields is the example.
-fn unreadable(field: &'static str, message: &str) -> Vec<ApiError> {
+pub(super) fn unreadable(field: &'static str, message: &str) -> Vec<ApiError> {
     let mut errors = Vec::from(unavailable());
     errors.extend([
         ApiError::MalformedJson("The body must be a JSON object.".to_owned()),
@@ -130,7 +108,7 @@ fn quota_exceeded() -> ApiError {
     }
 }
 
-fn too_many_attempts() -> ApiError {
+pub(super) fn too_many_attempts() -> ApiError {
     ApiError::TooManyAttempts(TooManyAttempts {
         retry_after: Duration::from_mins(1),
     })
@@ -152,6 +130,24 @@ pub(super) fn responses(
         .into_iter()
         .map(|(status, documented)| (status.to_string(), response(status, &documented).into()))
         .collect()
+}
+
+/// One response a status, each in the shape of `/api/v1/login`.
+pub(super) fn plain_responses(
+    errors: impl IntoIterator<Item = ApiError>,
+) -> BTreeMap<String, RefOr<Response>> {
+    let mut responses = responses(errors);
+    for response in responses.values_mut() {
+        if let RefOr::T(response) = response {
+            let plain = ContentBuilder::new()
+                .schema(Some(Ref::from_schema_name(Plain::name())))
+                .build();
+            response.content = [("application/json".to_owned(), RefOr::T(plain))]
+                .into_iter()
+                .collect();
+        }
+    }
+    responses
 }
 
 fn response(status: u16, documented: &[Documented]) -> Response {

@@ -11,7 +11,7 @@ use utoipa::{
 
 use crate::types::{
     clock::Timestamp,
-    ids::{AccountId, MachineId, SessionId, TokenId, WpUserId},
+    ids::{AccountId, ApiTokenId, MachineId, SessionId, TokenId, WpUserId},
     secret::{MAX_SECRET_BYTES, ProxySecret},
 };
 
@@ -38,6 +38,7 @@ schemas! {
     TokenId => token_id
     AccountId => account_id
     SessionId => session_id
+    ApiTokenId => api_token_id
     MachineId => machine_id
     ProxySecret => proxy_secret
     Timestamp => timestamp
@@ -98,6 +99,10 @@ fn account_id() -> Object {
 
 fn session_id() -> Object {
     uuid("The id of a session")
+}
+
+fn api_token_id() -> Object {
+    uuid("The id of an API token")
 }
 
 fn uuid(what: &str) -> Object {

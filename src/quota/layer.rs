@@ -1,6 +1,7 @@
 //! The tower layer that charges a call before it is made and settles the charge on its response.
 
 use std::{
+    future::poll_fn,
     panic::{AssertUnwindSafe, resume_unwind},
     sync::Arc,
     task::{Context, Poll},
@@ -22,6 +23,7 @@ use super::{
 };
 use crate::{
     error::ApiError,
+    middleware::admission::Admitted,
     types::{clock::Clock, ids::SiteId},
 };
 
@@ -154,11 +156,19 @@ where
         if !is_charged {
             return Box::pin(async move { layer.pass(inner, request).await });
         }
-        // A task of its own: who hangs up, or is answered that it took too long, cancels neither a
-        // commit nor what settles the charge.
-        let charged = tokio::spawn(async move { layer.charge(inner, request).await });
         Box::pin(async move {
-            match charged.await.map_err(JoinError::try_into_panic) {
+            let mut charged = Box::pin(async move { layer.charge(inner, request).await });
+            // What needs nothing but memory is done with the first look.
+            let begun = poll_fn(|context| Poll::Ready(charged.as_mut().poll(context))).await;
+            if let Poll::Ready(response) = begun {
+                return response;
+            }
+            // All else is a task of its own: who hangs up, or is answered that it took too long,
+            // cancels neither a commit nor what settles the charge.
+            match tokio::spawn(charged)
+                .await
+                .map_err(JoinError::try_into_panic)
+            {
                 Ok(response) => response,
                 Err(Ok(panic)) => resume_unwind(panic),
                 Err(Err(_cut_off)) => Ok(ApiError::Overloaded.into_response()),
@@ -172,6 +182,8 @@ impl<L: SecondLook> QuotaLayer<L> {
     where
         S: Service<Request, Response = Response>,
     {
+        // The place is taken until all is done, also when the caller has hung up.
+        let _admitted = request.extensions().get::<Admitted>().cloned();
         let Some(meter) = request.extensions().get::<Meter>().cloned() else {
             return Ok(ApiError::missing_layer("identify").into_response());
         };

@@ -1,13 +1,14 @@
 //! The ledger: takes calls from a site's quota, gives them back, and counts what they were.
 
-use std::{
-    collections::HashMap,
-    sync::{Arc, Mutex, PoisonError},
-};
+use std::sync::Arc;
 
 use super::{
-    layer::Outcome,
+    account::{Account, Taken},
+    accounts::Accounts,
+    block::is_taken_in_blocks,
+    permit::{Permit, Source},
     store::{DayCounts, QuotaStore},
+    tally::Period,
     windows::{Standing, Windows},
 };
 use crate::{
@@ -19,10 +20,6 @@ use crate::{
 
 /// How many days a site's row a day is kept.
 pub const HISTORY_DAYS: i64 = 90;
-
-/// How often a refused charge looks again when the store shows that there is something left after
-/// all: another call was given back, or a window ended, between two statements.
-const LOOKS: usize = 3;
 
 /// Why no call could be taken.
 #[derive(Debug, thiserror::Error)]
@@ -42,53 +39,41 @@ pub enum QuotaError {
 }
 
 /// What every site has used. Clones share it.
+///
+/// A call of a plan of up to 1,000 a day is charged in the store. For larger plans an instance takes
+/// a block of calls from the store, and charges what comes next in memory, until the block is used
+/// up, its day is over, or nobody calls for a while.
 #[derive(Clone)]
-pub struct Ledger {
+pub struct Ledger(Arc<Inner>);
+
+struct Inner {
     store: QuotaStore,
-    plans: Arc<Plans>,
+    plans: Plans,
     clock: Clock,
-    pending: Arc<Mutex<Pending>>,
-}
-
-/// What is written later, in batches.
-#[derive(Default)]
-struct Pending {
-    /// Outcomes by site and day.
-    counts: HashMap<(SiteId, i64), Counts>,
-    /// Calls that the store could not be given back at once, by site, day and month.
-    returns: HashMap<(SiteId, i64, i64), u64>,
-}
-
-#[derive(Clone, Copy, Default)]
-struct Counts {
-    issued: i64,
-    validated: i64,
-}
-
-/// A call that was taken from a site's quota. Dropped, it stays charged: only
-/// [`Permit::settle`] can give it back.
-#[must_use = "a call is charged until it is settled"]
-pub struct Permit {
-    ledger: Ledger,
-    site_id: SiteId,
-    calls: u64,
-    /// The windows that were charged; ahead of this instance's when its clock runs behind.
-    day: i64,
-    month: i64,
-    /// Where the site stands after the charge.
-    pub standing: Standing,
+    accounts: Accounts,
 }
 
 impl Ledger {
     /// A ledger over the store's tables.
     #[must_use]
     pub fn new(database: Database, plans: Plans, clock: Clock) -> Self {
-        Self {
-            store: QuotaStore::new(database),
-            plans: Arc::new(plans),
+        let store = QuotaStore::new(database);
+        Self(Arc::new(Inner {
+            accounts: Accounts::new(store.clone()),
+            store,
+            plans,
             clock,
-            pending: Arc::default(),
-        }
+        }))
+    }
+
+    /// Takes a call from the site's quota if that needs no word with the store.
+    ///
+    /// The plan must be one that the site is on now: read from the store, or known while this
+    /// instance is fresh.
+    #[must_use = "the call is charged"]
+    pub fn try_spend(&self, site_id: SiteId, plan: &str) -> Option<Permit> {
+        let account = self.0.accounts.find(site_id)?;
+        account.spend(plan, 1, self.0.clock.now())
     }
 
     /// Takes `calls` calls from the site's day and month, or none at all.
@@ -101,21 +86,93 @@ impl Ledger {
         plan: &str,
         calls: u64,
     ) -> Result<Permit, QuotaError> {
-        let plan = self.plan(plan)?;
-        for _ in 0..LOOKS {
-            let windows = Windows::at(self.clock.now());
-            let reserved = self.store.reserve(site_id, calls, &windows, plan).await?;
-            if let Some(usage) = reserved {
-                return Ok(Permit {
-                    ledger: self.clone(),
-                    site_id,
-                    calls,
-                    day: usage.day,
-                    month: usage.month,
-                    standing: Standing::new(plan, &windows, Some(usage)),
+        let limits = *self.plan(plan)?;
+        let account = self.0.accounts.find_or_open(site_id);
+        if is_taken_in_blocks(limits.calls_per_day) {
+            return self.spend_or_take(&account, plan, &limits, calls).await;
+        }
+        self.give_up_remains(&account).await;
+        let charged = self.charge(site_id, &limits, calls, 0).await?;
+        Ok(Permit {
+            account,
+            calls,
+            period: charged.period,
+            source: Source::Store,
+            standing: charged.standing,
+        })
+    }
+
+    /// Takes calls out of the site's block, or a new block when too few are left in it.
+    async fn spend_or_take(
+        &self,
+        account: &Arc<Account>,
+        plan: &str,
+        limits: &Plan,
+        calls: u64,
+    ) -> Result<Permit, QuotaError> {
+        let clock = &self.0.clock;
+        if let Some(permit) = account.spend(plan, calls, clock.now()) {
+            return Ok(permit);
+        }
+        let _turn = account.turn.lock().await;
+        // Who came first may have taken enough for those who waited, or heard that there is no more.
+        if let Some(permit) = account.spend(plan, calls, clock.now()) {
+            return Ok(permit);
+        }
+        if let Some(standing) = account.used_up(plan, calls, clock.now(), clock.monotonic()) {
+            return Err(QuotaError::Exceeded(standing));
+        }
+        let extra = account.wanted(plan, calls, clock.monotonic());
+        self.give_up_remains(account).await;
+        let charged = self.charge(account.site_id(), limits, calls, extra).await;
+        if let Err(QuotaError::Exceeded(standing)) = charged {
+            account.note_used_up(plan, standing, clock.monotonic());
+        }
+        let charged = charged?;
+        Ok(account.open(Taken {
+            plan: plan.into(),
+            period: charged.period,
+            calls,
+            left: charged.extra,
+            standing: charged.standing,
+            at: clock.monotonic(),
+        }))
+    }
+
+    /// Gives back what is left of a block that cannot be spent: it is too little, its day is over, or
+    /// the site has another plan now.
+    async fn give_up_remains(&self, account: &Account) {
+        if !account.retire_remains() {
+            return;
+        }
+        if let Err(error) = account.settle().await {
+            let site_id = account.site_id();
+            tracing::warn!(site.id = %site_id, error = %Chain(&error), "calls were not given back at once");
+        }
+    }
+
+    /// Takes `calls` calls as used, and `extra` as reserved if so many are left.
+    async fn charge(
+        &self,
+        site_id: SiteId,
+        limits: &Plan,
+        calls: u64,
+        extra: u64,
+    ) -> Result<Charged, QuotaError> {
+        let Inner { store, clock, .. } = &*self.0;
+        // A refused charge looks again when the store shows that there is something left after all:
+        // another call was given back, a window ended, or the extra calls were too many.
+        for extra in [extra, 0, 0] {
+            let windows = Windows::at(clock.now());
+            let reserved = store.reserve(site_id, calls, extra, &windows, limits);
+            if let Some(usage) = reserved.await? {
+                return Ok(Charged {
+                    period: usage.period(),
+                    extra,
+                    standing: Standing::new(limits, &windows, Some(usage)).holding(extra),
                 });
             }
-            let standing = Standing::new(plan, &windows, self.store.find(site_id).await?);
+            let standing = Standing::new(limits, &windows, store.find(site_id).await?);
             if standing.violated_by(calls).any() {
                 return Err(QuotaError::Exceeded(standing));
             }
@@ -128,9 +185,18 @@ impl Ledger {
     /// # Errors
     /// When the store fails or does not know the plan.
     pub async fn standing(&self, site_id: SiteId, plan: &str) -> Result<Standing, QuotaError> {
-        let plan = self.plan(plan)?;
-        let usage = self.store.find(site_id).await?;
-        Ok(Standing::new(plan, &Windows::at(self.clock.now()), usage))
+        let limits = self.plan(plan)?;
+        let Inner {
+            store,
+            clock,
+            accounts,
+            ..
+        } = &*self.0;
+        let usage = store.find(site_id).await?;
+        let standing = Standing::new(limits, &Windows::at(clock.now()), usage);
+        // What others have reserved is gone for now; what this instance has can be spent.
+        let held = accounts.find(site_id).zip(usage);
+        Ok(standing.holding(held.map_or(0, |(account, usage)| account.held(usage.period()))))
     }
 
     /// What a site was charged for, by day, the newest first, as far as it is kept.
@@ -138,42 +204,40 @@ impl Ledger {
     /// # Errors
     /// When the store fails.
     pub async fn history(&self, site_id: SiteId) -> Result<Vec<DayCounts>, StoreError> {
-        let today = Windows::at(self.clock.now()).day;
-        self.store.history(site_id, today - HISTORY_DAYS).await
+        let first_day = self.first_day();
+        self.0.store.history(site_id, first_day).await
     }
 
-    /// Writes the counts that have come together, and gives back what could not be before. What
-    /// fails is kept for the next time.
+    /// Tells the store what was spent and what it came to, and gives back blocks that are over or
+    /// idle. What fails is kept for the next time.
     ///
     /// # Errors
     /// When the store fails.
     pub async fn flush(&self) -> Result<(), StoreError> {
-        let Pending { counts, returns } = std::mem::take(&mut *self.pending());
+        let Inner {
+            clock, accounts, ..
+        } = &*self.0;
         let mut outcome = Ok(());
-        for ((site_id, day), count) in counts {
+        for account in accounts.all() {
+            account.retire_unused(clock.now(), clock.monotonic());
             if outcome.is_ok() {
-                outcome = self
-                    .store
-                    .count(site_id, day, count.issued, count.validated)
-                    .await;
-            }
-            // A count whose outcome is unknown may be written twice; dropped, it might be missing.
-            // It is a statistic: charges do not rest on it.
-            if outcome.is_err() {
-                let mut pending = self.pending();
-                let kept = pending.counts.entry((site_id, day)).or_default();
-                kept.issued += count.issued;
-                kept.validated += count.validated;
+                outcome = account.settle().await;
             }
         }
-        for ((site_id, day, month), calls) in returns {
-            if outcome.is_ok() {
-                outcome = self.give_back(site_id, calls, day, month).await;
-            } else {
-                self.give_back_later(site_id, calls, day, month);
-            }
-        }
+        accounts.forget_blank();
         outcome
+    }
+
+    /// Gives back every block, and tells the store all that it does not know: the last thing that an
+    /// instance does.
+    ///
+    /// # Errors
+    /// When the store fails.
+    pub async fn close(&self) -> Result<(), StoreError> {
+        for account in self.0.accounts.all() {
+            account.retire_remains();
+        }
+        self.flush().await
     }
 
     /// Removes up to `limit` rows each of days that are kept no longer and of sites that are gone.
@@ -181,79 +245,27 @@ impl Ledger {
     /// # Errors
     /// When the store fails.
     pub async fn sweep(&self, limit: i64) -> Result<u64, StoreError> {
-        let today = Windows::at(self.clock.now()).day;
-        let days = self
-            .store
-            .sweep_history(today - HISTORY_DAYS, limit)
-            .await?;
-        let counters = self.store.sweep_counters(limit).await?;
+        let store = &self.0.store;
+        let days = store.sweep_history(self.first_day(), limit).await?;
+        let counters = store.sweep_counters(limit).await?;
         Ok(days.max(counters))
     }
 
+    /// The oldest day whose counts are kept.
+    fn first_day(&self) -> i64 {
+        Windows::at(self.0.clock.now()).day - HISTORY_DAYS
+    }
+
     fn plan(&self, name: &str) -> Result<&Plan, QuotaError> {
-        self.plans
-            .get(name)
-            .ok_or_else(|| QuotaError::UnknownPlan(name.to_owned()))
-    }
-
-    fn count(&self, site_id: SiteId, day: i64, outcome: Outcome) {
-        let mut pending = self.pending();
-        let counts = pending.counts.entry((site_id, day)).or_default();
-        match outcome {
-            Outcome::Issued => counts.issued += 1,
-            Outcome::Validated => counts.validated += 1,
-            Outcome::Unknown => {}
-        }
-    }
-
-    /// Gives calls back, now or, if the store cannot be asked, later. A return whose outcome is
-    /// unknown is let go: given back twice, it would let through more calls than the plan allows.
-    async fn give_back(
-        &self,
-        site_id: SiteId,
-        calls: u64,
-        day: i64,
-        month: i64,
-    ) -> Result<(), StoreError> {
-        let given = self.store.give_back(site_id, calls, day, month).await;
-        if let Err(StoreError::Unreachable(_)) = given {
-            self.give_back_later(site_id, calls, day, month);
-        }
-        given
-    }
-
-    fn give_back_later(&self, site_id: SiteId, calls: u64, day: i64, month: i64) {
-        *self
-            .pending()
-            .returns
-            .entry((site_id, day, month))
-            .or_default() += calls;
-    }
-
-    fn pending(&self) -> std::sync::MutexGuard<'_, Pending> {
-        self.pending.lock().unwrap_or_else(PoisonError::into_inner)
+        let plan = self.0.plans.get(name);
+        plan.ok_or_else(|| QuotaError::UnknownPlan(name.to_owned()))
     }
 }
 
-impl Permit {
-    /// Ends the call: what was delivered is counted and stays charged, all else is given back. Says
-    /// where the site stands then.
-    pub async fn settle(self, outcome: Option<Outcome>) -> Standing {
-        let Self {
-            ledger,
-            site_id,
-            calls,
-            day,
-            month,
-            standing,
-        } = self;
-        if let Some(outcome) = outcome {
-            ledger.count(site_id, day, outcome);
-            return standing;
-        }
-        if let Err(error) = ledger.give_back(site_id, calls, day, month).await {
-            tracing::warn!(site.id = %site_id, error = %Chain(&error), "a call was not given back at once");
-        }
-        standing.less(calls)
-    }
+/// Calls that the store has counted.
+struct Charged {
+    period: Period,
+    /// How many are reserved for this instance.
+    extra: u64,
+    standing: Standing,
 }

@@ -4,13 +4,19 @@
 //! Never more calls than a plan allows are let through: a charge is one statement that takes only
 //! what both windows still have. What ends in a fault is given back.
 
+mod account;
+mod accounts;
+mod block;
 mod fields;
 mod layer;
 mod ledger;
+mod permit;
 mod store;
+mod tally;
 mod windows;
 
 pub use layer::{Charge, Disclosure, Meter, Outcome, Payer, QuotaLayer, SecondLook};
-pub use ledger::{Ledger, Permit, QuotaError};
+pub use ledger::{Ledger, QuotaError};
+pub use permit::Permit;
 pub use store::DayCounts;
 pub use windows::{Standing, Violated, WindowUsage, Windows};

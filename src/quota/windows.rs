@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use jiff::{civil::Date, tz::Offset};
 
+use super::tally::Period;
 use crate::{config::Plan, types::clock::Timestamp};
 
 const SECONDS_PER_DAY: i64 = 86_400;
@@ -43,12 +44,23 @@ impl Windows {
 }
 
 /// What a site has used, as the store has it: of the windows in which it last made a call.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, sqlx::FromRow)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, sqlx::FromRow)]
 pub struct StoredUsage {
     pub(super) day: i64,
     pub(super) day_used: i64,
+    pub(super) day_reserved: i64,
     pub(super) month: i64,
     pub(super) month_used: i64,
+    pub(super) month_reserved: i64,
+}
+
+impl StoredUsage {
+    pub(super) const fn period(&self) -> Period {
+        Period {
+            day: self.day,
+            month: self.month,
+        }
+    }
 }
 
 /// One window of a site's quota.
@@ -58,6 +70,8 @@ pub struct WindowUsage {
     pub limit: u64,
     /// How many were made.
     pub used: u64,
+    /// How many instances hold, and may still make.
+    pub reserved: u64,
     /// When it ends.
     pub resets_at: Timestamp,
 }
@@ -66,7 +80,9 @@ impl WindowUsage {
     /// How many calls are left.
     #[must_use]
     pub const fn remaining(&self) -> u64 {
-        self.limit.saturating_sub(self.used)
+        self.limit
+            .saturating_sub(self.used)
+            .saturating_sub(self.reserved)
     }
 }
 
@@ -91,26 +107,53 @@ impl Standing {
         let windows = &ahead.map_or(*windows, |usage| {
             Windows::at(Timestamp::from_seconds(usage.day * SECONDS_PER_DAY))
         });
-        let used = |window: Option<(i64, i64)>, current| match window {
-            Some((stored, used)) if stored >= current => used.max(0).unsigned_abs(),
-            _ => 0,
+        let counts = |is_over: bool, count: i64| {
+            if is_over {
+                0
+            } else {
+                count.max(0).unsigned_abs()
+            }
         };
+        let day_is_over = usage.is_none_or(|usage| usage.day < windows.day);
+        let month_is_over = usage.is_none_or(|usage| usage.month < windows.month);
+        let usage = usage.unwrap_or_default();
         Self {
             day: WindowUsage {
                 limit: plan.calls_per_day,
-                used: used(usage.map(|usage| (usage.day, usage.day_used)), windows.day),
+                used: counts(day_is_over, usage.day_used),
+                reserved: counts(day_is_over, usage.day_reserved),
                 resets_at: windows.day_ends,
             },
             month: WindowUsage {
                 limit: plan.calls_per_month,
-                used: used(
-                    usage.map(|usage| (usage.month, usage.month_used)),
-                    windows.month,
-                ),
+                used: counts(month_is_over, usage.month_used),
+                reserved: counts(month_is_over, usage.month_reserved),
                 resets_at: windows.month_ends,
             },
             month_seconds: windows.month_seconds,
         }
+    }
+
+    /// Where the site stands when so many calls more were made.
+    #[must_use]
+    pub const fn more(mut self, calls: u64) -> Self {
+        self.day.used = self.day.used.saturating_add(calls);
+        self.month.used = self.month.used.saturating_add(calls);
+        self
+    }
+
+    /// Where the site stands for one who holds so many of the reserved calls.
+    #[must_use]
+    pub const fn holding(mut self, calls: u64) -> Self {
+        self.day.reserved = self.day.reserved.saturating_sub(calls);
+        self.month.reserved = self.month.reserved.saturating_sub(calls);
+        self
+    }
+
+    /// How many calls both windows have left.
+    #[must_use]
+    pub fn remaining(&self) -> u64 {
+        self.day.remaining().min(self.month.remaining())
     }
 
     /// Where the site stands when so many calls were given back.
@@ -210,6 +253,7 @@ mod tests {
             day_used: 3,
             month,
             month_used: 7,
+            ..StoredUsage::default()
         };
         let standing = |day, month| Standing::new(&plan, &windows, Some(usage(day, month)));
         assert_eq!(standing(windows.day, windows.month).day.remaining(), 2);
@@ -232,6 +276,7 @@ mod tests {
             day_used: 5,
             month: tomorrow.month,
             month_used: 50,
+            ..StoredUsage::default()
         };
         let standing = Standing::new(&plan, &Windows::at(now), Some(usage));
         assert_eq!(standing.day.resets_at.to_string(), "2026-12-02T00:00:00Z");

@@ -4,15 +4,21 @@
 //! they are shown. Refresh tokens are judged by the store alone, in one statement each, so that any
 //! number of clients and instances may race.
 
+pub(crate) mod endpoints;
 mod refresh_token;
 mod session;
 mod store;
 
 use std::{sync::Arc, time::Duration};
 
+use axum::{
+    Router,
+    routing::{delete, get, post},
+};
 use secrecy::SecretString;
 
 pub use session::{Session, SessionKind, UnknownKind};
+pub use store::{end_all, end_others};
 
 use self::{
     refresh_token::{RefreshTokens, Ticket},
@@ -20,7 +26,9 @@ use self::{
 };
 use crate::{
     accounts::Role,
+    callers::{CallerLayer, Door},
     keys::{AccountClaims, AccountTokenKind, Keys, KeysError},
+    state::AppState,
     store::{
         Database, StoreError, Tx,
         changes::{self, AccountChange, Change, Context},
@@ -31,6 +39,20 @@ use crate::{
         randomness::Randomness,
     },
 };
+
+/// The endpoints of this room.
+pub fn router(state: &AppState) -> Router<AppState> {
+    let own = || CallerLayer::new(state, Door::OwnAccount);
+    let signed_in = CallerLayer::new(state, Door::SignedIn);
+    let revoke = post(endpoints::revoke_jwt).route_layer(signed_in);
+    let list = get(endpoints::list_sessions).route_layer(own());
+    let end = delete(endpoints::end_session).route_layer(own());
+    Router::new()
+        .route("/api/v1/jwt/refresh", post(endpoints::refresh_jwt))
+        .route("/api/v1/jwt/revoke", revoke)
+        .route("/api/v1/account/sessions", list)
+        .route("/api/v1/account/sessions/{id}", end)
+}
 
 /// How long an access token is good.
 pub const ACCESS_LIFETIME: Duration = Duration::from_mins(15);
@@ -253,6 +275,38 @@ impl Sessions {
             role: live.role,
             kind: claims.kind,
         }))
+    }
+
+    /// The session that a refresh, access or one-hour token is of, if we made it and it is no
+    /// expired JWT.
+    ///
+    /// # Errors
+    /// When the store must be asked for a key, and fails.
+    pub async fn session_of(&self, token: &str) -> Result<Option<SessionId>, KeysError> {
+        if let Some(ticket) = self.refresh_tokens.read(token) {
+            return Ok(Some(ticket.session_id));
+        }
+        let claims = self.keys.verify_for_account(token).await?;
+        Ok(claims.map(|claims| claims.session_id))
+    }
+
+    /// Ends a session of an account, and with it all of its tokens. Whether there was one.
+    ///
+    /// # Errors
+    /// When the store fails.
+    pub async fn end(
+        &self,
+        tx: &mut Tx,
+        by: &Context,
+        account_id: AccountId,
+        session_id: SessionId,
+    ) -> Result<bool, StoreError> {
+        let ended = store::end(tx, account_id, session_id).await?;
+        if ended {
+            let change = AccountChange::SessionEnded(session_id);
+            self.record(tx, by, account_id, change).await?;
+        }
+        Ok(ended)
     }
 
     /// The sessions of an account that go on, the newest first.

@@ -246,25 +246,29 @@ pub(super) async fn end(
     Ok(ended == 1)
 }
 
-/// Ends every session of an account but one.
-pub(super) async fn end_others(
+/// Ends every session of an account but one; how many.
+///
+/// # Errors
+/// When the store fails.
+pub async fn end_others(
     tx: &mut Tx,
     account_id: AccountId,
     kept: SessionId,
-) -> Result<(), StoreError> {
+) -> Result<u64, StoreError> {
     in_tx!(tx, |connection| affected(
         sqlx::query(END_OTHERS)
             .bind(account_id)
             .bind(kept)
             .execute(connection)
-    ))?;
-    Ok(())
+    ))
 }
 
-/// Ends every session of an account.
-pub(super) async fn end_all(tx: &mut Tx, account_id: AccountId) -> Result<(), StoreError> {
+/// Ends every session of an account; how many.
+///
+/// # Errors
+/// When the store fails.
+pub async fn end_all(tx: &mut Tx, account_id: AccountId) -> Result<u64, StoreError> {
     in_tx!(tx, |connection| affected(
         sqlx::query(END_ALL).bind(account_id).execute(connection)
-    ))?;
-    Ok(())
+    ))
 }

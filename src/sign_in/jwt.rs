@@ -1,10 +1,6 @@
 //! `POST /api/v1/jwt`: an access token and a refresh token for a password.
 
-use axum::{
-    extract::State,
-    http::{HeaderValue, header},
-    response::{IntoResponse, Response},
-};
+use axum::extract::State;
 use secrecy::ExposeSecret;
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
@@ -13,7 +9,7 @@ use utoipa::ToSchema;
 use super::{Credentials, SignIn, fields};
 use crate::{
     error::ApiError,
-    extract::{Body, Fields, FromBody, Json, parse_object},
+    extract::{Body, Fields, FromBody, Unstored, parse_object},
     middleware::client::Client,
     openapi::SignInProblems,
     sessions::{ACCESS_LIFETIME, Pair, SessionKind, Sessions},
@@ -21,7 +17,14 @@ use crate::{
 
 /// What somebody presents to sign in.
 #[derive(Deserialize, ToSchema)]
-#[schema(examples(json!({"email": "ada@shop.example", "password": "an example and no password"})))]
+#[schema(examples(
+    json!({"email": "ada@shop.example", "password": "an example and no password"}),
+    json!({
+        "email": "ada@shop.example",
+        "password": "an example and no password",
+        "otp_attempt": "123456"
+    })
+))]
 struct CreateJwtRequest<'a> {
     /// The e-mail address of the account; its username is taken too. The case of letters does not
     /// count.
@@ -32,18 +35,38 @@ struct CreateJwtRequest<'a> {
     #[serde(borrow)]
     #[schema(value_type = String, examples("an example and no password"), format = Password)]
     password: Option<&'a RawValue>,
+    /// With two-factor on: six digits of the app, or a recovery code.
+    #[serde(borrow)]
+    #[schema(value_type = Option<String>, nullable = true, examples("123456", "7g9x-2kqm-v4ht-0b8d"))]
+    otp_attempt: Option<&'a RawValue>,
 }
 
-impl FromBody for Credentials {
+/// The credentials of a call of `/jwt`.
+pub(crate) struct JwtCredentials(Credentials);
+
+impl FromBody for JwtCredentials {
     fn parse(body: &[u8]) -> Result<Self, ApiError> {
         let body: CreateJwtRequest = parse_object(body)?;
+        Credentials::parse(("email", body.email), body.password, body.otp_attempt).map(Self)
+    }
+}
+
+impl Credentials {
+    /// Parses the fields of a sign-in, of which the name has another name at each endpoint.
+    pub(super) fn parse(
+        (name_field, name): (&'static str, Option<&RawValue>),
+        password: Option<&RawValue>,
+        code: Option<&RawValue>,
+    ) -> Result<Self, ApiError> {
         let mut fields = Fields::default();
-        let name = fields.required("email", body.email, fields::login_name);
-        let password = fields.required("password", body.password, fields::password);
-        fields.finish(
-            name.zip(password)
-                .map(|(name, password)| Self { name, password }),
-        )
+        let name = fields.required(name_field, name, fields::login_name);
+        let password = fields.required("password", password, fields::password);
+        let code = fields.optional("otp_attempt", code, fields::code);
+        fields.finish(name.zip(password).map(|(name, password)| Self {
+            name,
+            password,
+            code,
+        }))
     }
 }
 
@@ -100,16 +123,10 @@ pub(crate) async fn create_jwt(
     State(sign_in): State<SignIn>,
     State(sessions): State<Sessions>,
     client: Client,
-    Body(credentials): Body<Credentials>,
-) -> Result<Response, ApiError> {
+    Body(JwtCredentials(credentials)): Body<JwtCredentials>,
+) -> Result<Unstored<JwtResponse>, ApiError> {
     let kind = SessionKind::Refreshed;
     let opened = sign_in.open(&credentials, &client, kind).await?;
     let pair = sessions.pair(opened).await?;
-    Ok(unstored(JwtResponse::from(pair)))
-}
-
-/// An answer with a token in it, of which no copy must be kept.
-pub(super) fn unstored(body: impl Serialize) -> Response {
-    let no_store = HeaderValue::from_static("no-store");
-    ([(header::CACHE_CONTROL, no_store)], Json(body)).into_response()
+    Ok(Unstored(JwtResponse::from(pair)))
 }

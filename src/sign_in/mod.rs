@@ -4,17 +4,21 @@
 //! the same for an unknown name, a wrong password and a disabled account. Both limits and the
 //! hashing queue come before anything is looked up.
 
-mod fields;
+pub(crate) mod fields;
 pub(crate) mod jwt;
+pub(crate) mod login;
 mod proof;
 
-use axum::{Router, routing::post};
+use axum::{Router, middleware::map_response, routing::post};
 
 pub use proof::{Credentials, SignIn, SignInError};
 
-use crate::state::AppState;
+use crate::{error::in_plain_words, state::AppState};
 
 /// The endpoints of this room.
 pub fn router() -> Router<AppState> {
-    Router::new().route("/api/v1/jwt", post(jwt::create_jwt))
+    let login = post(login::login).layer(map_response(in_plain_words));
+    Router::new()
+        .route("/api/v1/jwt", post(jwt::create_jwt))
+        .route("/api/v1/login", login)
 }

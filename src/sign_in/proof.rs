@@ -1,16 +1,19 @@
 //! Proving who somebody is.
 
-use std::sync::Arc;
+use axum::extract::FromRef;
 
 use crate::{
-    accounts::{AccountStatus, Accounts, LoginName, Proof},
-    attempts::{Attempts, TooManyAttempts},
-    audit::{Incident, Tally},
+    accounts::{AccountStatus, LoginName, Proof},
+    attempts::TooManyAttempts,
+    audit::Incident,
+    callers::Caller,
     middleware::client::Client,
-    passwords::{HashError, Overloaded, Password, PasswordHash, Passwords, Turn, Verdict},
-    sessions::{Opened, SessionKind, Sessions},
-    store::{Database, StoreError, changes::Actor},
-    types::clock::Clock,
+    passwords::{HashError, Overloaded, Password, PasswordHash, Turn, Verdict},
+    sessions::{Opened, SessionKind},
+    state::{AppState, Rooms},
+    store::{StoreError, changes::Actor},
+    two_factor::{Code, TwoFactorError},
+    types::ids::AccountId,
 };
 
 /// What somebody presents to sign in.
@@ -20,6 +23,8 @@ pub struct Credentials {
     pub name: LoginName,
     /// Their password.
     pub password: Password,
+    /// A code of their app, or a recovery code.
+    pub code: Option<Code>,
 }
 
 /// Why somebody is not signed in.
@@ -28,6 +33,9 @@ pub enum SignInError {
     /// The name, the password, or that the account can be used: which of them is not told.
     #[error("the credentials are not valid")]
     Invalid,
+    /// The second factor.
+    #[error(transparent)]
+    TwoFactor(#[from] TwoFactorError),
     /// Too many failures.
     #[error(transparent)]
     TooManyAttempts(#[from] TooManyAttempts),
@@ -42,16 +50,14 @@ pub enum SignInError {
     Store(#[from] StoreError),
 }
 
-/// Signs people in. Clones share everything.
+/// Signs people in.
 #[derive(Clone)]
-pub struct SignIn {
-    pub(crate) database: Database,
-    pub(crate) accounts: Accounts,
-    pub(crate) passwords: Passwords,
-    pub(crate) sessions: Sessions,
-    pub(crate) attempts: Arc<Attempts>,
-    pub(crate) tally: Tally,
-    pub(crate) clock: Clock,
+pub struct SignIn(AppState);
+
+impl FromRef<AppState> for SignIn {
+    fn from_ref(state: &AppState) -> Self {
+        Self(state.clone())
+    }
 }
 
 impl SignIn {
@@ -65,65 +71,104 @@ impl SignIn {
         client: &Client,
         kind: SessionKind,
     ) -> Result<Opened, SignInError> {
-        let Credentials { name, .. } = credentials;
-        let now = self.clock.monotonic();
-        let turn = self.passwords.enter()?;
-        self.attempts.sign_in(client.address, name.as_str(), now)?;
-        let outcome = self.prove(&turn, credentials, client, kind).await;
-        if !matches!(outcome, Err(SignInError::Invalid)) {
-            let now = self.clock.monotonic();
-            self.attempts
-                .sign_in_unfailed(client.address, name.as_str(), now);
+        let name = credentials.name.as_str();
+        self.limited(name, client, async |turn: &Turn| {
+            let proof = self.0.accounts.find_proof(&credentials.name).await?;
+            let password = &credentials.password;
+            let (proven, kept) = self.prove(turn, password, proof, client).await?;
+            let code = credentials.code.as_ref();
+            let two_factor = &self.0.two_factor;
+            let presented = two_factor.judge(proven.account_id, code).await?;
+            let by = client.acting_as(Actor::Account(proven.account_id));
+            let mut tx = self.0.database.begin().await?;
+            if !self.0.accounts.claim(&mut tx, &proven, &kept).await? {
+                return Err(SignInError::Invalid);
+            }
+            if let Some(presented) = &presented
+                && !two_factor.use_up(&mut tx, &by, presented).await?
+            {
+                drop(tx);
+                return Err(two_factor.failed(proven.account_id).await?.into());
+            }
+            let sessions = &self.0.sessions;
+            let opened = sessions.open(&mut tx, &by, proven.account_id, kind).await?;
+            tx.commit().await?;
+            Ok(opened)
+        })
+        .await
+    }
+
+    /// Asks somebody who is signed in for their password again. What it was held against.
+    ///
+    /// # Errors
+    /// When it is wrong, a limit is reached, or the store fails.
+    pub async fn confirm(
+        &self,
+        caller: &Caller,
+        password: &Password,
+    ) -> Result<Proof, SignInError> {
+        let name = caller.account_id.to_string();
+        self.limited(&name, &caller.client, async |turn: &Turn| {
+            let proof = self.0.accounts.find_proof_by_id(caller.account_id).await?;
+            let proven = self.prove(turn, password, proof, &caller.client).await?;
+            Ok(proven.0)
+        })
+        .await
+    }
+
+    /// Counts an attempt before it is made, and takes it back unless it failed.
+    async fn limited<T>(
+        &self,
+        name: &str,
+        client: &Client,
+        attempt: impl AsyncFnOnce(&Turn) -> Result<T, SignInError>,
+    ) -> Result<T, SignInError> {
+        let Rooms {
+            attempts, clock, ..
+        } = &*self.0;
+        let turn = self.0.passwords.enter()?;
+        attempts.sign_in(client.address, name, clock.monotonic())?;
+        let outcome = attempt(&turn).await;
+        let has_failed = matches!(
+            outcome,
+            Err(SignInError::Invalid | SignInError::TwoFactor(TwoFactorError::InvalidCode))
+        );
+        if !has_failed {
+            attempts.sign_in_unfailed(client.address, name, clock.monotonic());
         }
         outcome
     }
 
+    /// Holds a password against what there is. With the hash to keep, which is a new one when the
+    /// old one has other parameters than those of today.
     async fn prove(
         &self,
         turn: &Turn,
-        credentials: &Credentials,
+        password: &Password,
+        proof: Option<Proof>,
         client: &Client,
-        kind: SessionKind,
-    ) -> Result<Opened, SignInError> {
-        let Credentials { name, password } = credentials;
-        let proof = self.accounts.find_proof(name).await?;
+    ) -> Result<(Proof, PasswordHash), SignInError> {
         let hash = proof.as_ref().map(|proof| &proof.password_hash);
         let verdict = turn.verify(password, hash).await?;
-        let usable = proof
-            .as_ref()
-            .filter(|proof| verdict != Verdict::Wrong && proof.status == AccountStatus::Active);
-        let Some(proven) = usable else {
-            self.count_failure(proof.as_ref(), client);
+        let (account_id, proven) = match proof {
+            Some(proof) if verdict != Verdict::Wrong && proof.status == AccountStatus::Active => {
+                (Some(proof.account_id), Some(proof))
+            }
+            other => (other.map(|proof| proof.account_id), None),
+        };
+        let Some(proven) = proven else {
+            self.count_failure(account_id, client);
             return Err(SignInError::Invalid);
         };
         let kept = match verdict {
             Verdict::RightButOutdated => turn.renew(password).await?,
-            _ => proven.password_hash.clone(),
+            Verdict::Right | Verdict::Wrong => proven.password_hash.clone(),
         };
-        self.begin(proven, &kept, client, kind).await
+        Ok((proven, kept))
     }
 
-    async fn begin(
-        &self,
-        proven: &Proof,
-        kept: &PasswordHash,
-        client: &Client,
-        kind: SessionKind,
-    ) -> Result<Opened, SignInError> {
-        let by = client.acting_as(Actor::Account(proven.account_id));
-        let mut tx = self.database.begin().await?;
-        if !self.accounts.claim(&mut tx, proven, kept).await? {
-            return Err(SignInError::Invalid);
-        }
-        let opened = self.sessions.open(&mut tx, &by, proven.account_id, kind);
-        let opened = opened.await?;
-        tx.commit().await?;
-        Ok(opened)
-    }
-
-    fn count_failure(&self, proof: Option<&Proof>, client: &Client) {
-        let account_id = proof.map(|proof| proof.account_id);
-        self.tally.count(Incident {
+    fn count_failure(&self, account_id: Option<AccountId>, client: &Client) {
+        self.0.tally.count(Incident {
             event: "sign_in.failed",
             counted_by: client.address.to_string(),
             subject: account_id.map(|account_id| account_id.to_string()),

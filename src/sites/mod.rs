@@ -3,18 +3,25 @@
 //! A change takes a transaction and who acts, and writes itself into the change log. It takes the
 //! log's lock first, so that two changes of one site follow each other.
 
+mod memory;
 mod site;
 mod store;
 
 use std::{sync::Arc, time::Duration};
 
-pub use site::{InvalidSite, NewSite, Site, SiteStatus, UnknownStatus};
+pub use memory::SiteReading;
+pub use site::{InvalidSite, NewSite, Site, SiteState, SiteStatus, UnknownStatus};
 
-use self::store::SiteStore;
+use self::{
+    memory::{KnownSecret, SecretName, SiteMemory},
+    store::SiteStore,
+};
 use crate::{
     store::{
         Database, StoreError, Tx,
-        changes::{self, Actor, Change, Context},
+        changes::{self, Actor, Change, Context, SeenChange},
+        follower::{Following, Follows},
+        freshness::Freshness,
     },
     types::{
         clock::{Clock, Timestamp},
@@ -31,6 +38,7 @@ pub const MAX_GRACE: Duration = Duration::from_hours(7 * 24);
 #[derive(Clone, Debug)]
 pub struct Sites {
     store: SiteStore,
+    memory: SiteMemory,
     clock: Clock,
     randomness: Randomness,
     /// The secret of the configuration, for the site `default`.
@@ -68,42 +76,116 @@ impl Sites {
     ) -> Self {
         Self {
             store: SiteStore::new(database),
+            memory: SiteMemory::new(&Freshness::new(clock.clone())),
             clock,
             randomness,
             configured: configured.map(ProxySecret::digest),
         }
     }
 
+    /// The same sites, remembered while the change log is followed.
+    #[must_use]
+    pub fn remembering(mut self, freshness: &Freshness) -> Self {
+        self.memory = SiteMemory::new(freshness);
+        self
+    }
+
     /// The site that a presented secret is a live secret of; none whichever part of it is wrong.
     ///
     /// # Errors
-    /// When the store fails.
+    /// When the store must be asked and fails.
     pub async fn authenticate(&self, secret: &ProxySecret) -> Result<Option<Caller>, StoreError> {
         let digest = secret.digest();
+        let Some(name) = self.name(secret, &digest) else {
+            return Ok(None);
+        };
+        let now = self.clock.now();
+        let known = self.known_secret(name, now).await?;
+        let Some(known) = known.filter(|known| known.is_good(&digest, now)) else {
+            return Ok(None);
+        };
+        Ok(match self.state(known.site_id).await? {
+            SiteState::Present { status, plan } => Some(Caller {
+                site_id: known.site_id,
+                plan,
+                status,
+            }),
+            SiteState::Deleted => None,
+        })
+    }
+
+    /// Which secret a presented one claims to be; none when it can be no secret of ours.
+    fn name(&self, secret: &ProxySecret, digest: &SecretDigest) -> Option<SecretName> {
         if let Some(secret_id) = secret.id() {
-            let found = self
-                .store
-                .find_by_secret(secret_id, self.clock.now())
-                .await?;
-            return Ok(found
-                .filter(|row| row.digest.matches(&digest))
-                .map(|row| Caller {
-                    site_id: row.site_id,
-                    plan: row.plan.into(),
-                    status: row.status,
-                }));
+            return Some(SecretName::Made(secret_id));
         }
-        match &self.configured {
-            Some(configured) if configured.matches(&digest) => {
-                let found = self.store.find_default().await?;
-                Ok(found.map(|site| Caller {
-                    site_id: site.id,
-                    plan: site.plan.into(),
-                    status: site.status,
-                }))
+        let configured = self.configured.as_ref()?;
+        configured.matches(digest).then_some(SecretName::Configured)
+    }
+
+    async fn known_secret(
+        &self,
+        name: SecretName,
+        now: Timestamp,
+    ) -> Result<Option<Arc<KnownSecret>>, StoreError> {
+        if let Some(known) = self.memory.secret(name) {
+            return Ok(Some(known));
+        }
+        let reading = self.memory.reading();
+        let (known, state) = match name {
+            SecretName::Made(secret_id) => {
+                let Some(row) = self.store.find_by_secret(secret_id, now).await? else {
+                    return Ok(None);
+                };
+                row.split()
             }
-            _ => Ok(None),
+            SecretName::Configured => {
+                let (Some(site), Some(digest)) =
+                    (self.store.find_default().await?, self.configured.clone())
+                else {
+                    return Ok(None);
+                };
+                let known = KnownSecret {
+                    site_id: site.id,
+                    digest,
+                    expires_at: None,
+                };
+                (known, site.state())
+            }
+        };
+        let known = Arc::new(known);
+        self.memory.keep_state(reading, known.site_id, state);
+        self.memory.keep_secret(reading, name, Arc::clone(&known));
+        Ok(Some(known))
+    }
+
+    /// What of a site decides over its tokens and calls, from memory or from the store.
+    async fn state(&self, site_id: SiteId) -> Result<SiteState, StoreError> {
+        if let Some(state) = self.memory.state(site_id) {
+            return Ok(state);
         }
+        let reading = self.memory.reading();
+        let site = self.store.find(site_id).await?;
+        let state = site.map_or(SiteState::Deleted, |site| site.state());
+        self.memory.keep_state(reading, site_id, state.clone());
+        Ok(state)
+    }
+
+    /// The state of a site, if it is remembered and may be trusted.
+    #[must_use]
+    pub fn remembered(&self, site_id: SiteId) -> Option<SiteState> {
+        self.memory.state(site_id)
+    }
+
+    /// To be taken before a site's state is read together with something else.
+    #[must_use]
+    pub fn reading(&self) -> SiteReading {
+        self.memory.reading()
+    }
+
+    /// Remembers a state that was read together with something else.
+    pub fn remember(&self, reading: SiteReading, site_id: SiteId, state: SiteState) {
+        self.memory.keep_state(reading, site_id, state);
     }
 
     /// A site that is not deleted.
@@ -326,5 +408,15 @@ impl Sites {
 
     async fn record(&self, tx: &mut Tx, by: &Context, change: &Change) -> Result<(), StoreError> {
         changes::record(tx, by, change, self.clock.now(), &self.randomness).await
+    }
+}
+
+impl Follows for Sites {
+    fn apply<'a>(&'a self, changes: &'a [SeenChange]) -> Following<'a> {
+        self.memory.apply(changes)
+    }
+
+    fn reset(&self) -> Following<'_> {
+        self.memory.reset()
     }
 }

@@ -1,5 +1,7 @@
 //! A site and what it is made from.
 
+use std::sync::Arc;
+
 use serde::Serialize;
 use url::Url;
 
@@ -20,6 +22,16 @@ pub struct Site {
     pub status: SiteStatus,
     /// When it was made.
     pub created_at: Timestamp,
+}
+
+impl Site {
+    /// What of it decides over its tokens.
+    pub(super) fn state(&self) -> SiteState {
+        SiteState::Present {
+            status: self.status,
+            plan: self.plan.as_str().into(),
+        }
+    }
 }
 
 /// Whether a site may issue tokens, and its tokens are valid.
@@ -51,6 +63,20 @@ impl TryFrom<String> for SiteStatus {
             _ => Err(UnknownStatus),
         }
     }
+}
+
+/// What of a site decides over its tokens.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum SiteState {
+    /// It is there.
+    Present {
+        /// Whether it is suspended.
+        status: SiteStatus,
+        /// The plan that pays for valid verdicts.
+        plan: Arc<str>,
+    },
+    /// It was deleted, and its tokens with it.
+    Deleted,
 }
 
 /// The store holds a status that this version does not know.

@@ -1,6 +1,9 @@
 //! The only SQL of the sites room.
 
-use super::site::{NewSite, Site, SiteStatus};
+use super::{
+    memory::KnownSecret,
+    site::{NewSite, Site, SiteState, SiteStatus},
+};
 use crate::{
     store::{Database, StoreError, Tx, affected, in_tx, read, write},
     types::{
@@ -18,6 +21,23 @@ pub(super) struct CallerRow {
     #[sqlx(try_from = "String")]
     pub(super) status: SiteStatus,
     pub(super) digest: SecretDigest,
+    pub(super) expires_at: Option<Timestamp>,
+}
+
+impl CallerRow {
+    /// The secret, and the state of its site.
+    pub(super) fn split(self) -> (KnownSecret, SiteState) {
+        let secret = KnownSecret {
+            site_id: self.site_id,
+            digest: self.digest,
+            expires_at: self.expires_at,
+        };
+        let state = SiteState::Present {
+            status: self.status,
+            plan: self.plan.into(),
+        };
+        (secret, state)
+    }
 }
 
 #[derive(sqlx::FromRow)]
@@ -76,7 +96,7 @@ UPDATE sites SET deleted_at = $2, singleton = NULL WHERE site_id = $1 AND delete
 RETURNING site_id, name, url, plan, status, created_at";
 
 const FIND_BY_SECRET: &str = "\
-SELECT sites.site_id, sites.plan, sites.status, proxy_secrets.digest \
+SELECT sites.site_id, sites.plan, sites.status, proxy_secrets.digest, proxy_secrets.expires_at \
 FROM proxy_secrets JOIN sites ON sites.site_id = proxy_secrets.site_id \
 WHERE proxy_secrets.secret_id = $1 \
   AND (proxy_secrets.expires_at IS NULL OR proxy_secrets.expires_at > $2) \

@@ -1,17 +1,23 @@
 //! The two databases behind one face.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::{Arc, OnceLock, Weak},
+    time::Duration,
+};
 
 use sqlx::{PgPool, Pool, SqlitePool, pool::PoolConnection};
 use tokio::time::Instant;
 
 use super::{
     StoreError,
+    changes::SeenChange,
+    follower::Followers,
     postgres::{self, Doubt},
     sqlite,
 };
 use crate::{
     config::{self, DatabaseKind},
+    error::Chain,
     types::clock::Timestamp,
 };
 
@@ -31,6 +37,8 @@ struct Open {
     pools: Pools,
     deadline: Duration,
     doubt: Doubt,
+    /// Who keeps a part of the store in memory. Weak, since they hold the database.
+    followers: OnceLock<Weak<Followers>>,
 }
 
 /// The connections. SQLite lets one writer in at a time, so it has one connection to write with;
@@ -64,6 +72,7 @@ impl Database {
             pools: pools.map_err(StoreError::of_connecting)?,
             deadline,
             doubt,
+            followers: OnceLock::new(),
         })))
     }
 
@@ -77,6 +86,22 @@ impl Database {
 
     pub(crate) fn doubt(&self) -> &Doubt {
         &self.0.doubt
+    }
+
+    /// Says who is to hear of the changes that are made through this database; the first call holds.
+    pub(super) fn followed_by(&self, followers: &Arc<Followers>) {
+        let _first = self.0.followers.set(Arc::downgrade(followers));
+    }
+
+    /// Tells the followers of changes that were made. Should one fail, it takes them in when the
+    /// log is read the next time.
+    pub(super) async fn announce(&self, changes: &[SeenChange]) {
+        let followers = self.0.followers.get().and_then(Weak::upgrade);
+        if let Some(followers) = followers.filter(|_| !changes.is_empty())
+            && let Err(error) = followers.apply(changes).await
+        {
+            tracing::warn!(error = %Chain(&error), "a change is not yet taken in by who made it");
+        }
     }
 
     /// Which of the two databases this is.
@@ -120,12 +145,20 @@ impl Database {
     }
 }
 
-/// Runs a statement on a connection of `pool`, all within the database's deadline.
+/// Runs a statement on a connection of `pool`, all before `deadline`, or within the database's own.
 macro_rules! with_connection {
     ($database:expr, $pool:expr, |$connection:ident| $statement:expr) => {
+        $crate::store::database::with_connection!(
+            $database,
+            $pool,
+            tokio::time::Instant::now() + $database.deadline(),
+            |$connection| $statement
+        )
+    };
+    ($database:expr, $pool:expr, $deadline:expr, |$connection:ident| $statement:expr) => {
         async {
             let database: &$crate::store::Database = &$database;
-            let deadline = tokio::time::Instant::now() + database.deadline();
+            let deadline = $deadline;
             let mut borrowed = $crate::store::database::Borrowed::from($pool, deadline).await?;
             let answer = {
                 let $connection = borrowed.connection();

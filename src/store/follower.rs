@@ -1,6 +1,6 @@
 //! The follower: reads the change log and tells those who keep something in memory.
 
-use std::{pin::Pin, sync::Arc, time::Duration};
+use std::{fmt, pin::Pin, sync::Arc, time::Duration};
 
 use tokio::sync::Mutex;
 
@@ -28,17 +28,43 @@ pub trait Follows: Send + Sync {
     fn reset(&self) -> Following<'_>;
 }
 
+/// All that keep a part of the store in memory.
+pub(super) struct Followers(Vec<Arc<dyn Follows>>);
+
+impl Followers {
+    pub(super) async fn apply(&self, changes: &[SeenChange]) -> Result<(), StoreError> {
+        for follower in &self.0 {
+            follower.apply(changes).await?;
+        }
+        Ok(())
+    }
+
+    async fn reset(&self) -> Result<(), StoreError> {
+        for follower in &self.0 {
+            follower.reset().await?;
+        }
+        Ok(())
+    }
+}
+
+impl fmt::Debug for Followers {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str("Followers")
+    }
+}
+
 /// Reads the change log to its end, again and again.
 pub struct Follower {
     database: Database,
     clock: Clock,
     freshness: Freshness,
-    followers: Vec<Arc<dyn Follows>>,
+    followers: Arc<Followers>,
     read_to: Mutex<Option<i64>>,
 }
 
 impl Follower {
-    /// A follower that has read nothing yet.
+    /// A follower that has read nothing yet. What it tells is also told at once of each change that
+    /// is made through `database`.
     #[must_use]
     pub fn new(
         database: Database,
@@ -46,6 +72,8 @@ impl Follower {
         freshness: Freshness,
         followers: Vec<Arc<dyn Follows>>,
     ) -> Self {
+        let followers = Arc::new(Followers(followers));
+        database.followed_by(&followers);
         Self {
             database,
             clock,
@@ -80,15 +108,11 @@ impl Follower {
                 .last()
                 .filter(|last| is_whole(&batch, read_to, last.seq))
             {
-                for follower in &self.followers {
-                    follower.apply(&batch).await?;
-                }
+                self.followers.apply(&batch).await?;
                 return Ok(last.seq);
             }
         }
-        for follower in &self.followers {
-            follower.reset().await?;
-        }
+        self.followers.reset().await?;
         Ok(newest)
     }
 }

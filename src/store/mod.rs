@@ -4,12 +4,15 @@
 //! expand one expression once a database and put a deadline around it: sqlx has no query time-out,
 //! and a frozen server answers nothing.
 
+pub(crate) mod batches;
 pub mod changes;
 pub mod database;
 pub mod error;
 pub mod follower;
 pub mod freshness;
 pub mod leases;
+pub mod listener;
+pub mod memory;
 pub mod migrations;
 mod postgres;
 pub mod sqlite;

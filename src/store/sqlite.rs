@@ -15,8 +15,7 @@ const READERS: u32 = 4;
 /// # Errors
 /// When the URL is none of SQLite's.
 pub(crate) fn path(settings: &config::Database) -> Result<PathBuf, StoreError> {
-    let options =
-        SqliteConnectOptions::from_str(settings.url.expose()).map_err(StoreError::Fault)?;
+    let options = SqliteConnectOptions::from_str(settings.url.expose())?;
     Ok(options.get_filename().to_owned())
 }
 

@@ -5,7 +5,7 @@ use std::pin::pin;
 use sqlx::{Postgres, Sqlite, Transaction};
 use tokio::time::{Instant, timeout_at};
 
-use super::{Database, StoreError, database::Pools, postgres::Doubt};
+use super::{Database, StoreError, changes::SeenChange, database::Pools, postgres::Doubt};
 
 /// An open transaction: it is undone when dropped without a [`Tx::commit`].
 ///
@@ -13,7 +13,8 @@ use super::{Database, StoreError, database::Pools, postgres::Doubt};
 pub struct Tx {
     inner: Inner,
     deadline: Instant,
-    doubt: Doubt,
+    database: Database,
+    changes: Vec<SeenChange>,
 }
 
 pub(crate) enum Inner {
@@ -28,7 +29,11 @@ impl Database {
     /// # Errors
     /// When the store does not answer in time.
     pub async fn begin(&self) -> Result<Tx, StoreError> {
-        let deadline = Instant::now() + self.deadline();
+        self.begin_before(Instant::now() + self.deadline()).await
+    }
+
+    /// Begins a transaction that must end before `deadline`.
+    pub(crate) async fn begin_before(&self, deadline: Instant) -> Result<Tx, StoreError> {
         let inner = match self.pools() {
             Pools::Postgres(pool) => {
                 Inner::Postgres(begun(deadline, self.doubt(), pool.begin()).await?)
@@ -41,7 +46,8 @@ impl Database {
         Ok(Tx {
             inner,
             deadline,
-            doubt: self.doubt().clone(),
+            database: self.clone(),
+            changes: Vec::new(),
         })
     }
 }
@@ -64,7 +70,8 @@ async fn begun<T>(
 }
 
 impl Tx {
-    /// Makes everything in the transaction durable.
+    /// Makes everything in the transaction durable. What keeps a part of the store in memory here
+    /// has heard of its changes when this returns; other instances hear of them by the log.
     ///
     /// # Errors
     /// When the store does not answer in time: the outcome is then unknown.
@@ -72,16 +79,25 @@ impl Tx {
         let Self {
             inner,
             deadline,
-            doubt,
+            database,
+            changes,
         } = self;
+        let doubt = database.doubt();
         match inner {
-            Inner::Postgres(transaction) => before(deadline, &doubt, transaction.commit()).await,
-            Inner::Sqlite(transaction) => before(deadline, &doubt, transaction.commit()).await,
-        }
+            Inner::Postgres(transaction) => before(deadline, doubt, transaction.commit()).await,
+            Inner::Sqlite(transaction) => before(deadline, doubt, transaction.commit()).await,
+        }?;
+        database.announce(&changes).await;
+        Ok(())
     }
 
-    pub(crate) const fn parts(&mut self) -> (&mut Inner, Instant, &Doubt) {
-        (&mut self.inner, self.deadline, &self.doubt)
+    pub(crate) fn parts(&mut self) -> (&mut Inner, Instant, &Doubt) {
+        (&mut self.inner, self.deadline, self.database.doubt())
+    }
+
+    /// Notes a change that was written into the log.
+    pub(super) fn note(&mut self, change: SeenChange) {
+        self.changes.push(change);
     }
 }
 

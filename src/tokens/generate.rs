@@ -201,7 +201,7 @@ impl GenerateToken {
     /// is charged, and the others find what it was answered.
     async fn wait_for_key(&mut self, tokens: &Tokens) -> Result<(), ApiError> {
         if let Some(idempotency) = &self.idempotency {
-            let subject = Subject::Key(self.site_id, idempotency.key().to_vec());
+            let subject = Subject::Key(self.site_id, idempotency.key());
             let turn = tokens.turn(subject).await.ok_or(ApiError::Overloaded)?;
             self.turn = Some(Arc::new(turn));
         }

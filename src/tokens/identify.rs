@@ -9,7 +9,7 @@ use std::{
 };
 
 use axum::{
-    body::Body,
+    body::{Body, Bytes},
     extract::{FromRequestParts, Request},
     http::{HeaderMap, request::Parts},
     response::{IntoResponse, Response},
@@ -21,7 +21,11 @@ use super::second_look::LastLook;
 use crate::{
     error::ApiError,
     extract::{read_body, require_json},
-    middleware::{client_address::ClientAddress, edge::LoggedSite},
+    middleware::{
+        admission::{Admission, Admitted},
+        client_address::ClientAddress,
+        edge::LoggedSite,
+    },
     quota::{Meter, Outcome, QuotaLayer},
     sites::Caller,
     state::AppState,
@@ -101,15 +105,21 @@ pub(super) async fn prove(
 pub(super) struct IdentifyLayer<C> {
     state: AppState,
     quota: QuotaLayer<LastLook>,
+    admission: Admission,
     body_patience: Duration,
     call: PhantomData<fn() -> C>,
 }
 
 impl<C> IdentifyLayer<C> {
-    pub(super) fn new(state: &AppState, quota: &QuotaLayer<LastLook>) -> Self {
+    pub(super) fn new(
+        state: &AppState,
+        quota: &QuotaLayer<LastLook>,
+        admission: &Admission,
+    ) -> Self {
         Self {
             state: state.clone(),
             quota: quota.clone(),
+            admission: admission.clone(),
             body_patience: Duration::from_secs(state.config.server.body_timeout_seconds.into()),
             call: PhantomData,
         }
@@ -121,6 +131,7 @@ impl<C> Clone for IdentifyLayer<C> {
         Self {
             state: self.state.clone(),
             quota: self.quota.clone(),
+            admission: self.admission.clone(),
             body_patience: self.body_patience,
             call: PhantomData,
         }
@@ -175,11 +186,16 @@ where
         let layer = Arc::clone(&self.layer);
         Box::pin(async move {
             let (mut parts, body) = request.into_parts();
-            let Identified { call, meter } = match layer.identify(&parts, body).await {
+            let (admitted, read) = match layer.read(&parts.headers, body).await {
+                Ok(read) => read,
+                Err(error) => return Ok(error.into_response()),
+            };
+            let Identified { call, meter } = match layer.identify(&parts, &read).await {
                 Ok(identified) => identified,
                 Err(refused) => return Ok(layer.refuse(refused).await),
             };
             let site = logged_site(&meter);
+            parts.extensions.insert(admitted);
             parts.extensions.insert(Known(call.clone()));
             parts.extensions.insert(meter);
             let mut response = inner
@@ -193,10 +209,15 @@ where
 }
 
 impl<C: Call> IdentifyLayer<C> {
-    async fn identify(&self, parts: &Parts, body: Body) -> Result<Identified<C>, Refused> {
-        let body = read_body(&parts.headers, body, self.body_patience).await?;
-        require_json(&parts.headers)?;
-        let fields = C::parse(&parts.headers, &body)?;
+    /// Reads a request to its end, and only then admits it.
+    async fn read(&self, headers: &HeaderMap, body: Body) -> Result<(Admitted, Bytes), ApiError> {
+        let body = read_body(headers, body, self.body_patience).await?;
+        require_json(headers)?;
+        Ok((self.admission.admit().await?, body))
+    }
+
+    async fn identify(&self, parts: &Parts, body: &[u8]) -> Result<Identified<C>, Refused> {
+        let fields = C::parse(&parts.headers, body)?;
         let ClientAddress(address) = parts
             .extensions
             .get()

@@ -8,7 +8,9 @@
 mod fields;
 pub(crate) mod generate;
 mod identify;
+mod last_use;
 pub(crate) mod manage;
+mod memory;
 mod record;
 mod registry;
 mod second_look;
@@ -22,7 +24,8 @@ use axum::{
     routing::{MethodRouter, post},
 };
 
-pub use record::{Binding, HeldToken, Reason, SiteState, TokenRecord, TokenState, judge};
+pub use last_use::{LAST_USE_STEP, LastNoted};
+pub use record::{Binding, HeldToken, Reason, TokenRecord, TokenState, judge};
 pub use registry::{KEPT_AFTER_END, KEY_LIFETIME, TokenSettings, Tokens};
 pub use store::{Idempotency, Inserted, KeyUse};
 
@@ -33,16 +36,24 @@ use self::{
     second_look::LastLook,
     validate::{ValidateToken, validate_token},
 };
-use crate::{middleware::cors, quota::QuotaLayer, state::AppState};
+use crate::{
+    middleware::{admission::Admission, cors},
+    quota::QuotaLayer,
+    state::AppState,
+};
 
 /// The four endpoints, each behind its two layers.
 pub fn router(state: &AppState) -> Router<AppState> {
     let last_look = LastLook::new(state.tokens.clone(), state.clock.clone());
-    let quota = QuotaLayer::new(state.ledger.clone(), state.clock.clone(), last_look);
-    let generate = metered::<GenerateToken>(post(generate_token), state, &quota);
-    let validate = metered::<ValidateToken>(post(validate_token), state, &quota);
-    let revoke = metered::<ManageToken>(post(revoke_token), state, &quota);
-    let release = metered::<ManageToken>(post(release_machine), state, &quota);
+    let layers = Layers {
+        state,
+        quota: QuotaLayer::new(state.ledger.clone(), state.clock.clone(), last_look),
+        admission: Admission::new(state.config.server.concurrent_requests),
+    };
+    let generate = layers.around::<GenerateToken>(post(generate_token));
+    let validate = layers.around::<ValidateToken>(post(validate_token));
+    let revoke = layers.around::<ManageToken>(post(revoke_token));
+    let release = layers.around::<ManageToken>(post(release_machine));
     let origins = &state.config.server.cors_origins;
     Router::new()
         .route("/mirrory/generate-token", generate)
@@ -51,14 +62,18 @@ pub fn router(state: &AppState) -> Router<AppState> {
         .route("/mirrory/release-machine", release)
 }
 
-/// Puts the two layers before an endpoint. The last one added is the first to see a request:
-/// nothing can be charged before its caller is known. A request with another method passes neither.
-fn metered<C: Call>(
-    endpoint: MethodRouter<AppState>,
-    state: &AppState,
-    quota: &QuotaLayer<LastLook>,
-) -> MethodRouter<AppState> {
-    endpoint
-        .route_layer(quota.clone())
-        .route_layer(IdentifyLayer::<C>::new(state, quota))
+/// What stands before an endpoint.
+struct Layers<'a> {
+    state: &'a AppState,
+    quota: QuotaLayer<LastLook>,
+    admission: Admission,
+}
+
+impl Layers<'_> {
+    /// Puts the two layers before an endpoint: nothing can be charged before its caller is known.
+    /// A request with another method passes neither.
+    fn around<C: Call>(&self, endpoint: MethodRouter<AppState>) -> MethodRouter<AppState> {
+        let identify = IdentifyLayer::<C>::new(self.state, &self.quota, &self.admission);
+        endpoint.route_layer((identify, self.quota.clone()))
+    }
 }

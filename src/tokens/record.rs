@@ -5,9 +5,10 @@ use std::sync::Arc;
 use serde::Serialize;
 use utoipa::ToSchema;
 
+use super::last_use::LastNoted;
 use crate::{
     keys::TokenClaims,
-    sites::SiteStatus,
+    sites::{SiteState, SiteStatus},
     types::{
         clock::Timestamp,
         ids::{MachineId, SiteId, TokenId, WpUserId},
@@ -31,6 +32,8 @@ pub struct TokenRecord {
     pub expires_at: Timestamp,
     /// The machine that it is bound to.
     pub machine_id: Option<MachineId>,
+    /// When that machine was last told that it is valid, give or take a minute.
+    pub last_validated_at: Option<Timestamp>,
     /// Whether it was taken back.
     pub state: TokenState,
 }
@@ -65,23 +68,34 @@ impl TokenRecord {
 #[derive(Clone, Debug)]
 pub struct HeldToken {
     /// The record.
-    pub record: TokenRecord,
+    pub record: Arc<TokenRecord>,
+    /// When its use was last noted here.
+    pub last_noted: Arc<LastNoted>,
     /// The state of its site.
     pub site: SiteState,
 }
 
-/// What of a site decides over its tokens.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum SiteState {
-    /// It is there.
-    Present {
-        /// Whether it is suspended.
-        status: SiteStatus,
-        /// The plan that pays for valid verdicts.
-        plan: Arc<str>,
-    },
-    /// It was deleted, and its tokens with it.
-    Deleted,
+impl HeldToken {
+    /// A record as it was read.
+    #[must_use]
+    pub fn new(record: TokenRecord, site: SiteState) -> Self {
+        Self {
+            last_noted: Arc::new(LastNoted::new(record.last_validated_at)),
+            record: Arc::new(record),
+            site,
+        }
+    }
+
+    /// The same token, bound to a machine just now.
+    #[must_use]
+    pub fn bound_to(&self, machine_id: MachineId, now: Timestamp) -> Self {
+        let record = TokenRecord {
+            machine_id: Some(machine_id),
+            last_validated_at: Some(now),
+            ..TokenRecord::clone(&self.record)
+        };
+        Self::new(record, self.site.clone())
+    }
 }
 
 /// Why a token is not valid. The reasons are checked in this order, and the first is told:
@@ -139,7 +153,7 @@ pub fn judge(
     if now >= claims.expires_at {
         return Err(Reason::Expired);
     }
-    let Some(HeldToken { record, site }) = held else {
+    let Some(HeldToken { record, site, .. }) = held else {
         return Err(Reason::UnknownToken);
     };
     match (record.state, site) {

@@ -3,14 +3,20 @@
 use std::time::Duration;
 
 use super::{
+    last_use::PendingUses,
+    memory::TokenMemory,
     record::{HeldToken, TokenRecord, TokenState},
-    store::{self, Idempotency, Inserted, KeyUse, TokenStore},
+    store::{self, Idempotency, Inserted, KeyUse, NewBinding, NewToken, TokenStore},
     turns::{Subject, Turn, Turns},
 };
 use crate::{
+    sites::Sites,
     store::{
         Database, StoreError, Tx,
-        changes::{self, Actor, Change, Context},
+        changes::{self, Actor, Change, Context, SeenChange},
+        follower::{Following, Follows},
+        freshness::Freshness,
+        memory::Reading,
     },
     types::{
         clock::{Clock, Timestamp},
@@ -25,6 +31,9 @@ pub const KEY_LIFETIME: Duration = Duration::from_hours(24);
 /// How long a record is kept after its token has ended.
 pub const KEPT_AFTER_END: Duration = Duration::from_hours(30 * 24);
 
+/// How many last uses one statement writes.
+const USES_AT_ONCE: usize = 1000;
+
 /// How tokens are made.
 #[derive(Clone, Copy, Debug)]
 pub struct TokenSettings {
@@ -38,10 +47,12 @@ pub struct TokenSettings {
 #[derive(Clone, Debug)]
 pub struct Tokens {
     store: TokenStore,
+    memory: TokenMemory,
     settings: TokenSettings,
     clock: Clock,
     randomness: Randomness,
     turns: Turns,
+    uses: PendingUses,
 }
 
 impl Tokens {
@@ -55,11 +66,37 @@ impl Tokens {
     ) -> Self {
         Self {
             store: TokenStore::new(database),
+            memory: TokenMemory::new(0, Freshness::new(clock.clone())),
             settings,
             clock,
             randomness,
             turns: Turns::default(),
+            uses: PendingUses::default(),
         }
+    }
+
+    /// The same tokens, about `capacity` of them remembered while the change log is followed.
+    #[must_use]
+    pub fn remembering(mut self, capacity: usize, freshness: Freshness) -> Self {
+        self.memory = TokenMemory::new(capacity, freshness);
+        self
+    }
+
+    /// A token with the state of its site, if both are remembered and may be trusted.
+    #[must_use]
+    pub fn remembered(&self, token_id: TokenId, sites: &Sites) -> Option<HeldToken> {
+        self.memory.get(token_id, sites)
+    }
+
+    /// To be taken before a record is read that shall be remembered.
+    #[must_use]
+    pub fn reading(&self) -> Reading {
+        self.memory.reading()
+    }
+
+    /// Remembers a record that was read, if only changes can make it untrue.
+    pub fn remember(&self, reading: Reading, held: &HeldToken) {
+        self.memory.keep(reading, held);
     }
 
     /// Waits until no other request of this instance is about the same; none when it takes too
@@ -86,6 +123,7 @@ impl Tokens {
             issued_at,
             expires_at: issued_at.after(self.settings.time_to_live),
             machine_id,
+            last_validated_at: None,
             state: TokenState::Active,
         }
     }
@@ -100,10 +138,12 @@ impl Tokens {
         record: &TokenRecord,
         idempotency: Option<&Idempotency>,
     ) -> Result<Inserted, StoreError> {
-        let now = self.clock.now();
-        self.store
-            .insert(record, idempotency, now, now.before(KEY_LIFETIME))
-            .await
+        let row = NewToken {
+            record: record.clone(),
+            idempotency: idempotency.copied(),
+            created_at: self.clock.now(),
+        };
+        self.store.insert(row).await
     }
 
     /// What an idempotency key of a site stands for.
@@ -137,9 +177,43 @@ impl Tokens {
         token_id: TokenId,
         machine_id: &MachineId,
     ) -> Result<bool, StoreError> {
-        self.store
-            .bind(token_id, machine_id, self.clock.now())
-            .await
+        let binding = NewBinding {
+            token_id,
+            machine_id: machine_id.clone(),
+            asked_at: self.clock.now(),
+        };
+        self.store.bind(binding).await
+    }
+
+    /// Notes that the machine a token is bound to was told that it is valid. It is written later; the
+    /// note is let go when too many wait already.
+    pub fn note_use(&self, token_id: TokenId, used_at: Timestamp) {
+        if !self.uses.note(token_id, used_at) {
+            tracing::debug!(token.id = %token_id, "a last use is not noted: too many wait");
+        }
+    }
+
+    /// Writes the uses that were noted, each token's at most once a minute.
+    ///
+    /// # Errors
+    /// When the store fails; the next time writes what is left.
+    pub async fn flush_uses(&self) -> Result<(), StoreError> {
+        loop {
+            let uses = self.uses.take(USES_AT_ONCE);
+            if uses.is_empty() {
+                return Ok(());
+            }
+            let written = self.store.touch(&uses).await;
+            if written.is_err() {
+                for (token_id, used_at) in &uses {
+                    self.note_use(*token_id, *used_at);
+                }
+                return written;
+            }
+            if uses.len() < USES_AT_ONCE {
+                return Ok(());
+            }
+        }
     }
 
     /// The newest tokens of a site, or of one of its users.
@@ -225,6 +299,16 @@ impl Tokens {
             .sweep_keys(now.before(KEY_LIFETIME), limit)
             .await?;
         Ok(records.max(keys))
+    }
+}
+
+impl Follows for Tokens {
+    fn apply<'a>(&'a self, changes: &'a [SeenChange]) -> Following<'a> {
+        self.memory.apply(changes)
+    }
+
+    fn reset(&self) -> Following<'_> {
+        self.memory.reset()
     }
 }
 

@@ -3,66 +3,48 @@
 //! A token's state and its site's are read, and a token is bound, in one statement each, so these
 //! look into the table of sites too.
 
-use sha2::{Digest, Sha256};
+use serde::Serialize;
+use sha2::{Digest as _, Sha256};
 
-use super::record::{HeldToken, SiteState, TokenRecord, TokenState};
+mod binding;
+mod finding;
+mod insertion;
+mod last_use;
+
+use self::{binding::Bindings, finding::Findings, insertion::Insertions};
+pub(super) use self::{binding::NewBinding, insertion::NewToken};
+use super::record::{HeldToken, TokenRecord, TokenState};
 use crate::{
-    sites::SiteStatus,
-    store::{Database, StoreError, Tx, affected, in_tx, read, write},
+    store::{Database, StoreError, Tx, affected, batches::Batches, in_tx, read, write},
     types::{
         clock::Timestamp,
         ids::{MachineId, SiteId, TokenId, WpUserId},
     },
 };
 
-const INSERT: &str = "\
-INSERT INTO tokens (token_id, site_id, user_id, coins, issued_at, expires_at, machine_id, bound_at) \
-VALUES ($1, $2, $3, $4, $5, $6, $7, $8)";
-
-/// Takes an idempotency key, if it is free or what it stood for is too old to be repeated.
-const TAKE_KEY: &str = "\
-INSERT INTO idempotency_keys (site_id, key_digest, request_digest, token_id, created_at) \
-VALUES ($1, $2, $3, $4, $5) \
-ON CONFLICT (site_id, key_digest) DO UPDATE SET request_digest = excluded.request_digest, \
-  token_id = excluded.token_id, created_at = excluded.created_at \
-WHERE idempotency_keys.created_at <= $6";
-
 const FIND_KEY: &str = "\
 SELECT idempotency_keys.request_digest, tokens.token_id, tokens.site_id, tokens.user_id, \
-  tokens.coins, tokens.issued_at, tokens.expires_at, tokens.machine_id, tokens.revoked_at \
+  tokens.coins, tokens.issued_at, tokens.expires_at, tokens.machine_id, \
+  tokens.last_validated_at, tokens.revoked_at \
 FROM idempotency_keys JOIN tokens ON tokens.token_id = idempotency_keys.token_id \
 WHERE idempotency_keys.site_id = $1 AND idempotency_keys.key_digest = $2 \
   AND idempotency_keys.created_at > $3";
-
-const FIND: &str = "\
-SELECT tokens.token_id, tokens.site_id, tokens.user_id, tokens.coins, tokens.issued_at, \
-  tokens.expires_at, tokens.machine_id, tokens.revoked_at, \
-  sites.status AS site_status, sites.plan AS site_plan \
-FROM tokens LEFT JOIN sites ON sites.site_id = tokens.site_id AND sites.deleted_at IS NULL \
-WHERE tokens.token_id = $1";
-
-/// Binds a token to a machine, or finds it bound to it, if it is still good: of any number of
-/// machines that race, exactly one gets a row.
-const BIND: &str = "\
-UPDATE tokens SET machine_id = $2, bound_at = COALESCE(bound_at, $3) \
-WHERE token_id = $1 AND (machine_id IS NULL OR machine_id = $2) \
-  AND revoked_at IS NULL AND expires_at > $3 \
-  AND EXISTS (SELECT 1 FROM sites WHERE sites.site_id = tokens.site_id \
-    AND sites.deleted_at IS NULL AND sites.status = 'active')";
 
 const REVOKE: &str = "\
 UPDATE tokens SET revoked_at = $2 WHERE token_id = $1 AND revoked_at IS NULL";
 
 const RELEASE: &str = "\
-UPDATE tokens SET machine_id = NULL, bound_at = NULL \
+UPDATE tokens SET machine_id = NULL, bound_at = NULL, last_validated_at = NULL \
 WHERE token_id = $1 AND machine_id IS NOT NULL";
 
 const LIST: &str = "\
-SELECT token_id, site_id, user_id, coins, issued_at, expires_at, machine_id, revoked_at \
+SELECT token_id, site_id, user_id, coins, issued_at, expires_at, machine_id, last_validated_at, \
+  revoked_at \
 FROM tokens WHERE site_id = $1 ORDER BY token_id DESC LIMIT $2";
 
 const LIST_OF_USER: &str = "\
-SELECT token_id, site_id, user_id, coins, issued_at, expires_at, machine_id, revoked_at \
+SELECT token_id, site_id, user_id, coins, issued_at, expires_at, machine_id, last_validated_at, \
+  revoked_at \
 FROM tokens WHERE site_id = $1 AND user_id = $3 ORDER BY token_id DESC LIMIT $2";
 
 const SWEEP: &str = "\
@@ -74,12 +56,22 @@ DELETE FROM idempotency_keys WHERE (site_id, key_digest) IN \
 (SELECT site_id, key_digest FROM idempotency_keys WHERE created_at <= $1 \
 ORDER BY created_at LIMIT $2)";
 
+/// How many batches that write may be on their way at once: what comes meanwhile shares the next
+/// flush to disk.
+const WRITERS: usize = 1;
+
+/// How many batches that read may be: a look need not wait for the one before it.
+const READERS: usize = 2;
+
 /// An idempotency key and the request that it stands for, as digests: all that is compared.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Idempotency {
-    key: Vec<u8>,
-    request: Vec<u8>,
+    key: Digest,
+    request: Digest,
 }
+
+/// A SHA-256 digest.
+pub(super) type Digest = [u8; 32];
 
 impl Idempotency {
     /// Digests a key and the request made with it.
@@ -90,14 +82,14 @@ impl Idempotency {
             request.update(machine_id.as_str());
         }
         Self {
-            key: Sha256::digest(key).to_vec(),
-            request: request.finalize().to_vec(),
+            key: Sha256::digest(key).into(),
+            request: request.finalize().into(),
         }
     }
 
     /// The digest of the key.
-    pub(super) fn key(&self) -> &[u8] {
-        &self.key
+    pub(super) const fn key(&self) -> Digest {
+        self.key
     }
 }
 
@@ -128,6 +120,7 @@ struct TokenRow {
     issued_at: Timestamp,
     expires_at: Timestamp,
     machine_id: Option<MachineId>,
+    last_validated_at: Option<Timestamp>,
     revoked_at: Option<Timestamp>,
 }
 
@@ -141,37 +134,11 @@ impl From<TokenRow> for TokenRecord {
             issued_at: row.issued_at,
             expires_at: row.expires_at,
             machine_id: row.machine_id,
+            last_validated_at: row.last_validated_at,
             state: row
                 .revoked_at
                 .map_or(TokenState::Active, |at| TokenState::Revoked { at }),
         }
-    }
-}
-
-#[derive(sqlx::FromRow)]
-struct HeldRow {
-    #[sqlx(flatten)]
-    token: TokenRow,
-    site_status: Option<String>,
-    site_plan: Option<String>,
-}
-
-impl TryFrom<HeldRow> for HeldToken {
-    type Error = StoreError;
-
-    fn try_from(row: HeldRow) -> Result<Self, StoreError> {
-        let site = match (row.site_status, row.site_plan) {
-            (Some(status), Some(plan)) => SiteState::Present {
-                status: SiteStatus::try_from(status)
-                    .map_err(|unknown| StoreError::Fault(sqlx::Error::Decode(unknown.into())))?,
-                plan: plan.into(),
-            },
-            _ => SiteState::Deleted,
-        };
-        Ok(Self {
-            record: row.token.into(),
-            site,
-        })
     }
 }
 
@@ -182,67 +149,39 @@ struct KeyRow {
     token: TokenRow,
 }
 
-/// The statement that writes a record; a macro, since its type is each database's own.
-macro_rules! insertion {
-    ($record:expr, $bound_at:expr) => {
-        sqlx::query(INSERT)
-            .bind($record.token_id)
-            .bind($record.site_id)
-            .bind($record.user_id)
-            .bind($record.coins)
-            .bind($record.issued_at)
-            .bind($record.expires_at)
-            .bind(&$record.machine_id)
-            .bind($bound_at)
-    };
-}
-
-/// The token records.
+/// The token records. What every call needs is done in batches.
 #[derive(Clone, Debug)]
 pub(super) struct TokenStore {
     database: Database,
+    insertions: Batches<Insertions>,
+    bindings: Batches<Bindings>,
+    findings: Batches<Findings>,
 }
 
 impl TokenStore {
-    pub(super) const fn new(database: Database) -> Self {
-        Self { database }
+    pub(super) fn new(database: Database) -> Self {
+        let patience = database.deadline();
+        Self {
+            insertions: Batches::new(Insertions(database.clone()), WRITERS, patience),
+            bindings: Batches::new(Bindings(database.clone()), WRITERS, patience),
+            findings: Batches::new(Findings(database.clone()), READERS, patience),
+            database,
+        }
     }
 
-    /// Writes one record, and with it its idempotency key unless that was taken after
-    /// `keys_expire`, the moment before which keys are forgotten.
-    pub(super) async fn insert(
-        &self,
-        record: &TokenRecord,
-        idempotency: Option<&Idempotency>,
-        now: Timestamp,
-        keys_expire: Timestamp,
-    ) -> Result<Inserted, StoreError> {
-        let bound_at = record.machine_id.as_ref().map(|_| now);
-        let Some(idempotency) = idempotency else {
-            write!(self.database, |connection| affected(
-                insertion!(record, bound_at).execute(connection)
-            ))?;
-            return Ok(Inserted::Yes);
-        };
-        let mut tx = self.database.begin().await?;
-        let taken = in_tx!(&mut tx, |connection| affected(
-            sqlx::query(TAKE_KEY)
-                .bind(record.site_id)
-                .bind(&idempotency.key)
-                .bind(&idempotency.request)
-                .bind(record.token_id)
-                .bind(now)
-                .bind(keys_expire)
-                .execute(connection)
-        ))?;
-        if taken == 0 {
-            return Ok(Inserted::KeyTaken);
-        }
-        in_tx!(&mut tx, |connection| affected(
-            insertion!(record, bound_at).execute(connection)
-        ))?;
-        tx.commit().await?;
-        Ok(Inserted::Yes)
+    /// Writes one record, and with it its idempotency key unless that was taken within its lifetime.
+    pub(super) async fn insert(&self, row: NewToken) -> Result<Inserted, StoreError> {
+        self.insertions.call(row).await
+    }
+
+    /// Whether the token is now bound to the machine, and was still good when it was.
+    pub(super) async fn bind(&self, binding: NewBinding) -> Result<bool, StoreError> {
+        self.bindings.call(binding).await
+    }
+
+    /// A record with the state of its site, not older than the call.
+    pub(super) async fn find(&self, token_id: TokenId) -> Result<Option<HeldToken>, StoreError> {
+        self.findings.call(token_id).await
     }
 
     /// What an idempotency key of the site stands for, if it was used after `keys_expire`.
@@ -254,7 +193,7 @@ impl TokenStore {
     ) -> Result<Option<KeyUse>, StoreError> {
         let row: Option<KeyRow> = read!(self.database, |connection| sqlx::query_as(FIND_KEY)
             .bind(site_id)
-            .bind(&idempotency.key)
+            .bind(&idempotency.key[..])
             .bind(keys_expire)
             .fetch_optional(connection))?;
         Ok(row.map(|row| {
@@ -264,30 +203,6 @@ impl TokenStore {
                 KeyUse::Other
             }
         }))
-    }
-
-    pub(super) async fn find(&self, token_id: TokenId) -> Result<Option<HeldToken>, StoreError> {
-        let row: Option<HeldRow> = read!(self.database, |connection| sqlx::query_as(FIND)
-            .bind(token_id)
-            .fetch_optional(connection))?;
-        row.map(HeldToken::try_from).transpose()
-    }
-
-    /// Whether the token is now bound to the machine, and was still good when it was.
-    pub(super) async fn bind(
-        &self,
-        token_id: TokenId,
-        machine_id: &MachineId,
-        now: Timestamp,
-    ) -> Result<bool, StoreError> {
-        let bound = write!(self.database, |connection| affected(
-            sqlx::query(BIND)
-                .bind(token_id)
-                .bind(machine_id)
-                .bind(now)
-                .execute(connection)
-        ))?;
-        Ok(bound == 1)
     }
 
     pub(super) async fn list(
@@ -333,6 +248,12 @@ impl TokenStore {
                 .execute(connection)
         ))
     }
+}
+
+/// Rows as one parameter for SQLite, which takes no arrays.
+fn json(rows: impl IntoIterator<Item = impl Serialize>) -> Result<String, StoreError> {
+    let rows: Vec<_> = rows.into_iter().collect();
+    serde_json::to_string(&rows).map_err(StoreError::unreadable)
 }
 
 /// The site of a token, whatever became of the site.

@@ -21,9 +21,9 @@ const PATIENCE: Duration = Duration::from_secs(2);
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(super) enum Subject {
     /// An idempotency key of a site, as its digest.
-    Key(SiteId, Vec<u8>),
-    /// The first binding of a token.
-    Binding(TokenId),
+    Key(SiteId, [u8; 32]),
+    /// A token that is not remembered: its record, and its first binding.
+    Token(TokenId),
 }
 
 type Waiting = Mutex<HashMap<Subject, Arc<tokio::sync::Mutex<()>>>>;
@@ -83,7 +83,7 @@ mod tests {
     use super::*;
 
     fn subject(number: u128) -> Subject {
-        Subject::Binding(TokenId::from_uuid(Uuid::from_u128(number)))
+        Subject::Token(TokenId::from_uuid(Uuid::from_u128(number)))
     }
 
     #[tokio::test]

@@ -18,7 +18,7 @@ use super::{
     identify::{Call, Identified, Known, Refused},
     record::{Binding, Reason, TokenRecord},
     registry::Tokens,
-    turns::{Subject, Turn},
+    turns::Turn,
     verdict::Verdict,
 };
 use crate::{
@@ -135,25 +135,24 @@ impl Call for ValidateToken {
         state: &AppState,
     ) -> Result<Identified<Self>, Refused> {
         let ValidateFields { token, machine_id } = fields;
-        let mut call = Self {
-            verdict: Verdict::on(&token, &machine_id, state).await?,
-            machine_id,
-            turn: None,
-        };
-        call.wait_to_bind(state).await?;
-        let verdict = &call.verdict;
-        if let Verdict::Refused {
-            reason: Reason::Malformed | Reason::BadSignature,
-            ..
-        } = verdict
-        {
-            state.attempts.failure(address, state.clock.monotonic())?;
-        }
-        if let Verdict::Good { held, .. } = verdict {
-            let token_id = held.record.token_id;
-            state.attempts.verdict(token_id, state.clock.monotonic())?;
+        let (verdict, turn) = Verdict::on(&token, &machine_id, state).await?;
+        match &verdict {
+            Verdict::Refused {
+                reason: Reason::Malformed | Reason::BadSignature,
+                ..
+            } => state.attempts.failure(address, state.clock.monotonic())?,
+            Verdict::Refused { .. } => {}
+            Verdict::Good { claims, .. } => {
+                let token_id = claims.token_id;
+                state.attempts.verdict(token_id, state.clock.monotonic())?;
+            }
         }
         let meter = verdict.meter();
+        let call = Self {
+            machine_id,
+            verdict,
+            turn: turn.map(Arc::new),
+        };
         Ok(Identified { call, meter })
     }
 
@@ -181,25 +180,6 @@ impl ValidateToken {
             self.verdict = Verdict::of(claims, held, &self.machine_id, now);
         }
         Ok(matches!(self.verdict, Verdict::Refused { .. }))
-    }
-
-    /// Before a token is bound, waits until no other machine is about to bind it: of many at once
-    /// the first one is charged, and the others are told that it was theirs no more.
-    async fn wait_to_bind(&mut self, state: &AppState) -> Result<(), ApiError> {
-        let Verdict::Good {
-            claims,
-            binding: Binding::Unbound,
-            ..
-        } = &self.verdict
-        else {
-            return Ok(());
-        };
-        let turn = state.tokens.turn(Subject::Binding(claims.token_id));
-        let turn = turn.await.ok_or(ApiError::Overloaded)?;
-        if !self.judge_again(&state.tokens, state.clock.now()).await? {
-            self.turn = Some(Arc::new(turn));
-        }
-        Ok(())
     }
 }
 
@@ -281,18 +261,27 @@ pub(crate) async fn validate_token(
     for _ in 0..TRIES {
         let (claims, held) = match verdict {
             Verdict::Refused { reason, record } => {
-                let record = record.as_ref().map(|held| &held.record);
+                let record = record.as_ref().map(|held| held.record.as_ref());
                 return Ok(Json(refusal(reason, record)).into_response());
             }
             Verdict::Good {
                 held,
                 binding: Binding::Bound,
                 ..
-            } => return Ok(valid(&held.record, machine_id)),
+            } => {
+                let now = clock.now();
+                if held.last_noted.is_due(now) {
+                    tokens.note_use(held.record.token_id, now);
+                }
+                return Ok(valid(&held.record, machine_id));
+            }
             Verdict::Good { claims, held, .. } => (claims, held),
         };
+        let reading = tokens.reading();
         if tokens.bind(claims.token_id, &machine_id).await? {
-            return Ok(valid(&held.record, machine_id));
+            let bound = held.bound_to(machine_id.clone(), clock.now());
+            tokens.remember(reading, &bound);
+            return Ok(valid(&bound.record, machine_id));
         }
         // Another machine came first, or the token is no longer good: the record tells.
         let held = tokens.find(claims.token_id).await?;

@@ -1,14 +1,19 @@
 //! The verdict on a token: its signature and its record, judged for one machine.
 
-use std::sync::Arc;
-
-use super::record::{Binding, HeldToken, Reason, SiteState, judge};
+use super::{
+    record::{Binding, HeldToken, Reason, judge},
+    turns::{Subject, Turn},
+};
 use crate::{
     error::ApiError,
     keys::{Rejected, TokenClaims},
     quota::{Charge, Disclosure, Meter, Payer},
+    sites::SiteState,
     state::AppState,
-    types::{clock::Timestamp, ids::MachineId},
+    types::{
+        clock::Timestamp,
+        ids::{MachineId, TokenId},
+    },
 };
 
 /// What is to be said of a token on a machine.
@@ -17,39 +22,49 @@ pub(super) enum Verdict {
     /// Valid, if it can be charged, and bound to the machine where it is not yet.
     Good {
         claims: TokenClaims,
-        held: Arc<HeldToken>,
+        held: HeldToken,
         binding: Binding,
     },
     /// Not valid.
     Refused {
         reason: Reason,
         /// The record, when the token is one of ours.
-        record: Option<Arc<HeldToken>>,
+        record: Option<HeldToken>,
     },
 }
 
 impl Verdict {
-    /// Judges a token by its signature and then by its record.
+    /// Judges a token by its signature and then by its record. With a verdict that is to bind comes
+    /// the turn to do so: of many machines at once the first one is charged and binds, and the
+    /// others find the token bound.
     pub(super) async fn on(
         token: &str,
         machine_id: &MachineId,
         state: &AppState,
-    ) -> Result<Self, ApiError> {
+    ) -> Result<(Self, Option<Turn>), ApiError> {
         let claims = match state.keys.verify(token).await? {
             Ok(claims) => claims,
-            Err(rejected) => {
-                let reason = match rejected {
-                    Rejected::Malformed => Reason::Malformed,
-                    Rejected::BadSignature => Reason::BadSignature,
-                };
-                return Ok(Self::Refused {
-                    reason,
-                    record: None,
-                });
-            }
+            Err(rejected) => return Ok((rejected.into(), None)),
         };
-        let held = state.tokens.find(claims.token_id).await?;
-        Ok(Self::of(claims, held, machine_id, state.clock.now()))
+        let of = |held| Self::of(claims, held, machine_id, state.clock.now());
+        if let Some(held) = state.tokens.remembered(claims.token_id, &state.sites) {
+            return Ok((of(Some(held)), None));
+        }
+        let turn = state.tokens.turn(Subject::Token(claims.token_id)).await;
+        let turn = turn.ok_or(ApiError::Overloaded)?;
+        let verdict = of(look_up(claims.token_id, state).await?);
+        let turn = verdict.is_to_bind().then_some(turn);
+        Ok((verdict, turn))
+    }
+
+    const fn is_to_bind(&self) -> bool {
+        matches!(
+            self,
+            Self::Good {
+                binding: Binding::Unbound,
+                ..
+            }
+        )
     }
 
     /// Judges a token whose signature is ours by its record.
@@ -60,7 +75,6 @@ impl Verdict {
         now: Timestamp,
     ) -> Self {
         let judged = judge(&claims, held.as_ref(), machine_id, now);
-        let held = held.map(Arc::new);
         match (judged, held) {
             (Ok(binding), Some(held)) => Self::Good {
                 claims,
@@ -96,4 +110,31 @@ impl Verdict {
             disclosure: Disclosure::Hidden,
         }
     }
+}
+
+impl From<Rejected> for Verdict {
+    fn from(rejected: Rejected) -> Self {
+        Self::Refused {
+            reason: match rejected {
+                Rejected::Malformed => Reason::Malformed,
+                Rejected::BadSignature => Reason::BadSignature,
+            },
+            record: None,
+        }
+    }
+}
+
+/// A token's record and the state of its site, remembered or read; what is read is remembered.
+async fn look_up(token_id: TokenId, state: &AppState) -> Result<Option<HeldToken>, ApiError> {
+    if let Some(held) = state.tokens.remembered(token_id, &state.sites) {
+        return Ok(Some(held));
+    }
+    let (of_token, of_site) = (state.tokens.reading(), state.sites.reading());
+    let held = state.tokens.find(token_id).await?;
+    if let Some(held) = &held {
+        let site_id = held.record.site_id;
+        state.tokens.remember(of_token, held);
+        state.sites.remember(of_site, site_id, held.site.clone());
+    }
+    Ok(held)
 }

@@ -11,7 +11,9 @@ use crate::harness::{Answer, Store, TestApp};
 on_both_stores! {
     a_revoked_key_is_seen_within_a_second_also_when_nothing_follows,
     an_instance_that_follows_sees_a_change_at_once,
-    whatever_is_changed_elsewhere_is_seen_here,
+    whatever_is_changed_elsewhere_is_seen_by_who_follows,
+    whatever_is_changed_elsewhere_is_seen_within_a_second_also_when_nothing_follows,
+    an_instance_obeys_its_own_changes_at_once,
     without_a_store_nothing_is_valid,
     without_a_store_no_verdict_is_made_up_once_memory_is_stale,
     without_a_store_what_needs_none_is_still_answered,
@@ -52,42 +54,95 @@ async fn an_instance_that_follows_sees_a_change_at_once(store: Store) {
     assert_eq!(app.validate(&token, "m").await.reason(), "bad_signature");
 }
 
-/// Secrets, plans, states and records are asked for anew at every call.
-async fn whatever_is_changed_elsewhere_is_seen_here(store: Store) {
+/// Secrets, plans, states and records are in memory, and forgotten by whoever follows the log.
+async fn whatever_is_changed_elsewhere_is_seen_by_who_follows(store: Store) {
     let app = TestApp::start(store).await;
     let operator = app.another().await;
     let site = app.site("free").await;
     let issued = app.issue(&site).await;
     app.tick().await;
+    operator.tick().await;
+    assert!(operator.validate(&issued.token, "there").await.is_valid());
+    assert!(!app.validate(&issued.token, "here").await.is_valid());
     operator.suspend(&site).await;
-    assert_eq!(
-        app.validate(&issued.token, "m").await.reason(),
-        "site_suspended"
-    );
+    app.tick().await;
+    let suspended = app.validate(&issued.token, "there").await;
+    assert_eq!(suspended.reason(), "site_suspended");
     assert_eq!(app.generate_for(&site).await.status, 403);
     operator.resume(&site).await;
     operator.set_plan(&site, "developer").await;
+    app.tick().await;
     let answer = app.generate_for(&site).await;
-    assert!(
-        answer
-            .header("ratelimit")
-            .unwrap()
-            .starts_with("\"day\";r=18;")
-    );
-    assert!(operator.validate(&issued.token, "there").await.is_valid());
+    let standing = answer.header("ratelimit").unwrap();
+    assert!(standing.starts_with("\"day\";r=17;"), "{standing}");
     let here = app.validate(&issued.token, "here").await;
     assert_eq!(here.reason(), "machine_mismatch");
     operator.release(&site, &issued.token_id).await.ok();
+    app.tick().await;
     assert!(app.validate(&issued.token, "here").await.is_valid());
     operator.revoke(&site, &issued.token_id).await.ok();
-    assert_eq!(
-        app.validate(&issued.token, "here").await.reason(),
-        "revoked"
-    );
+    app.tick().await;
+    let revoked = app.validate(&issued.token, "here").await;
+    assert_eq!(revoked.reason(), "revoked");
     let (renewed, _) = operator.rotate_secret(&site, Duration::ZERO).await;
+    app.tick().await;
     assert_eq!(app.generate_for(&site).await.status, 401);
     app.issue(&renewed).await;
     operator.delete(&site).await;
+    app.tick().await;
+    assert_eq!(app.generate_for(&renewed).await.status, 401);
+}
+
+/// Who does not follow asks the store from one second after the last look on.
+async fn whatever_is_changed_elsewhere_is_seen_within_a_second_also_when_nothing_follows(
+    store: Store,
+) {
+    let app = TestApp::start(store).await;
+    let operator = app.another().await;
+    let site = app.site("professional").await;
+    let revoked = app.issue(&site).await;
+    let released = app.issue(&site).await;
+    let kept = app.issue(&site).await;
+    app.tick().await;
+    for issued in [&revoked, &released, &kept] {
+        assert!(app.validate(&issued.token, "m").await.is_valid());
+    }
+    operator.revoke(&site, &revoked.token_id).await.ok();
+    operator.release(&site, &released.token_id).await.ok();
+    assert!(operator.validate(&released.token, "n").await.is_valid());
+    app.advance(Duration::from_micros(999_999));
+    assert!(app.validate(&kept.token, "m").await.is_valid());
+    app.advance(Duration::from_micros(1));
+    assert_eq!(app.validate(&revoked.token, "m").await.reason(), "revoked");
+    let mismatch = app.validate(&released.token, "m").await;
+    assert_eq!(mismatch.reason(), "machine_mismatch");
+    operator.suspend(&site).await;
+    let suspended = app.validate(&kept.token, "m").await;
+    assert_eq!(suspended.reason(), "site_suspended");
+    operator.rotate_secret(&site, Duration::ZERO).await;
+    assert_eq!(app.generate_for(&site).await.status, 401);
+}
+
+/// Who makes a change does not wait for the log to hear of it.
+async fn an_instance_obeys_its_own_changes_at_once(store: Store) {
+    let app = TestApp::start(store).await;
+    let site = app.site("professional").await;
+    let issued = app.issue(&site).await;
+    app.tick().await;
+    assert!(app.validate(&issued.token, "m").await.is_valid());
+    app.release(&site, &issued.token_id).await.ok();
+    assert!(app.validate(&issued.token, "n").await.is_valid());
+    app.suspend(&site).await;
+    let suspended = app.validate(&issued.token, "n").await;
+    assert_eq!(suspended.reason(), "site_suspended");
+    app.resume(&site).await;
+    assert!(app.validate(&issued.token, "n").await.is_valid());
+    app.revoke(&site, &issued.token_id).await.ok();
+    assert_eq!(app.validate(&issued.token, "n").await.reason(), "revoked");
+    let (renewed, _) = app.rotate_secret(&site, Duration::ZERO).await;
+    assert_eq!(app.generate_for(&site).await.status, 401);
+    app.issue(&renewed).await;
+    app.delete(&site).await;
     assert_eq!(app.generate_for(&renewed).await.status, 401);
 }
 

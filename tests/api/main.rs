@@ -30,6 +30,8 @@ macro_rules! on_both_stores {
     };
 }
 
+mod account;
+mod api_tokens;
 mod attempts;
 mod bodies;
 mod charges;
@@ -50,6 +52,9 @@ mod properties;
 mod quota;
 mod races;
 mod ratelimit;
+mod refresh;
+mod revoke;
 mod sign_in;
 mod sites;
+mod two_factor;
 mod validate;

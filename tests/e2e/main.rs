@@ -16,6 +16,7 @@ mod first_start;
 mod harness;
 mod instances;
 mod load;
+mod obedience;
 mod outage;
 mod secrets;
 mod server;

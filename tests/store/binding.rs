@@ -23,7 +23,7 @@ async fn bind(instance: &Instance, token_id: TokenId, machine_id: &MachineId) ->
 
 async fn bound_to(instance: &Instance, token_id: TokenId) -> Option<MachineId> {
     let held = instance.tokens.find(token_id).await.unwrap().unwrap();
-    held.record.machine_id
+    held.record.machine_id.clone()
 }
 
 async fn of_sixty_four_machines_one_binds(store: Store) {

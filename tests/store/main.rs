@@ -17,6 +17,7 @@ mod postgres;
 
 mod harness;
 mod histories;
+mod wire;
 
 mod binding;
 mod changes;
@@ -26,6 +27,7 @@ mod janitor;
 mod keys;
 mod leases;
 mod master_key;
+mod listener;
 mod migrations;
 mod outages;
 mod quota;

@@ -12,7 +12,7 @@ on_both_stores!(
     a_migration_that_was_changed_is_refused,
 );
 
-const MIGRATIONS: i64 = 5;
+const MIGRATIONS: i64 = 6;
 
 async fn eight_instances_that_start_at_once_apply_each_migration_once(store: Store) {
     let databases = join_all((0..8).map(|_| store.open())).await;

@@ -1,6 +1,6 @@
 //! PostgreSQL stopped, frozen, restarted, or gone without a word.
 
-use std::{sync::Arc, time::Duration};
+use std::time::Duration;
 
 use futures_util::future::join_all;
 use mirrory::{
@@ -14,18 +14,14 @@ use mirrory::{
     },
     types::clock::Clock,
 };
-use tokio::{
-    io::copy_bidirectional,
-    net::{TcpListener, TcpStream},
-    sync::watch,
-    time::{Instant, timeout},
-};
+use tokio::time::{Instant, timeout};
 
 use crate::{
     harness::{Instance, Store, commit, machine},
     keys::claims,
     postgres::Cluster,
     quota::{ledger, new_site, plans, reserve, used},
+    wire::Wire,
 };
 
 /// More than the deadline of a call: these tests share their machine.
@@ -61,7 +57,9 @@ async fn soon<T>(call: impl Future<Output = Result<T, StoreError>>) -> Result<T,
 fn is_outage<T>(answer: &Result<T, StoreError>) -> bool {
     match answer {
         Err(StoreError::Timeout | StoreError::Unavailable(_) | StoreError::Unreachable(_)) => true,
-        Err(error @ (StoreError::Fault(_) | StoreError::Refused(_))) => panic!("{error:?}"),
+        Err(error @ (StoreError::Fault(_) | StoreError::Refused(_) | StoreError::Overloaded)) => {
+            panic!("{error:?}")
+        }
         Ok(_) => false,
     }
 }
@@ -218,51 +216,6 @@ async fn after_a_restart_unseen_at_most_one_call_fails() {
             failed += usize::from(answer.is_err());
         }
         assert!(failed <= 1, "{failed} calls failed");
-    }
-}
-
-/// Hands connections on to a server, until they fall silent: nothing comes through any more, and
-/// nobody is told, as when a machine dies or a firewall forgets.
-struct Wire {
-    url: String,
-    silence: watch::Sender<()>,
-}
-
-impl Wire {
-    async fn to(url: &str) -> Self {
-        let (host, database) = url
-            .strip_prefix("postgres://postgres@")
-            .unwrap()
-            .split_once('/')
-            .unwrap();
-        let server: Arc<str> = host.into();
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let url = format!(
-            "postgres://postgres@{}/{database}",
-            listener.local_addr().unwrap()
-        );
-        let silence = watch::Sender::new(());
-        let silenced = silence.clone();
-        tokio::spawn(async move {
-            loop {
-                let (mut client, _) = listener.accept().await.unwrap();
-                let server = server.clone();
-                let mut silenced = silenced.subscribe();
-                tokio::spawn(async move {
-                    let mut server = TcpStream::connect(&*server).await.unwrap();
-                    tokio::select! {
-                        _ended = copy_bidirectional(&mut client, &mut server) => {}
-                        _silenced = silenced.changed() => std::future::pending().await,
-                    }
-                });
-            }
-        });
-        Self { url, silence }
-    }
-
-    /// Those that are open fall silent; new ones work.
-    fn fall_silent(&self) {
-        self.silence.send_replace(());
     }
 }
 

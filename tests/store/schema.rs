@@ -120,6 +120,8 @@ const TABLES: &[Table] = &[
             ("day_used", Number),
             ("month", Number),
             ("month_used", Number),
+            ("day_reserved", Number),
+            ("month_reserved", Number),
         ],
     ),
     table(
@@ -145,6 +147,7 @@ const TABLES: &[Table] = &[
             ("machine_id", OptionalText),
             ("bound_at", OptionalNumber),
             ("revoked_at", OptionalNumber),
+            ("last_validated_at", OptionalNumber),
         ],
     ),
     table(
@@ -335,7 +338,7 @@ async fn a_site_has_a_known_status(store: Store) {
 
 async fn usage_is_never_below_zero(store: Store) {
     store.open().await;
-    for column in ["day_used", "month_used"] {
+    for column in ["day_used", "month_used", "day_reserved", "month_reserved"] {
         emptied(&store, named("usage")).await;
         assert!(
             insert(&store, named("usage"), &[(column, "-1")])

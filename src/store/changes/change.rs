@@ -53,8 +53,11 @@ pub enum AccountChange {
     SessionEnded(SessionId),
     /// A refresh token came that had been replaced: its session was ended.
     RefreshTokenReused(SessionId),
-    /// It has another password, and its other sessions were ended.
-    PasswordChanged,
+    /// It has another password.
+    PasswordChanged {
+        /// How many of its sessions that ended.
+        ended: u64,
+    },
     /// Signing in takes a code from now on.
     TwoFactorEnabled,
     /// Signing in takes no code any more.
@@ -133,6 +136,9 @@ impl Change {
     pub(crate) fn detail(&self) -> Value {
         match self {
             Self::OfAccount(_, AccountChange::Created { role }) => json!({ "role": role }),
+            Self::OfAccount(_, AccountChange::PasswordChanged { ended }) => {
+                json!({ "sessions_ended": ended })
+            }
             Self::OfAccount(_, AccountChange::Updated(fields)) => json!({ "fields": fields }),
             _ => json!({}),
         }
@@ -164,7 +170,7 @@ impl AccountChange {
             Self::SignedIn(_) => "sign_in.succeeded",
             Self::SessionEnded(_) => "session.ended",
             Self::RefreshTokenReused(_) => "refresh_token.reused",
-            Self::PasswordChanged => "password.changed",
+            Self::PasswordChanged { .. } => "password.changed",
             Self::TwoFactorEnabled => "two_factor.enabled",
             Self::TwoFactorDisabled => "two_factor.disabled",
             Self::RecoveryCodesReplaced => "recovery_codes.replaced",

@@ -7,10 +7,20 @@
 mod actor;
 mod change;
 
-use super::{Database, StoreError, Tx, affected, in_tx, read, write};
+use std::str::FromStr;
+
+use super::{
+    Database, StoreError, Tx, affected, in_tx, read,
+    tx::{Inner, before},
+    write,
+};
 use crate::{
     audit::{self, Entry},
-    types::{clock::Timestamp, randomness::Randomness},
+    types::{
+        clock::Timestamp,
+        ids::{SiteId, TokenId},
+        randomness::Randomness,
+    },
 };
 
 pub use self::{
@@ -24,6 +34,10 @@ const NEXT_SEQ: &str = "UPDATE change_counter SET seq = seq + 1 WHERE id = 1 RET
 
 const INSERT: &str = "INSERT INTO changes (seq, changed_at, actor, event, subject) \
                       VALUES ($1, $2, $3, $4, $5)";
+
+/// Comes to the listeners with the commit. The server lets one commit that notifies in at a time, so
+/// calls, which are many, never do.
+const NOTIFY: &str = "SELECT pg_notify('mirrory_changes', '')";
 
 /// Takes the lock that every mutation holds until its commit, so that what it reads before it
 /// writes stays true: two rotations of one secret, or of the keys, follow each other.
@@ -72,6 +86,20 @@ async fn append(
             .bind(change.subject())
             .execute(connection)
     ))?;
+    tx.note(SeenChange {
+        seq,
+        event: change.event().to_owned(),
+        subject: change.subject(),
+    });
+    notify(tx).await
+}
+
+async fn notify(tx: &mut Tx) -> Result<(), StoreError> {
+    let (inner, deadline, doubt) = tx.parts();
+    if let Inner::Postgres(transaction) = inner {
+        let notifying = sqlx::query(NOTIFY).execute(&mut **transaction);
+        before(deadline, doubt, notifying).await?;
+    }
     Ok(())
 }
 
@@ -91,6 +119,30 @@ impl SeenChange {
     #[must_use]
     pub fn is_of_keys(&self) -> bool {
         self.event.starts_with("key.")
+    }
+
+    /// Whether a site's secrets are no longer what they were.
+    #[must_use]
+    pub fn is_of_secrets(&self) -> bool {
+        self.event.starts_with("secret.")
+    }
+
+    /// The site that is no longer what it was, if it is one; its tokens and secrets apart.
+    #[must_use]
+    pub fn site(&self) -> Option<SiteId> {
+        self.subject_of("site.")
+    }
+
+    /// The token that is no longer what it was, or where, if it is one.
+    #[must_use]
+    pub fn token(&self) -> Option<TokenId> {
+        self.subject_of("token.")
+            .or_else(|| self.subject_of("machine."))
+    }
+
+    fn subject_of<Id: FromStr>(&self, kind: &str) -> Option<Id> {
+        let is_of_kind = self.event.starts_with(kind);
+        is_of_kind.then(|| self.subject.parse().ok()).flatten()
     }
 }
 

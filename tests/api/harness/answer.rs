@@ -104,11 +104,15 @@ impl Answer {
             return;
         }
         let secrets = ["token", "access_token", "secret", "recovery_codes"];
-        if secrets.iter().any(|secret| self.body.get(secret).is_some()) {
+        let has_secret = secrets.iter().any(|secret| self.body.get(secret).is_some());
+        if has_secret || self.body.pointer("/data/token").is_some() {
             assert_eq!(self.header("cache-control"), Some("no-store"), "{context}");
         }
         let is_probe = matches!(path, "/mirrory/health" | "/livez" | "/readyz");
-        if self.status >= 400 && !(is_probe && self.status == 503) {
+        if self.status >= 400 && path == "/api/v1/login" {
+            assert_eq!(self.body["status"], self.status, "{context}");
+            assert!(self.body["message"].is_string(), "{context}");
+        } else if self.status >= 400 && !(is_probe && self.status == 503) {
             self.check_problem(request_id, &context);
         }
     }

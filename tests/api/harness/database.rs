@@ -78,6 +78,14 @@ impl TestApp {
         })
     }
 
+    /// Reads one column of texts.
+    pub async fn column(&self, query: &str) -> Vec<String> {
+        let query = AssertSqlSafe(query.to_owned());
+        with_connection!(self, |connection| {
+            sqlx::query_scalar(query).fetch_all(&mut connection)
+        })
+    }
+
     /// Runs statements.
     pub async fn execute(&self, statements: &str) {
         with_connection!(self, |connection| async {

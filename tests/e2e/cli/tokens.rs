@@ -16,6 +16,7 @@ const TOKEN: &[&str] = &[
     "user_id",
     "state",
     "machine_id",
+    "last_validated_at",
     "coins",
     "issued_at",
     "expires_at",
@@ -35,6 +36,7 @@ async fn the_token_commands_print_what_they_promise_and_are_followed(place: Plac
     assert_eq!(shown["user_id"], 7);
     assert_eq!(shown["state"], "active");
     assert_eq!(shown["machine_id"], Value::Null);
+    assert_eq!(shown["last_validated_at"], Value::Null);
     assert_eq!(shown["coins"], 200);
     assert_eq!(shown["expires_at"], answer.field("expires_at"));
     let list = place.ask(["token", "list", "--site", &site.id]);
@@ -44,10 +46,13 @@ async fn the_token_commands_print_what_they_promise_and_are_followed(place: Plac
     assert_eq!(users, json!([shown]));
 
     assert!(client.validate(&token, MACHINE).await.is_valid());
-    assert_eq!(place.ask(["token", "show", &id])["machine_id"], MACHINE);
+    let bound = place.ask(["token", "show", &id]);
+    assert_eq!(bound["machine_id"], MACHINE);
+    assert!(bound["last_validated_at"].is_string(), "{bound}");
     assert_eq!(client.reason(&token, "other").await, "machine_mismatch");
     let released = place.ask(["token", "release", &id]);
     assert_eq!(released["machine_id"], Value::Null);
+    assert_eq!(released["last_validated_at"], Value::Null);
     follows(String::new(), async || {
         reason_on("other", &server, &token).await
     })

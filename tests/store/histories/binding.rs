@@ -77,6 +77,7 @@ async fn call(instance: &Instance, token_id: TokenId, random: &mut StdRng) -> Ev
             Event::Look(Token {
                 machine: record
                     .machine_id
+                    .as_ref()
                     .map(|machine| machine.as_str().parse().unwrap()),
                 revoked: record.state != TokenState::Active,
             })
@@ -141,6 +142,7 @@ async fn bindings_are_linearizable(store: Store) {
                 Event::Look(Token {
                     machine: record
                         .machine_id
+                        .as_ref()
                         .map(|machine| machine.as_str().parse().unwrap()),
                     revoked: record.state != TokenState::Active,
                 })

@@ -1,0 +1,1 @@
+ALTER TABLE tokens ADD COLUMN last_validated_at INTEGER;

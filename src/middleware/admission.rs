@@ -1,0 +1,83 @@
+//! How many requests are worked on at once.
+
+use std::{sync::Arc, time::Duration};
+
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+
+use crate::error::ApiError;
+
+/// How long a request waits to be admitted: less than its caller's patience, and long enough to
+/// ride out a pause of the store.
+const PATIENCE: Duration = Duration::from_millis(500);
+
+/// Lets so many requests in at once; the next ones wait a moment for their turn. What is waited for
+/// holds memory and connections to the store, so more at once would only make all of them late.
+///
+/// A request is to be admitted once its body is there: a slow client holds nothing that others need.
+#[derive(Clone, Debug)]
+pub(crate) struct Admission(Arc<Semaphore>);
+
+/// A request that was let in. Whatever goes on for it holds a clone, and the last one lets the next
+/// request in.
+#[derive(Clone, Debug)]
+pub(crate) struct Admitted {
+    _permit: Arc<OwnedSemaphorePermit>,
+}
+
+impl Admission {
+    pub(crate) fn new(requests_at_once: usize) -> Self {
+        Self(Arc::new(Semaphore::new(requests_at_once)))
+    }
+
+    /// Waits for a place.
+    ///
+    /// # Errors
+    /// 503 `overloaded` when none comes free in time.
+    pub(crate) async fn admit(&self) -> Result<Admitted, ApiError> {
+        let permit = match Arc::clone(&self.0).try_acquire_owned() {
+            Ok(permit) => permit,
+            Err(_) => self.wait().await?,
+        };
+        Ok(Admitted {
+            _permit: Arc::new(permit),
+        })
+    }
+
+    async fn wait(&self) -> Result<OwnedSemaphorePermit, ApiError> {
+        match tokio::time::timeout(PATIENCE, Arc::clone(&self.0).acquire_owned()).await {
+            Ok(Ok(permit)) => Ok(permit),
+            _ => Err(ApiError::Overloaded),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn the_next_request_is_let_in_when_the_last_handle_of_one_is_gone() {
+        let admission = Admission::new(1);
+        let first = admission.admit().await.unwrap();
+        let still_at_work = first.clone();
+        drop(first);
+        let next = tokio::spawn({
+            let admission = admission.clone();
+            async move { admission.admit().await }
+        });
+        tokio::task::yield_now().await;
+        assert!(!next.is_finished());
+        drop(still_at_work);
+        assert!(next.await.unwrap().is_ok());
+    }
+
+    #[tokio::test]
+    async fn who_waits_too_long_is_refused_and_takes_no_place() {
+        let admission = Admission::new(1);
+        let first = admission.admit().await.unwrap();
+        let late = admission.admit().await;
+        assert!(matches!(late, Err(ApiError::Overloaded)));
+        drop(first);
+        assert!(admission.admit().await.is_ok());
+    }
+}

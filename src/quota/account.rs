@@ -1,0 +1,283 @@
+//! What an instance has in memory of one site: its block, and what the store is yet to be told.
+
+use std::{
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
+
+use super::{
+    block::{Block, Size},
+    layer::Outcome,
+    permit::{Permit, Source},
+    store::QuotaStore,
+    tally::{Moved, Period, Tallies, Tally},
+    windows::Standing,
+};
+use crate::{
+    store::StoreError,
+    types::{
+        clock::{Monotonic, Timestamp},
+        ids::SiteId,
+    },
+};
+
+/// How long a site is refused without the store being asked: each call over the limit would cost a
+/// statement. Not longer, since others give back what they do not use.
+const USED_UP: Duration = Duration::from_secs(1);
+
+/// One site at one instance.
+pub(super) struct Account {
+    site_id: SiteId,
+    store: QuotaStore,
+    /// Held by the one who takes a block; the others wait for it instead of taking some as well.
+    pub(super) turn: tokio::sync::Mutex<()>,
+    state: Mutex<State>,
+}
+
+#[derive(Default)]
+struct State {
+    block: Option<Block>,
+    blocks_taken: u64,
+    size: Size,
+    used_up: Option<UsedUp>,
+    tallies: Tallies,
+}
+
+struct UsedUp {
+    plan: Arc<str>,
+    standing: Standing,
+    until: Monotonic,
+}
+
+/// A block as it was taken: `calls` of it are made at once, and `left` are kept.
+pub(super) struct Taken {
+    pub(super) plan: Arc<str>,
+    pub(super) period: Period,
+    pub(super) calls: u64,
+    pub(super) left: u64,
+    pub(super) standing: Standing,
+    pub(super) at: Monotonic,
+}
+
+impl Account {
+    pub(super) fn new(site_id: SiteId, store: QuotaStore) -> Self {
+        Self {
+            site_id,
+            store,
+            turn: tokio::sync::Mutex::default(),
+            state: Mutex::default(),
+        }
+    }
+
+    pub(super) const fn site_id(&self) -> SiteId {
+        self.site_id
+    }
+
+    /// Makes calls out of the block, or none.
+    pub(super) fn spend(
+        self: &Arc<Self>,
+        plan: &str,
+        calls: u64,
+        now: Timestamp,
+    ) -> Option<Permit> {
+        let mut state = self.state();
+        let State { block, tallies, .. } = &mut *state;
+        let block = block.as_mut().filter(|block| block.is_for(plan, now))?;
+        if !block.spend(calls) {
+            return None;
+        }
+        tallies.move_calls(block.period, Moved::spent(calls));
+        Some(Permit {
+            account: Arc::clone(self),
+            calls,
+            period: block.period,
+            source: Source::Block(block.number),
+            standing: block.standing,
+        })
+    }
+
+    /// Puts a block in the place of the last one, of which nothing is left, and makes its first
+    /// calls.
+    pub(super) fn open(self: &Arc<Self>, taken: Taken) -> Permit {
+        let mut state = self.state();
+        state.retire();
+        state.used_up = None;
+        state.blocks_taken += 1;
+        let number = state.blocks_taken;
+        state.block = Some(Block::new(
+            number,
+            taken.plan,
+            taken.period,
+            taken.left,
+            taken.standing,
+            taken.at,
+        ));
+        Permit {
+            account: Arc::clone(self),
+            calls: taken.calls,
+            period: taken.period,
+            source: Source::Block(number),
+            standing: taken.standing,
+        }
+    }
+
+    /// How many calls to take beyond the `calls` that are needed now.
+    pub(super) fn wanted(&self, plan: &str, calls: u64, now: Monotonic) -> u64 {
+        let mut state = self.state();
+        let last = state.block.as_ref().filter(|block| *block.plan == *plan);
+        let Some((taken_at, remaining)) =
+            last.map(|block| (block.taken_at, block.standing.remaining()))
+        else {
+            state.size = Size::default();
+            return 0;
+        };
+        state.size = state.size.after(now.since(taken_at));
+        state.size.beyond(calls, remaining)
+    }
+
+    /// Where the site stood when the store said, a moment ago, that it has used up its quota.
+    pub(super) fn used_up(
+        &self,
+        plan: &str,
+        calls: u64,
+        now: Timestamp,
+        monotonic: Monotonic,
+    ) -> Option<Standing> {
+        let state = self.state();
+        let used_up = state.used_up.as_ref()?;
+        let standing = used_up.standing;
+        let holds = *used_up.plan == *plan
+            && monotonic < used_up.until
+            && now < standing.day.resets_at
+            && standing.violated_by(calls).any();
+        holds.then_some(standing)
+    }
+
+    pub(super) fn note_used_up(&self, plan: &str, standing: Standing, now: Monotonic) {
+        self.state().used_up = Some(UsedUp {
+            plan: plan.into(),
+            standing,
+            until: now.after(USED_UP),
+        });
+    }
+
+    /// Gives up a block that is over or idle.
+    pub(super) fn retire_unused(&self, now: Timestamp, monotonic: Monotonic) {
+        let mut state = self.state();
+        let is_unused = |block: &mut Block| block.is_over(now) || block.is_idle(monotonic);
+        if state.block.as_mut().is_some_and(is_unused) {
+            state.retire();
+            state.size = Size::default();
+        }
+    }
+
+    /// Gives up what is left of the block; whether there is something to be given back.
+    pub(super) fn retire_remains(&self) -> bool {
+        let mut state = self.state();
+        let has_remains = state.block.as_ref().is_some_and(|block| block.left > 0);
+        if has_remains {
+            state.retire();
+        }
+        has_remains
+    }
+
+    /// What is left of the block.
+    pub(super) fn held(&self, period: Period) -> u64 {
+        let state = self.state();
+        let block = state.block.as_ref();
+        block
+            .filter(|block| block.period == period)
+            .map_or(0, |block| block.left)
+    }
+
+    pub(super) fn count(&self, period: Period, outcome: Outcome) {
+        self.state().tallies.count(period, outcome);
+    }
+
+    /// Gives back calls that were made out of a block: into it, if it is still there.
+    pub(super) fn unspend(&self, number: u64, period: Period, calls: u64) {
+        let mut state = self.state();
+        let State { block, tallies, .. } = &mut *state;
+        match block.as_mut().filter(|block| block.number == number) {
+            Some(block) => {
+                block.unspend(calls);
+                tallies.move_calls(period, Moved::unspent(calls));
+            }
+            None => tallies.move_calls(period, Moved::returned(calls)),
+        }
+    }
+
+    /// Gives back calls that were taken from the store one by one, now or, if it cannot be asked,
+    /// later.
+    pub(super) async fn give_back(&self, period: Period, calls: u64) -> Result<(), StoreError> {
+        self.tell(Tally {
+            period,
+            moved: Moved::returned(calls),
+            issued: 0,
+            validated: 0,
+        })
+        .await
+    }
+
+    /// Tells the store what it does not know yet. What fails is kept for the next time.
+    pub(super) async fn settle(&self) -> Result<(), StoreError> {
+        let mut outcome = Ok(());
+        let tallies = self.state().tallies.take();
+        for tally in tallies {
+            if outcome.is_ok() {
+                outcome = self.tell(tally).await;
+            } else {
+                self.state().tallies.add(tally);
+            }
+        }
+        outcome
+    }
+
+    async fn tell(&self, mut tally: Tally) -> Result<(), StoreError> {
+        let told = self.tell_each(&mut tally).await;
+        if told.is_err() {
+            self.state().tallies.add(tally);
+        }
+        told
+    }
+
+    async fn tell_each(&self, tally: &mut Tally) -> Result<(), StoreError> {
+        if tally.moves_calls() {
+            let moving = self
+                .store
+                .move_calls(self.site_id, tally.period, tally.moved);
+            let moved = moving.await;
+            // What may have been moved is let go: given back twice, it would let through more calls
+            // than the plan allows.
+            if !matches!(moved, Err(StoreError::Unreachable(_))) {
+                tally.moved = Moved::default();
+            }
+            moved?;
+        }
+        // A count whose outcome is unknown may be written twice; dropped, it might be missing. It is
+        // a statistic: charges do not rest on it.
+        if tally.counts_outcomes() {
+            self.store.count(self.site_id, tally).await?;
+        }
+        Ok(())
+    }
+
+    /// Whether nothing is lost with it.
+    pub(super) fn is_blank(&self) -> bool {
+        let state = self.state();
+        state.block.is_none() && state.tallies.is_empty()
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl State {
+    fn retire(&mut self) {
+        if let Some(block) = self.block.take() {
+            let left_over = Moved::left_over(block.left);
+            self.tallies.move_calls(block.period, left_over);
+        }
+    }
+}

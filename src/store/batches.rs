@@ -1,0 +1,239 @@
+//! Calls that come at the same time are done together: one statement and one commit for many.
+//!
+//! Nothing waits for company. A call that comes alone is done at once; those that come while a
+//! batch is on its way are the next one.
+
+use std::{
+    collections::{BTreeSet, VecDeque},
+    fmt,
+    panic::AssertUnwindSafe,
+    slice,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
+
+use futures_util::FutureExt;
+use tokio::{sync::oneshot, time::Instant};
+
+use super::StoreError;
+
+/// How many calls one batch takes: with more, each waits longer for the others' rows, and the round
+/// trip and the flush to disk that they share are a small part of the cost already.
+const LARGEST: usize = 256;
+
+/// How many calls may wait: as many as a busy store does within half a deadline. Who came later
+/// would wait in vain.
+pub(super) const PLACES: usize = 8192;
+
+/// What is done in batches.
+pub(crate) trait Work: Send + Sync + 'static {
+    /// What one caller asks for.
+    type Item: Send + Sync;
+    /// What one caller is answered.
+    type Answer: Send;
+    /// What no two items of one batch may share: the later one waits for the next batch.
+    type Subject: Ord;
+
+    /// What an item is about, if that matters.
+    fn subject(item: &Self::Item) -> Option<Self::Subject>;
+
+    /// Does all of it or nothing, before `deadline`, and gives an answer for each item, in their
+    /// order. They come sorted by subject, so that two instances that lock the same rows do not
+    /// wait for each other.
+    fn run(
+        &self,
+        items: &[Self::Item],
+        deadline: Instant,
+    ) -> impl Future<Output = Result<Vec<Self::Answer>, StoreError>> + Send;
+}
+
+/// Gathers calls while others are on their way. Clones share the queue.
+pub(crate) struct Batches<W: Work>(Arc<Shared<W>>);
+
+struct Shared<W: Work> {
+    work: W,
+    /// How long a call may take, from when it was made.
+    patience: Duration,
+    /// How many batches may be on their way at once.
+    lanes: usize,
+    queue: Mutex<Queue<W>>,
+}
+
+struct Queue<W: Work> {
+    waiting: VecDeque<Call<W>>,
+    /// How many batches are on their way.
+    busy: usize,
+}
+
+struct Call<W: Work> {
+    item: W::Item,
+    made_at: Instant,
+    caller: Caller<W>,
+}
+
+type Outcome<W> = Result<<W as Work>::Answer, StoreError>;
+type Caller<W> = oneshot::Sender<Outcome<W>>;
+
+impl<W: Work> Batches<W> {
+    pub(crate) fn new(work: W, lanes: usize, patience: Duration) -> Self {
+        Self(Arc::new(Shared {
+            work,
+            patience,
+            lanes,
+            queue: Mutex::new(Queue {
+                waiting: VecDeque::new(),
+                busy: 0,
+            }),
+        }))
+    }
+
+    /// Does one thing, together with what others ask for meanwhile. A caller that hangs up stops
+    /// nothing: the batch belongs to a task of its own.
+    ///
+    /// # Errors
+    /// [`StoreError::Overloaded`] when too many wait already, [`StoreError::Unreachable`] when the
+    /// turn did not come in time: nothing was done then.
+    pub(crate) async fn call(&self, item: W::Item) -> Outcome<W> {
+        let (caller, answer) = oneshot::channel();
+        let call = Call {
+            item,
+            made_at: Instant::now(),
+            caller,
+        };
+        if self.0.admit(call)? {
+            tokio::spawn(Arc::clone(&self.0).clear());
+        }
+        // A batch that panicked, or was cut off with its runtime, may have been done.
+        let lost = |_| StoreError::from(sqlx::Error::WorkerCrashed);
+        answer.await.map_err(lost)?
+    }
+}
+
+impl<W: Work> Shared<W> {
+    /// Takes a call into the queue; whether somebody is needed to see to it.
+    fn admit(&self, call: Call<W>) -> Result<bool, StoreError> {
+        let mut queue = self.queue();
+        if queue.waiting.len() >= PLACES {
+            return Err(StoreError::Overloaded);
+        }
+        queue.waiting.push_back(call);
+        let is_needed = queue.busy < self.lanes;
+        if is_needed {
+            queue.busy += 1;
+        }
+        Ok(is_needed)
+    }
+
+    /// Runs batches until nothing waits.
+    async fn clear(self: Arc<Self>) {
+        while let Some(batch) = self.next() {
+            // A panic ends its batch alone: its callers are told when their senders are dropped.
+            let _panicked = AssertUnwindSafe(self.answer(batch)).catch_unwind().await;
+        }
+    }
+
+    /// The next batch; none when nothing waits, and then the lane is free again.
+    fn next(&self) -> Option<Vec<Call<W>>> {
+        let mut queue = self.queue();
+        if queue.waiting.is_empty() {
+            queue.busy -= 1;
+            return None;
+        }
+        Some(queue.take())
+    }
+
+    /// Runs one batch and tells each of its callers what became of their call.
+    async fn answer(&self, calls: Vec<Call<W>>) {
+        // What is left of a call's time must do for the store's answer.
+        let (calls, late): (Vec<_>, Vec<_>) = calls
+            .into_iter()
+            .partition(|call| call.made_at.elapsed() < self.patience / 2);
+        for Call { caller, .. } in late {
+            let not_begun = StoreError::of_connecting(sqlx::Error::PoolTimedOut);
+            answer(caller, Err(not_begun));
+        }
+        let Some(oldest) = calls.iter().map(|call| call.made_at).min() else {
+            return;
+        };
+        let (items, callers): (Vec<_>, Vec<_>) = calls
+            .into_iter()
+            .map(|call| (call.item, call.caller))
+            .unzip();
+        let outcomes = self.run(&items, oldest + self.patience).await;
+        for (caller, outcome) in callers.into_iter().zip(outcomes) {
+            answer(caller, outcome);
+        }
+    }
+
+    /// What became of each item. Of a batch that the store refused each is tried by itself, so that
+    /// one that is to blame hurts nobody else.
+    async fn run(&self, items: &[W::Item], deadline: Instant) -> Vec<Outcome<W>> {
+        match self.work.run(items, deadline).await {
+            Ok(answers) => answers.into_iter().map(Ok).collect(),
+            Err(error) if error.is_refusal() && items.len() > 1 => {
+                self.run_one_by_one(items, deadline).await
+            }
+            Err(error) => items.iter().map(|_| Err(error.clone())).collect(),
+        }
+    }
+
+    async fn run_one_by_one(&self, items: &[W::Item], deadline: Instant) -> Vec<Outcome<W>> {
+        let mut outcomes = Vec::with_capacity(items.len());
+        for item in items {
+            match self.work.run(slice::from_ref(item), deadline).await {
+                Ok(answers) => outcomes.extend(answers.into_iter().map(Ok)),
+                Err(error) if error.is_refusal() => outcomes.push(Err(error)),
+                Err(outage) => {
+                    outcomes.resize_with(items.len(), || Err(outage.clone()));
+                    break;
+                }
+            }
+        }
+        outcomes
+    }
+
+    fn queue(&self) -> MutexGuard<'_, Queue<W>> {
+        self.queue.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+fn answer<T>(caller: oneshot::Sender<Result<T, StoreError>>, outcome: Result<T, StoreError>) {
+    // Who has hung up needs none.
+    let _is_heard = caller.send(outcome);
+}
+
+impl<W: Work> Queue<W> {
+    /// The calls that have waited longest, but no two about the same.
+    fn take(&mut self) -> Vec<Call<W>> {
+        let mut batch = Vec::new();
+        let mut subjects = BTreeSet::new();
+        let mut left = Vec::new();
+        while batch.len() < LARGEST
+            && let Some(call) = self.waiting.pop_front()
+        {
+            let subject = W::subject(&call.item);
+            if subject.is_none_or(|subject| subjects.insert(subject)) {
+                batch.push(call);
+            } else {
+                left.push(call);
+            }
+        }
+        for call in left.into_iter().rev() {
+            self.waiting.push_front(call);
+        }
+        batch.sort_by_key(|call| W::subject(&call.item));
+        batch
+    }
+}
+
+impl<W: Work> Clone for Batches<W> {
+    fn clone(&self) -> Self {
+        Self(Arc::clone(&self.0))
+    }
+}
+
+impl<W: Work> fmt::Debug for Batches<W> {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.debug_struct("Batches").finish_non_exhaustive()
+    }
+}

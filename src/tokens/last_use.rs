@@ -1,0 +1,134 @@
+//! When tokens were last used: noted in memory, written once a second for many at a time.
+
+use std::{
+    collections::{BTreeMap, btree_map::Entry},
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicI64, Ordering},
+    },
+    time::Duration,
+};
+
+use crate::types::{clock::Timestamp, ids::TokenId};
+
+/// How far a token's last use may lie behind: it is written at most as often, whichever instances
+/// it is used at.
+pub const LAST_USE_STEP: Duration = Duration::from_mins(1);
+
+/// How many uses may wait to be written, so that a store that is away does not fill the memory.
+const PLACES: usize = 65_536;
+
+/// When the use of a token was last noted here; for whoever keeps its record in memory.
+#[derive(Debug)]
+pub struct LastNoted(AtomicI64);
+
+impl LastNoted {
+    /// Begins with what the store knows.
+    #[must_use]
+    pub fn new(last_validated_at: Option<Timestamp>) -> Self {
+        Self(AtomicI64::new(
+            last_validated_at.map_or(0, Timestamp::as_micros),
+        ))
+    }
+
+    /// Whether a use is to be noted now; of many that ask at once, one is told so.
+    pub fn is_due(&self, now: Timestamp) -> bool {
+        let last = self.0.load(Ordering::Relaxed);
+        Timestamp::from_micros(last).distance(now) >= LAST_USE_STEP
+            && self
+                .0
+                .compare_exchange(last, now.as_micros(), Ordering::Relaxed, Ordering::Relaxed)
+                .is_ok()
+    }
+}
+
+/// The uses that are not written yet. Clones share them.
+#[derive(Clone, Debug, Default)]
+pub(super) struct PendingUses(Arc<Mutex<BTreeMap<TokenId, Timestamp>>>);
+
+impl PendingUses {
+    /// Notes a use; whether there was room for it.
+    pub(super) fn note(&self, token_id: TokenId, used_at: Timestamp) -> bool {
+        let mut uses = self.uses();
+        let is_full = uses.len() >= PLACES;
+        match uses.entry(token_id) {
+            Entry::Occupied(mut noted) => {
+                let latest = used_at.max(*noted.get());
+                noted.insert(latest);
+            }
+            Entry::Vacant(place) if !is_full => {
+                place.insert(used_at);
+            }
+            Entry::Vacant(_) => return false,
+        }
+        true
+    }
+
+    /// Takes up to `limit` of them, sorted by token.
+    pub(super) fn take(&self, limit: usize) -> Vec<(TokenId, Timestamp)> {
+        let mut uses = self.uses();
+        let mut taken = Vec::new();
+        while taken.len() < limit
+            && let Some(first) = uses.pop_first()
+        {
+            taken.push(first);
+        }
+        taken
+    }
+
+    fn uses(&self) -> MutexGuard<'_, BTreeMap<TokenId, Timestamp>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use uuid::Uuid;
+
+    use super::*;
+
+    const NOON: Timestamp = Timestamp::from_seconds(1_795_262_400);
+
+    fn token(number: usize) -> TokenId {
+        TokenId::from_uuid(Uuid::from_u128(number as u128))
+    }
+
+    #[test]
+    fn a_use_is_due_once_a_minute() {
+        let noted = LastNoted::new(None);
+        assert!(noted.is_due(NOON));
+        assert!(!noted.is_due(NOON));
+        assert!(!noted.is_due(NOON.after(Duration::from_secs(59))));
+        assert!(noted.is_due(NOON.after(LAST_USE_STEP)));
+        assert!(!LastNoted::new(Some(NOON)).is_due(NOON));
+    }
+
+    #[test]
+    fn a_clock_that_was_set_back_does_not_stop_the_notes() {
+        let noted = LastNoted::new(Some(NOON));
+        assert!(noted.is_due(NOON.before(LAST_USE_STEP)));
+    }
+
+    #[test]
+    fn of_one_token_the_latest_use_is_kept_and_tokens_come_sorted() {
+        let pending = PendingUses::default();
+        let later = NOON.after(LAST_USE_STEP);
+        for (number, used_at) in [(3, NOON), (1, later), (2, NOON), (1, NOON)] {
+            assert!(pending.note(token(number), used_at));
+        }
+        assert_eq!(pending.take(2), [(token(1), later), (token(2), NOON)]);
+        assert_eq!(pending.take(2), [(token(3), NOON)]);
+        assert!(pending.take(2).is_empty());
+    }
+
+    #[test]
+    fn when_full_only_tokens_that_wait_already_are_noted() {
+        let pending = PendingUses::default();
+        for number in 0..PLACES {
+            assert!(pending.note(token(number), NOON));
+        }
+        assert!(!pending.note(token(PLACES), NOON));
+        assert!(pending.note(token(0), NOON.after(LAST_USE_STEP)));
+        assert_eq!(pending.take(usize::MAX).len(), PLACES);
+    }
+}
