@@ -58,9 +58,7 @@ impl Parameters {
             None => parse(value),
             Some(_) => Err("must be given once".to_owned()),
         };
-        parsed
-            .map_err(|message| fields.refuse(name, message))
-            .ok()
+        parsed.map_err(|message| fields.refuse(name, message)).ok()
     }
 
     /// The request's path and query, with other values for these parameters.
@@ -77,7 +75,8 @@ impl Parameters {
 
 /// A parameter that is an id.
 pub(crate) fn id<T: std::str::FromStr<Err = InvalidId>>(text: &str) -> Result<T, String> {
-    text.parse().map_err(|invalid: InvalidId| invalid.to_string())
+    text.parse()
+        .map_err(|invalid: InvalidId| invalid.to_string())
 }
 
 /// A parameter that is a moment.

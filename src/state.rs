@@ -8,7 +8,7 @@ use crate::{
     accounts::Accounts,
     api_tokens::ApiTokens,
     attempts::Attempts,
-    audit::Tally,
+    audit::{AuditLog, Tally},
     config::Config,
     health::Health,
     keys::Keys,
@@ -58,6 +58,8 @@ pub struct Rooms {
     pub api_tokens: ApiTokens,
     /// What strangers cause, until it is in the audit log.
     pub tally: Tally,
+    /// Who did what.
+    pub audit_log: AuditLog,
     /// How the service is.
     pub health: Health,
 }
@@ -96,4 +98,5 @@ room!(api_tokens: ApiTokens);
 room!(clock: Clock);
 room!(keys: Keys);
 room!(tokens: Tokens);
+room!(audit_log: AuditLog);
 room!(health: Health);

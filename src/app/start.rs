@@ -7,7 +7,7 @@ use crate::{
     accounts::Accounts,
     api_tokens::ApiTokens,
     attempts::Attempts,
-    audit::Tally,
+    audit::{AuditLog, Tally},
     config::{self, Config, DatabaseKind},
     health::Health,
     keys::{KeySettings, Keys, KeysError},
@@ -214,6 +214,7 @@ pub async fn open_state(
         ),
         api_tokens: ApiTokens::new(database.clone(), clock.clone(), randomness.clone()),
         tally: Tally::new(database.clone(), clock.clone(), randomness.clone()),
+        audit_log: AuditLog::new(database.clone()),
         attempts: Attempts::new(&config.limits),
         tokens: open_tokens(&config, &database, &clock, &randomness)
             .remembering(config.tokens.cache_capacity, freshness),

@@ -9,6 +9,7 @@ use utoipa::openapi::{
 };
 
 pub(super) const ALLOW: &str = "Allow";
+const LINK: &str = "Link";
 pub(super) const RATE_LIMIT: &str = "RateLimit";
 pub(super) const RATE_LIMIT_POLICY: &str = "RateLimit-Policy";
 pub(super) const RETRY_AFTER: &str = "Retry-After";
@@ -37,13 +38,14 @@ pub(super) fn reference(name: &str, named: &RefOr<Header>) -> RefOr<Header> {
 }
 
 /// Every header, by its name, or by its name and value.
-pub(super) fn described() -> [(&'static str, Header); 11] {
+pub(super) fn described() -> [(&'static str, Header); 12] {
     [
         (ALLOW, allow()),
         ("Cache-Control-no-store", no_store()),
         ("Cache-Control-no-store-of-probe", no_store_of_probe()),
         ("Cache-Control-max-age", max_age()),
         ("Idempotency-Replayed", replayed()),
+        (LINK, link()),
         (RATE_LIMIT, rate_limit()),
         (RATE_LIMIT_POLICY, rate_limit_policy()),
         (RETRY_AFTER, retry_after()),
@@ -91,6 +93,14 @@ fn replayed() -> Header {
          else the header is absent.",
         constant("true"),
         json!("true"),
+    )
+}
+
+fn link() -> Header {
+    header(
+        "Where the next page is (RFC 8288), relative to this one; absent from the last page.",
+        string("^<[^>]+>; rel=\"next\"$"),
+        json!("</api/v1/sites?limit=50&cursor=AZq_Pn0qfGSaUT8OimscLQ>; rel=\"next\""),
     )
 }
 

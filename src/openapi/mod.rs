@@ -6,6 +6,7 @@
 mod account_problems;
 mod headers;
 mod jwks;
+mod management_problems;
 mod page;
 mod problems;
 mod security;
@@ -20,13 +21,14 @@ pub(crate) use self::{
         DeleteAccountProblems, LoginProblems, OwnItemProblems, RefreshProblems, RevokeProblems,
         SignInProblems, SignedInProblems, TwoFactorProblems, UpdateAccountProblems,
     },
+    management_problems::ListProblems,
     page::router,
     problems::{GenerateTokenProblems, JwksProblems, ManageTokenProblems, ValidateTokenProblems},
     types::{WpUserIdInput, always},
 };
 use self::{security::Security, shared::Shared};
 use crate::{
-    accounts, api_tokens,
+    accounts, api_tokens, audit,
     error::{Plain, ProblemDetails},
     health, keys, sessions, sign_in, tokens, two_factor,
 };
@@ -63,6 +65,7 @@ use crate::{
         api_tokens::endpoints::list_api_tokens,
         api_tokens::endpoints::create_api_token,
         api_tokens::endpoints::revoke_api_token,
+        audit::listing::list_audit_log,
         keys::endpoint::get_jwks,
         health::get_health,
         health::get_liveness,
@@ -81,6 +84,7 @@ use crate::{
             description = "For the people who run sites: tokens for a password."
         ),
         (name = "account", description = "The account that is signed in."),
+        (name = "audit", description = "Who did what, when and from where."),
         (name = "keys", description = "The public keys, to check a token without this service."),
         (name = "operation", description = "Whether the service is well, for those who run it.")
     )
