@@ -98,5 +98,7 @@ room!(api_tokens: ApiTokens);
 room!(clock: Clock);
 room!(keys: Keys);
 room!(tokens: Tokens);
+room!(sites: Sites);
+room!(ledger: Ledger);
 room!(audit_log: AuditLog);
 room!(health: Health);

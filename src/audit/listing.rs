@@ -17,7 +17,7 @@ use crate::{
     callers::Caller,
     error::ApiError,
     extract::Fields,
-    openapi::ListProblems,
+    openapi::AuditLogProblems,
     paging::{Page, Paged},
     query::{FromQuery, Parameters, Query, id, moment},
     types::{
@@ -148,7 +148,7 @@ impl IntoParams for AuditQuery {
 /// account and about the sites that it owns, an admin all. Rows are kept as long as the setting
 /// `audit.keep_days` says, 400 days unless told otherwise.
 ///
-/// For an API token it needs the scope `audit:read`.
+/// An API token needs the scope `audit:read`.
 #[utoipa::path(
     get,
     path = "/api/v1/audit-log",
@@ -157,7 +157,7 @@ impl IntoParams for AuditQuery {
     params(AuditQuery),
     responses(
         (status = 200, description = "A page of the log.", body = [AuditRow], headers(("Link"))),
-        ListProblems
+        AuditLogProblems
     )
 )]
 pub(crate) async fn list_audit_log(

@@ -10,6 +10,7 @@ use utoipa::openapi::{
 
 pub(super) const ALLOW: &str = "Allow";
 const LINK: &str = "Link";
+const LOCATION: &str = "Location";
 pub(super) const RATE_LIMIT: &str = "RateLimit";
 pub(super) const RATE_LIMIT_POLICY: &str = "RateLimit-Policy";
 pub(super) const RETRY_AFTER: &str = "Retry-After";
@@ -38,7 +39,7 @@ pub(super) fn reference(name: &str, named: &RefOr<Header>) -> RefOr<Header> {
 }
 
 /// Every header, by its name, or by its name and value.
-pub(super) fn described() -> [(&'static str, Header); 12] {
+pub(super) fn described() -> [(&'static str, Header); 13] {
     [
         (ALLOW, allow()),
         ("Cache-Control-no-store", no_store()),
@@ -46,6 +47,7 @@ pub(super) fn described() -> [(&'static str, Header); 12] {
         ("Cache-Control-max-age", max_age()),
         ("Idempotency-Replayed", replayed()),
         (LINK, link()),
+        (LOCATION, location()),
         (RATE_LIMIT, rate_limit()),
         (RATE_LIMIT_POLICY, rate_limit_policy()),
         (RETRY_AFTER, retry_after()),
@@ -102,6 +104,14 @@ fn link() -> Header {
         string("^<[^>]+>; rel=\"next\"$"),
         json!("</api/v1/sites?limit=50&cursor=AZq_Pn0qfGSaUT8OimscLQ>; rel=\"next\""),
     )
+}
+
+fn location() -> Header {
+    always(header(
+        "Where what was made is (RFC 9110, section 10.2.2), relative to this one.",
+        string("^/api/v1/"),
+        json!("/api/v1/sites/site_01h455vb4pex5vsknk084sn02q"),
+    ))
 }
 
 fn rate_limit() -> Header {

@@ -21,7 +21,11 @@ pub(crate) use self::{
         DeleteAccountProblems, LoginProblems, OwnItemProblems, RefreshProblems, RevokeProblems,
         SignInProblems, SignedInProblems, TwoFactorProblems, UpdateAccountProblems,
     },
-    management_problems::ListProblems,
+    management_problems::{
+        AuditLogProblems, ChangeSiteProblems, ChangeTokenProblems, CreateSiteProblems,
+        ListSitesProblems, ListTokensProblems, PlansProblems, RotateSecretProblems,
+        SeeSiteProblems, SeeUsageProblems, UpdateSiteProblems,
+    },
     page::router,
     problems::{GenerateTokenProblems, JwksProblems, ManageTokenProblems, ValidateTokenProblems},
     types::{WpUserIdInput, always},
@@ -30,7 +34,7 @@ use self::{security::Security, shared::Shared};
 use crate::{
     accounts, api_tokens, audit,
     error::{Plain, ProblemDetails},
-    health, keys, sessions, sign_in, tokens, two_factor,
+    health, keys, sessions, sign_in, sites, tokens, two_factor,
 };
 
 /// The document: every operation of the service.
@@ -65,6 +69,12 @@ use crate::{
         api_tokens::endpoints::list_api_tokens,
         api_tokens::endpoints::create_api_token,
         api_tokens::endpoints::revoke_api_token,
+        sites::endpoints::list_sites,
+        sites::endpoints::create_site,
+        sites::endpoints::get_site,
+        sites::endpoints::update_site,
+        sites::endpoints::delete_site,
+        sites::endpoints::rotate_secret,
         audit::listing::list_audit_log,
         keys::endpoint::get_jwks,
         health::get_health,
@@ -84,6 +94,10 @@ use crate::{
             description = "For the people who run sites: tokens for a password."
         ),
         (name = "account", description = "The account that is signed in."),
+        (
+            name = "sites",
+            description = "The sites of whoever is signed in, their secrets, tokens and usage."
+        ),
         (name = "audit", description = "Who did what, when and from where."),
         (name = "keys", description = "The public keys, to check a token without this service."),
         (name = "operation", description = "Whether the service is well, for those who run it.")

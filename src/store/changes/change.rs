@@ -2,21 +2,14 @@
 
 use serde_json::{Value, json};
 
+use super::SiteChange;
 use crate::types::ids::{AccountId, ApiTokenId, SessionId, SiteId, TokenId};
 
 /// What was changed. The names are stored.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Change {
-    /// A site was made.
-    SiteCreated(SiteId),
-    /// A site's plan was set, or it was resumed.
-    SiteUpdated(SiteId),
-    /// A site was suspended.
-    SiteSuspended(SiteId),
-    /// A site was deleted.
-    SiteDeleted(SiteId),
-    /// A site has a new secret, and its old one an end.
-    SecretRotated(SiteId),
+    /// Something about a site.
+    OfSite(SiteId, SiteChange),
     /// A token of a site was revoked.
     TokenRevoked(TokenId, SiteId),
     /// A token of a site was released from its machine.
@@ -76,11 +69,7 @@ impl Change {
     /// What happened; stored.
     pub(crate) const fn event(&self) -> &'static str {
         match self {
-            Self::SiteCreated(_) => "site.created",
-            Self::SiteUpdated(_) => "site.updated",
-            Self::SiteSuspended(_) => "site.suspended",
-            Self::SiteDeleted(_) => "site.deleted",
-            Self::SecretRotated(_) => "secret.rotated",
+            Self::OfSite(_, change) => change.event(),
             Self::TokenRevoked(..) => "token.revoked",
             Self::MachineReleased(..) => "machine.released",
             Self::KeyRotated(_) => "key.rotated",
@@ -93,11 +82,7 @@ impl Change {
     /// The id of what it happened to.
     pub(crate) fn subject(&self) -> String {
         match self {
-            Self::SiteCreated(site_id)
-            | Self::SiteUpdated(site_id)
-            | Self::SiteSuspended(site_id)
-            | Self::SiteDeleted(site_id)
-            | Self::SecretRotated(site_id) => site_id.to_string(),
+            Self::OfSite(site_id, _) => site_id.to_string(),
             Self::TokenRevoked(token_id, _) | Self::MachineReleased(token_id, _) => {
                 token_id.to_string()
             }
@@ -111,6 +96,7 @@ impl Change {
     pub(crate) const fn account_id(&self) -> Option<AccountId> {
         match self {
             Self::OfAccount(account_id, _) => Some(*account_id),
+            Self::OfSite(_, change) => change.account_id(),
             _ => None,
         }
     }
@@ -118,11 +104,7 @@ impl Change {
     /// The site that it is about.
     pub(crate) const fn site_id(&self) -> Option<SiteId> {
         match self {
-            Self::SiteCreated(site_id)
-            | Self::SiteUpdated(site_id)
-            | Self::SiteSuspended(site_id)
-            | Self::SiteDeleted(site_id)
-            | Self::SecretRotated(site_id)
+            Self::OfSite(site_id, _)
             | Self::TokenRevoked(_, site_id)
             | Self::MachineReleased(_, site_id) => Some(*site_id),
             Self::KeyRotated(_)
@@ -135,6 +117,7 @@ impl Change {
     /// What else there is to say.
     pub(crate) fn detail(&self) -> Value {
         match self {
+            Self::OfSite(_, change) => change.detail(),
             Self::OfAccount(_, AccountChange::Created { role }) => json!({ "role": role }),
             Self::OfAccount(_, AccountChange::PasswordChanged { ended }) => {
                 json!({ "sessions_ended": ended })
