@@ -9,7 +9,7 @@ use crate::{
     error::ApiError,
     health, keys,
     middleware::{client_address::ClientAddressLayer, edge::EdgeLayer},
-    openapi, sessions, sign_in, sites,
+    openapi, quota, sessions, sign_in, sites,
     state::AppState,
     tokens, two_factor,
 };
@@ -37,6 +37,7 @@ pub fn router(state: &AppState) -> Router {
         .merge(two_factor::router(state))
         .merge(api_tokens::router(state))
         .merge(sites::router(state))
+        .merge(quota::router(state))
         .merge(audit::router(state))
         .merge(keys::router())
         .merge(health::router(state))

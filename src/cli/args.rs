@@ -8,7 +8,10 @@ use crate::{
     accounts::Role,
     keys::{Algorithm, Kid},
     sites::MAX_GRACE,
-    types::ids::{AccountId, SiteId, TokenId, WpUserId},
+    types::{
+        clock::Timestamp,
+        ids::{AccountId, SiteId, TokenId, WpUserId},
+    },
 };
 
 /// A self-hosted token service for desktop apps that are sold through a WordPress site.
@@ -48,6 +51,9 @@ pub(super) enum Command {
     /// The people who run sites.
     #[command(subcommand)]
     Account(AccountCommand),
+    /// Who did what, when and from where.
+    #[command(subcommand)]
+    Audit(AuditCommand),
     /// Print the configuration in force, without its secrets.
     Config,
     /// Print the OpenAPI 3.1 document.
@@ -104,6 +110,13 @@ pub(super) enum SiteChange {
     Delete {
         /// The site.
         site_id: SiteId,
+    },
+    /// Give a site to an account, which then sees and changes it.
+    Assign {
+        /// The site.
+        site_id: SiteId,
+        /// The account.
+        account_id: AccountId,
     },
     /// Give a site a new proxy secret and print it, once.
     RotateSecret {
@@ -241,6 +254,29 @@ pub(super) enum AccountChange {
         /// The account.
         account_id: AccountId,
     },
+}
+
+#[derive(Debug, Subcommand)]
+pub(super) enum AuditCommand {
+    /// Print the audit log, the newest first.
+    List {
+        /// Only rows of this event, as in secret.rotated.
+        #[arg(long)]
+        event: Option<String>,
+        /// Only rows about this site.
+        #[arg(long)]
+        site: Option<SiteId>,
+        /// Only rows from this moment on, as in 2026-12-31T23:59:59Z.
+        #[arg(long, value_parser = parse_moment)]
+        since: Option<Timestamp>,
+        /// At most so many.
+        #[arg(long, default_value_t = 1000, value_parser = clap::value_parser!(u32).range(1..))]
+        limit: u32,
+    },
+}
+
+fn parse_moment(text: &str) -> Result<Timestamp, String> {
+    Timestamp::parse(text).ok_or_else(|| "must be a time in RFC 3339".to_owned())
 }
 
 /// A whole number and its unit: s, m, h or d; seconds without one.

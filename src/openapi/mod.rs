@@ -34,7 +34,7 @@ use self::{security::Security, shared::Shared};
 use crate::{
     accounts, api_tokens, audit,
     error::{Plain, ProblemDetails},
-    health, keys, sessions, sign_in, sites, tokens, two_factor,
+    health, keys, quota, sessions, sign_in, sites, tokens, two_factor,
 };
 
 /// The document: every operation of the service.
@@ -75,6 +75,11 @@ use crate::{
         sites::endpoints::update_site,
         sites::endpoints::delete_site,
         sites::endpoints::rotate_secret,
+        quota::endpoints::get_site_usage,
+        tokens::of_site::list_site_tokens,
+        tokens::of_site::revoke_site_token,
+        tokens::of_site::release_site_token,
+        quota::endpoints::list_plans,
         audit::listing::list_audit_log,
         keys::endpoint::get_jwks,
         health::get_health,

@@ -7,16 +7,20 @@
 mod account;
 mod accounts;
 mod block;
+pub(crate) mod endpoints;
 mod fields;
 mod layer;
 mod ledger;
 mod permit;
+mod report;
 mod store;
 mod tally;
 mod windows;
 
+pub(crate) use endpoints::router;
 pub use layer::{Charge, Disclosure, Meter, Outcome, Payer, QuotaLayer, SecondLook};
 pub use ledger::{Ledger, QuotaError};
 pub use permit::Permit;
+pub use report::{DayReport, UsageReport, WindowReport};
 pub use store::DayCounts;
 pub use windows::{Standing, Violated, WindowUsage, Windows};

@@ -23,7 +23,7 @@ use crate::{
     paging::{Page, Paged},
     query::Query,
     state::AppState,
-    store::{Database, Tx},
+    store::{Database, Tx, changes},
     types::{
         clock::Timestamp,
         ids::{AccountId, SiteId},
@@ -162,6 +162,8 @@ pub(crate) async fn create_site(
         owner: given.owner.or(Some(caller.account_id)),
     };
     let mut tx = state.database.begin().await?;
+    // The owner must still be there at the commit.
+    changes::lock(&mut tx).await?;
     require_known(&state, &mut tx, Some(&site.plan), site.owner).await?;
     let by = caller.context();
     let (site, secret) = state.sites.create(&mut tx, by, &site).await?;
