@@ -17,7 +17,7 @@ const RUNGS: [(u32, Duration); 5] = [
     (25, DAY),
 ];
 
-/// How long after the last of them failures are forgotten.
+/// How long after the last of them, and the wait that it cost, failures are forgotten.
 const DAY: Duration = Duration::from_hours(24);
 
 /// Longer and longer waits, the longest again for each failure after the last rung.
@@ -65,7 +65,7 @@ impl Rule for Ladder {
     }
 
     fn ends(&self, climb: Climb) -> Monotonic {
-        climb.last.after(DAY).max(climb.blocked_until)
+        climb.last.max(climb.blocked_until).after(DAY)
     }
 }
 

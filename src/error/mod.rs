@@ -271,7 +271,12 @@ impl ApiError {
     /// What a client that nobody is known by is to sign in with (RFC 9110, section 11.6.1).
     const fn challenge(&self) -> Option<&'static str> {
         match self {
-            Self::Unauthorized => Some("Bearer realm=\"mirrory\""),
+            Self::Unauthorized
+            | Self::InvalidCredentials
+            | Self::OtpRequired
+            | Self::InvalidOtp
+            | Self::InvalidRefreshToken
+            | Self::RefreshTokenReused => Some("Bearer realm=\"mirrory\""),
             _ => None,
         }
     }

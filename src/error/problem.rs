@@ -53,14 +53,11 @@ pub(crate) struct Plain {
 
 impl From<&ProblemDetails> for Plain {
     fn from(problem: &ProblemDetails) -> Self {
-        let mut message = problem.title.to_owned();
-        for FieldError {
-            field,
-            message: wrong,
-        } in problem.errors.iter().flatten()
-        {
-            message.push_str(&format!("; {field} {wrong}"));
-        }
+        let wrong = problem.errors.iter().flatten();
+        let wrong = wrong.map(|error| format!("; {} {}", error.field, error.message));
+        let message = std::iter::once(problem.title.to_owned())
+            .chain(wrong)
+            .collect();
         Self {
             status: problem.status,
             message,

@@ -211,3 +211,64 @@ fn is_of_today(stored: &phc::PasswordHash) -> bool {
         && stored.version == Some(Version::default().into())
         && today.is_ok_and(|today| stored.params == today)
 }
+
+#[cfg(test)]
+mod tests {
+    use futures_util::FutureExt;
+
+    use super::*;
+
+    fn password(text: &str) -> Password {
+        Password::parse(text.to_owned()).unwrap()
+    }
+
+    fn new_password(text: &str) -> NewPassword {
+        NewPassword::parse(text.to_owned()).unwrap()
+    }
+
+    fn passwords(threads: usize, waiting: usize) -> Passwords {
+        Passwords::with(Randomness::seeded(1), threads, waiting)
+    }
+
+    #[tokio::test]
+    async fn a_password_is_right_for_its_own_hash_alone() {
+        let turn = passwords(1, 0).enter().unwrap();
+        let hash = turn.hash(&new_password("correct horse")).await.unwrap();
+        assert!(hash.0.starts_with("$argon2id$v=19$m=19456,t=2,p=1$"));
+        assert_eq!(format!("{hash:?}"), "[password hash]");
+        let verify = async |text, hash| turn.verify(&password(text), hash).await.unwrap();
+        assert_eq!(verify("correct horse", Some(&hash)).await, Verdict::Right);
+        assert_eq!(verify("correct horsf", Some(&hash)).await, Verdict::Wrong);
+        assert_eq!(verify("correct horse", None).await, Verdict::Wrong);
+    }
+
+    #[tokio::test]
+    async fn two_hashes_of_one_password_differ() {
+        let turn = passwords(1, 0).enter().unwrap();
+        let new = new_password("correct horse");
+        assert!(turn.hash(&new).await.unwrap() != turn.hash(&new).await.unwrap());
+    }
+
+    #[tokio::test]
+    async fn who_finds_the_queue_full_is_told_at_once() {
+        let passwords = passwords(1, 2);
+        let turns: Vec<_> = (0..3).map(|_| passwords.enter().unwrap()).collect();
+        assert_eq!(passwords.enter().unwrap_err(), Overloaded);
+        drop(turns);
+        assert!(passwords.enter().is_ok());
+    }
+
+    #[tokio::test]
+    async fn who_hangs_up_keeps_the_place_until_argon2_has_ended() {
+        let passwords = passwords(1, 0);
+        let turn = passwords.enter().unwrap();
+        let mut hashing = Box::pin(async move { turn.renew(&password("x")).await });
+        assert!(hashing.as_mut().now_or_never().is_none());
+        drop(hashing);
+        assert_eq!(passwords.runs(), 1);
+        let thread = Arc::clone(&passwords.0.threads).acquire_owned().await;
+        drop(thread.unwrap());
+        let place = Arc::clone(&passwords.0.places).acquire_owned().await;
+        assert!(place.is_ok());
+    }
+}

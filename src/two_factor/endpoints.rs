@@ -39,7 +39,7 @@ pub struct BeginTwoFactorResponse {
 #[derive(Serialize, ToSchema)]
 pub struct RecoveryCodesResponse {
     /// Ten of them, each good once in the place of a code. They are shown this one time.
-    #[schema(examples(json!(["7g9x-2kqm-v4ht-0b8d"])), min_items = 10, max_items = 10)]
+    #[schema(examples("7g9x-2kqm-v4ht-0b8d"), min_items = 10, max_items = 10)]
     recovery_codes: Vec<String>,
 }
 

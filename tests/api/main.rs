@@ -31,6 +31,7 @@ macro_rules! on_both_stores {
 }
 
 mod account;
+mod account_forgeries;
 mod api_tokens;
 mod attempts;
 mod bodies;

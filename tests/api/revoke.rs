@@ -109,6 +109,7 @@ async fn a_one_hour_session_ends_with_its_token(store: Store) {
     let app = TestApp::start(store).await;
     let ada = app.owner("ada").await;
     let keeper = app.sign_in(&ada).await;
+    app.advance(Duration::from_secs(1));
     let token = app.one_hour(&ada).await;
     let revoke = async |authorization: &str| {
         let call = app.post("/api/v1/jwt/revoke");
@@ -118,7 +119,7 @@ async fn a_one_hour_session_ends_with_its_token(store: Store) {
     let path = "/api/v1/account/sessions";
     let sessions = app.signed_in(&keeper, "GET", path).send().await.ok();
     assert_eq!(sessions[0]["kind"], "one_hour");
-    assert_eq!(sessions[0]["expires_at"], "2026-11-15T13:00:00Z");
+    assert_eq!(sessions[0]["expires_at"], "2026-11-15T13:00:01Z");
     app.advance(Duration::from_secs(3599));
     revoke(&token).await.ok();
     revoke(&format!("Bearer {token}")).await.ok();

@@ -229,3 +229,88 @@ fn of_many_that_end_at_once_a_full_shard_keeps_half() {
         }
     }
 }
+
+/// Fails again and again, as soon as it may, under a name a time; how long each wait was.
+fn climb(attempts: &Attempts, failures: u32) -> Vec<u64> {
+    let mut now = at(0);
+    let mut waits = Vec::new();
+    for number in 0..failures {
+        let name = number.to_string();
+        if let Err(refused) = attempts.sign_in(address(1), &name, now) {
+            waits.push(refused.retry_after.as_secs());
+            now = now.after(refused.retry_after);
+            assert_eq!(attempts.sign_in(address(1), &name, now), Ok(()));
+        }
+    }
+    waits
+}
+
+#[test]
+fn failed_sign_ins_cost_more_and_more_time() {
+    let (minute, hour, day) = (60, 60 * 60, 24 * 60 * 60);
+    let waits = climb(&attempts(1, 1), 28);
+    let expected = [minute, 10 * minute, 15 * minute, hour, day, day, day];
+    assert_eq!(waits, expected);
+}
+
+#[test]
+fn waiting_is_not_made_longer_by_trying() {
+    let attempts = attempts(1, 1);
+    for _ in 0..7 {
+        assert_eq!(attempts.sign_in(address(1), "name", at(0)), Ok(()));
+    }
+    for second in 0..60 {
+        let tried = attempts.sign_in(address(1), "name", at(second));
+        assert_eq!(tried, refused_for(60 - second));
+    }
+    for _ in 0..3 {
+        assert_eq!(attempts.sign_in(address(1), "name", at(60)), Ok(()));
+    }
+    let tried = attempts.sign_in(address(1), "name", at(60));
+    assert_eq!(tried, refused_for(600));
+}
+
+#[test]
+fn failed_sign_ins_are_forgotten_a_day_after_the_last() {
+    let attempts = attempts(1, 1);
+    let day = 24 * 60 * 60;
+    for _ in 0..6 {
+        assert_eq!(attempts.sign_in(address(1), "name", at(0)), Ok(()));
+    }
+    for _ in 0..6 {
+        assert_eq!(attempts.sign_in(address(1), "name", at(day)), Ok(()));
+    }
+    let last = day + day - 1;
+    assert_eq!(attempts.sign_in(address(1), "name", at(last)), Ok(()));
+    let tried = attempts.sign_in(address(1), "name", at(last));
+    assert_eq!(tried, refused_for(60));
+}
+
+#[test]
+fn a_sign_in_that_did_not_fail_is_given_back_with_its_wait() {
+    let attempts = attempts(1, 1);
+    for _ in 0..6 {
+        assert_eq!(attempts.sign_in(address(1), "name", at(0)), Ok(()));
+    }
+    for _ in 0..20 {
+        assert_eq!(attempts.sign_in(address(1), "name", at(1)), Ok(()));
+        let tried = attempts.sign_in(address(1), "name", at(1));
+        assert_eq!(tried, refused_for(60));
+        attempts.sign_in_unfailed(address(1), "name", at(1));
+    }
+}
+
+#[test]
+fn failures_under_one_name_are_limited_over_all_addresses() {
+    let attempts = attempts(1, 1);
+    for number in 0..100 {
+        assert_eq!(attempts.sign_in(address(number), "name", at(0)), Ok(()));
+    }
+    // It is no failure of the address.
+    for _ in 0..20 {
+        let tried = attempts.sign_in(address(200), "name", at(0));
+        assert_eq!(tried, refused_for(36));
+    }
+    assert_eq!(attempts.sign_in(address(200), "another", at(0)), Ok(()));
+    assert_eq!(attempts.sign_in(address(200), "name", at(36)), Ok(()));
+}

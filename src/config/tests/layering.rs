@@ -15,6 +15,7 @@ trusted_proxies = []
 cors_origins = []
 body_timeout_seconds = 10
 request_timeout_seconds = 15
+concurrent_requests = 1000
 drain_seconds = 30
 
 [database]
@@ -29,6 +30,7 @@ algorithm = "HS256"
 issuer = "mirrory"
 audience = "mirrory-desktop"
 coins = 200
+cache_capacity = 100000
 
 [limits]
 failures_per_minute = 30
@@ -36,6 +38,9 @@ validations_per_token_per_hour = 30
 
 [bootstrap]
 plan = "free"
+
+[audit]
+kept_days = 400
 
 [log]
 

@@ -43,7 +43,7 @@ impl Contract {
         let operation = self.item(path).and_then(|item| item.get(&verb));
         let context = format!("{method} {path}: {} {}", answer.status, answer.body);
         let Some(operation) = operation else {
-            if answer.status >= 400 {
+            if answer.status >= 400 && path != "/api/v1/login" {
                 let schema = json!({"$ref": "#/components/schemas/ProblemDetails"});
                 self.check_body("problem", &schema, &answer.body, &context);
             }
