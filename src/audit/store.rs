@@ -24,7 +24,7 @@ VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, 1)";
 const COUNT: &str = "\
 INSERT INTO audit_log (audit_id, happened_at, event, actor_kind, subject, account_id, site_id, \
 address, user_agent, outcome, detail, count, tally) \
-VALUES ($1, $2, $3, 'nobody', $4, $5, $6, $7, $8, 'refused', '{}', $9, $10) \
+VALUES ($1, $2, $3, 'nobody', $4, $5, $6, $7, $8, 'refused', $9, $10, $11) \
 ON CONFLICT (tally) DO UPDATE SET count = audit_log.count + excluded.count, \
 subject = COALESCE(audit_log.subject, excluded.subject), \
 account_id = COALESCE(audit_log.account_id, excluded.account_id)";
@@ -163,8 +163,8 @@ pub(crate) async fn record(tx: &mut Tx, entry: &Entry) -> Result<(), StoreError>
 }
 
 /// Adds to the row of an address and hour.
-pub(super) async fn count(database: &Database, counted: &Counted) -> Result<(), StoreError> {
-    write!(database, |connection| affected(
+pub(super) async fn count(tx: &mut Tx, counted: &Counted) -> Result<(), StoreError> {
+    in_tx!(tx, |connection| affected(
         sqlx::query(COUNT)
             .bind(counted.id)
             .bind(counted.first_at)
@@ -174,6 +174,7 @@ pub(super) async fn count(database: &Database, counted: &Counted) -> Result<(), 
             .bind(counted.site_id)
             .bind(counted.address.map(|address| address.to_string()))
             .bind(counted.user_agent.as_deref())
+            .bind(counted.detail.to_string())
             .bind(counted.count)
             .bind(&counted.key)
             .execute(connection)

@@ -47,6 +47,9 @@ pub(crate) trait Call: Clone + Send + Sync + 'static {
         state: &AppState,
     ) -> impl Future<Output = Result<Identified<Self>, Refused>> + Send;
 
+    /// Told of the request that it was read from, once it is judged.
+    fn note(&self, _parts: &Parts, _state: &AppState) {}
+
     /// Told when the response is there, with what it came to.
     fn finish(&self, _outcome: Option<Outcome>, _state: &AppState) {}
 }
@@ -194,6 +197,7 @@ where
                 Ok(identified) => identified,
                 Err(refused) => return Ok(layer.refuse(refused).await),
             };
+            call.note(&parts, &layer.state);
             let site = logged_site(&meter);
             parts.extensions.insert(admitted);
             parts.extensions.insert(Known(call.clone()));

@@ -13,6 +13,7 @@ pub(crate) mod manage;
 mod memory;
 pub(crate) mod of_site;
 mod record;
+mod refused_machine;
 mod registry;
 mod second_look;
 mod store;
@@ -50,7 +51,12 @@ pub fn router(state: &AppState) -> Router<AppState> {
     let last_look = LastLook::new(state.tokens.clone(), state.clock.clone());
     let layers = Layers {
         state,
-        quota: QuotaLayer::new(state.ledger.clone(), state.clock.clone(), last_look),
+        quota: QuotaLayer::new(
+            state.ledger.clone(),
+            state.clock.clone(),
+            state.tally.clone(),
+            last_look,
+        ),
         admission: Admission::new(state.config.server.concurrent_requests),
     };
     let generate = layers.around::<GenerateToken>(post(generate_token));
