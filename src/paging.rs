@@ -9,18 +9,19 @@ use axum::{
 };
 use base64::{Engine, prelude::BASE64_URL_SAFE_NO_PAD};
 use serde::Serialize;
+use serde_json::json;
 use utoipa::{
     IntoParams,
     openapi::{
         ObjectBuilder, Type,
-        path::{Parameter, ParameterBuilder, ParameterIn},
+        path::{Parameter, ParameterIn},
     },
 };
 use uuid::Uuid;
 
 use crate::{
     extract::{Fields, Json},
-    query::{FromQuery, Parameters},
+    query::{FromQuery, Parameters, described},
 };
 
 const MAX_LIMIT: usize = 100;
@@ -125,22 +126,19 @@ impl IntoParams for Page {
             .maximum(Some(MAX_LIMIT))
             .default(Some(DEFAULT_LIMIT.into()));
         let cursor = ObjectBuilder::new().schema_type(Type::String);
-        [
-            ("limit", "How many rows the page has at most.", limit),
-            (
+        vec![
+            described(
+                "limit",
+                "How many rows the page has at most.",
+                limit.build(),
+                json!(DEFAULT_LIMIT),
+            ),
+            described(
                 "cursor",
                 "Where the page begins. Follow the `Link` of the page before.",
-                cursor,
+                cursor.build(),
+                json!("AZq_Pn0qfGSaUT8OimscLQ"),
             ),
         ]
-        .map(|(name, description, schema)| {
-            ParameterBuilder::new()
-                .name(name)
-                .parameter_in(ParameterIn::Query)
-                .description(Some(description))
-                .schema(Some(schema.build()))
-                .build()
-        })
-        .into()
     }
 }

@@ -1,7 +1,12 @@
 //! Reading the query of a request, parameter by parameter, with our refusals.
 
 use axum::{extract::FromRequestParts, http::request::Parts};
+use serde_json::Value;
 use url::form_urlencoded;
+use utoipa::openapi::{
+    RefOr, Schema,
+    path::{Parameter, ParameterBuilder, ParameterIn},
+};
 
 use crate::{
     error::ApiError,
@@ -83,4 +88,20 @@ pub(crate) fn id<T: std::str::FromStr<Err = InvalidId>>(text: &str) -> Result<T,
 pub(crate) fn moment(text: &str) -> Result<Timestamp, String> {
     Timestamp::parse(text)
         .ok_or_else(|| "must be a time in RFC 3339, as in 2026-12-31T23:59:59Z".to_owned())
+}
+
+/// A parameter as the API's description tells of it.
+pub(crate) fn described(
+    name: &str,
+    description: &str,
+    schema: impl Into<RefOr<Schema>>,
+    example: Value,
+) -> Parameter {
+    ParameterBuilder::new()
+        .name(name)
+        .parameter_in(ParameterIn::Query)
+        .description(Some(description))
+        .schema(Some(schema))
+        .example(Some(example))
+        .build()
 }

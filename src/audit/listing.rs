@@ -2,12 +2,13 @@
 
 use axum::extract::State;
 use serde::Serialize;
-use serde_json::Value;
+use serde_json::{Value, json};
 use utoipa::{
     IntoParams, ToSchema,
     openapi::{
-        ObjectBuilder, Ref, Type,
-        path::{Parameter, ParameterBuilder, ParameterIn},
+        Object, ObjectBuilder, Ref, Type,
+        path::{Parameter, ParameterIn},
+        schema::AdditionalProperties,
     },
 };
 
@@ -19,7 +20,7 @@ use crate::{
     extract::Fields,
     openapi::AuditLogProblems,
     paging::{Page, Paged},
-    query::{FromQuery, Parameters, Query, id, moment},
+    query::{FromQuery, Parameters, Query, described, id, moment},
     types::{
         clock::Timestamp,
         ids::{AccountId, AuditId, SiteId},
@@ -57,11 +58,22 @@ pub struct AuditRow {
     /// What came of it.
     pub outcome: Outcome,
     /// What else there is to say; its fields are those of the event.
-    #[schema(value_type = Object, examples(json!({"grace_seconds": 86400})))]
+    #[schema(schema_with = detail_schema)]
     pub detail: Value,
     /// How often it happened, for what is counted by the hour.
     #[schema(examples(1), minimum = 1)]
     pub count: i64,
+}
+
+fn detail_schema() -> Object {
+    ObjectBuilder::new()
+        .schema_type(Type::Object)
+        .description(Some(
+            "What else there is to say; its fields are those of the event.",
+        ))
+        .additional_properties(Some(AdditionalProperties::FreeForm(true)))
+        .examples([json!({"grace_seconds": 86400})])
+        .build()
 }
 
 /// Who did something.
@@ -121,24 +133,30 @@ fn event(text: &str) -> Result<String, String> {
 impl IntoParams for AuditQuery {
     fn into_params(place: impl Fn() -> Option<ParameterIn>) -> Vec<Parameter> {
         let text = ObjectBuilder::new().schema_type(Type::String).build();
-        let mut parameters = vec![
-            ParameterBuilder::new()
-                .name("since")
-                .description(Some("Rows from this moment on."))
-                .schema(Some(Ref::from_schema_name("Timestamp"))),
-            ParameterBuilder::new()
-                .name("event")
-                .description(Some("Rows of this event, as in `secret.rotated`."))
-                .schema(Some(text)),
-            ParameterBuilder::new()
-                .name("site")
-                .description(Some("Rows about this site."))
-                .schema(Some(Ref::from_schema_name("SiteId"))),
+        let filters = [
+            described(
+                "since",
+                "Rows from this moment on.",
+                Ref::from_schema_name("Timestamp"),
+                json!("2026-12-31T23:59:59Z"),
+            ),
+            described(
+                "event",
+                "Rows of this event.",
+                text,
+                json!("secret.rotated"),
+            ),
+            described(
+                "site",
+                "Rows about this site.",
+                Ref::from_schema_name("SiteId"),
+                json!("site_01h455vb4pex5vsknk084sn02q"),
+            ),
         ];
-        let filters = parameters
-            .drain(..)
-            .map(|parameter| parameter.parameter_in(ParameterIn::Query).build());
-        filters.chain(Page::into_params(place)).collect()
+        filters
+            .into_iter()
+            .chain(Page::into_params(place))
+            .collect()
     }
 }
 

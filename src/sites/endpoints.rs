@@ -155,16 +155,20 @@ pub(crate) async fn create_site(
     if given.plan.is_some() || given.owner.is_some() {
         caller.require_admin()?;
     }
+    let mut tx = state.database.begin().await?;
+    // The owner must still be there at the commit.
+    changes::lock(&mut tx).await?;
+    let own = caller.account_id;
+    if Accounts::find_in(&mut tx, own).await?.is_none() {
+        return Err(ApiError::Unauthorized);
+    }
+    require_known(&state, &mut tx, given.plan.as_deref(), given.owner).await?;
     let site = NewSite {
         name: given.name,
         url: given.url,
         plan: given.plan.unwrap_or_else(|| FIRST_PLAN.to_owned()),
-        owner: given.owner.or(Some(caller.account_id)),
+        owner: given.owner.or(Some(own)),
     };
-    let mut tx = state.database.begin().await?;
-    // The owner must still be there at the commit.
-    changes::lock(&mut tx).await?;
-    require_known(&state, &mut tx, Some(&site.plan), site.owner).await?;
     let by = caller.context();
     let (site, secret) = state.sites.create(&mut tx, by, &site).await?;
     tx.commit().await?;

@@ -5,11 +5,12 @@ use axum::{
     extract::{Path, State},
     routing::{get, post},
 };
+use serde_json::json;
 use utoipa::{
     IntoParams,
     openapi::{
         Ref,
-        path::{Parameter, ParameterBuilder, ParameterIn},
+        path::{Parameter, ParameterIn},
     },
 };
 
@@ -24,7 +25,7 @@ use crate::{
     extract::{Done, Fields, Json},
     openapi::{ChangeTokenProblems, ListTokensProblems},
     paging::{Page, Paged},
-    query::{FromQuery, Parameters, Query},
+    query::{FromQuery, Parameters, Query, described},
     sites::{Sites, endpoints::visible},
     state::AppState,
     store::Database,
@@ -80,17 +81,19 @@ fn state(text: &str) -> Result<TokenStatus, String> {
 impl IntoParams for TokenQuery {
     fn into_params(place: impl Fn() -> Option<ParameterIn>) -> Vec<Parameter> {
         let filters = [
-            ("user_id", "Tokens of this WordPress user.", "WpUserId"),
-            ("state", "Tokens of this state.", "TokenStatus"),
+            described(
+                "user_id",
+                "Tokens of this WordPress user.",
+                Ref::from_schema_name("WpUserId"),
+                json!(12345),
+            ),
+            described(
+                "state",
+                "Tokens of this state.",
+                Ref::from_schema_name("TokenStatus"),
+                json!("active"),
+            ),
         ];
-        let filters = filters.map(|(name, description, schema)| {
-            ParameterBuilder::new()
-                .name(name)
-                .parameter_in(ParameterIn::Query)
-                .description(Some(description))
-                .schema(Some(Ref::from_schema_name(schema)))
-                .build()
-        });
         filters
             .into_iter()
             .chain(Page::into_params(place))
