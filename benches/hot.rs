@@ -4,11 +4,12 @@ use std::{error::Error, hint::black_box, net::SocketAddr};
 
 use axum::{
     Router,
-    body::Body,
+    body::{Body, Bytes},
     extract::{ConnectInfo, Request},
-    http::header,
+    http::{StatusCode, header, request},
 };
 use criterion::Criterion;
+use http_body_util::BodyExt;
 use mirrory::{
     app::{open_state, open_store},
     attempts::Attempts,
@@ -17,10 +18,13 @@ use mirrory::{
         Algorithm, Kid, TokenClaims,
         signer::{PrivateKey, SigningKey, UnverifiedToken},
     },
+    quota::{Outcome, QuotaError},
     router::router,
+    state::AppState,
     store::{database::SERVING_DEADLINE, freshness::Freshness},
+    tokens::{Binding, judge},
     types::{
-        clock::{Clock, Timestamp},
+        clock::{Clock, Monotonic, Timestamp},
         ids::{MachineId, SecretId, SiteId, TokenId, WpUserId},
         randomness::Randomness,
         secret::ProxySecret,
@@ -30,6 +34,9 @@ use tokio::runtime::Runtime;
 use tower::ServiceExt;
 
 const MACHINE_ID: &str = "desktop-machine-uuid-1234567890";
+const SECRET: &str = "a secret of one's own choosing";
+const PLAN: &str = "enterprise";
+const VALIDATE: &str = "/mirrory/validate-token";
 const NOW: Timestamp = Timestamp::from_seconds(1_800_000_000);
 const PEER: SocketAddr = SocketAddr::new(
     std::net::IpAddr::V4(std::net::Ipv4Addr::new(192, 0, 2, 1)),
@@ -42,7 +49,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     secrets(&mut criterion)?;
     ids(&mut criterion);
     attempts(&mut criterion)?;
-    requests(&mut criterion)?;
+    service(&mut criterion)?;
     criterion.final_summary();
     Ok(())
 }
@@ -130,56 +137,146 @@ fn attempts(criterion: &mut Criterion) -> Result<(), Box<dyn Error>> {
     Ok(())
 }
 
-/// Requests that never come to the store, through the whole router: what is left is the frame and
-/// the reading of the request.
-fn requests(criterion: &mut Criterion) -> Result<(), Box<dyn Error>> {
+/// What the rooms do for a token that they know, with the embedded store behind them, and whole
+/// requests through the router. The log is off: `load` measures it.
+fn service(criterion: &mut Criterion) -> Result<(), Box<dyn Error>> {
     let folder = std::env::temp_dir().join(format!("mirrory-hot-{}", std::process::id()));
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()?;
     let url = format!("sqlite://{}/mirrory.db", folder.display());
-    let service = runtime.block_on(service(url))?;
-    criterion.bench_function("request: livez", |bencher| {
-        bencher.iter(|| ask(&runtime, &service, Request::get("/livez"), Body::empty()));
-    });
-    let body = format!(
-        r#"{{"token": "{}", "machine_id": "{MACHINE_ID}"}}"#,
-        "a".repeat(320)
-    );
-    criterion.bench_function("request: validate what is no token", |bencher| {
-        bencher.iter(|| {
-            let request = Request::post("/mirrory/validate-token")
-                .header(header::CONTENT_TYPE, "application/json");
-            ask(&runtime, &service, request, Body::from(body.clone()))
-        });
-    });
-    drop(service);
+    let state = runtime.block_on(open(&url))?;
+    let asking = Asking {
+        router: router(&state),
+        runtime,
+    };
+    let body = format!(r#"{{"wp_user_id": 12345, "proxy_secret": "{SECRET}"}}"#);
+    let (_, answer) = asking
+        .post("/mirrory/generate-token", body.into())
+        .ok_or("no answer")?;
+    let answer: serde_json::Value = serde_json::from_slice(&answer)?;
+    let token = answer["token"].as_str().ok_or("no token")?;
+    requests(criterion, &asking, token)?;
+    rooms(criterion, &state, &asking.runtime, token)?;
+    drop((asking, state));
     std::fs::remove_dir_all(folder)?;
     Ok(())
 }
 
+fn rooms(
+    criterion: &mut Criterion,
+    state: &AppState,
+    runtime: &Runtime,
+    token: &str,
+) -> Result<(), Box<dyn Error>> {
+    criterion.bench_function("keys: verify a token of ours", |bencher| {
+        bencher.iter(|| runtime.block_on(state.keys.verify(black_box(token))));
+    });
+    let Ok(claims) = runtime.block_on(state.keys.verify(token))? else {
+        return Err("the token is not ours".into());
+    };
+    criterion.bench_function("tokens: find a record", |bencher| {
+        bencher.iter(|| runtime.block_on(state.tokens.find(black_box(claims.token_id))));
+    });
+    let held = runtime.block_on(state.tokens.find(claims.token_id))?;
+    let machine_id = MachineId::parse(MACHINE_ID)?;
+    let now = state.clock.now();
+    if judge(&claims, held.as_ref(), &machine_id, now) != Ok(Binding::Bound) {
+        return Err("the token is not bound".into());
+    }
+    criterion.bench_function("tokens: judge", |bencher| {
+        bencher.iter(|| {
+            let held = black_box(held.as_ref());
+            judge(black_box(&claims), held, black_box(&machine_id), now)
+        });
+    });
+    criterion.bench_function("quota: take a call and settle it", |bencher| {
+        bencher.iter(|| {
+            runtime.block_on(async {
+                let permit = state.ledger.reserve(claims.site_id, PLAN, 1).await?;
+                Ok::<_, QuotaError>(permit.settle(Some(Outcome::Validated)).await)
+            })
+        });
+    });
+    Ok(())
+}
+
+fn requests(criterion: &mut Criterion, asking: &Asking, token: &str) -> Result<(), Box<dyn Error>> {
+    criterion.bench_function("request: livez", |bencher| {
+        bencher.iter(|| asking.get("/livez"));
+    });
+    let known = validation_of(token);
+    let answer = asking.post(VALIDATE, known.clone());
+    if !answer.is_some_and(|(_, body)| body.starts_with(br#"{"valid":true"#)) {
+        return Err("the token is not valid".into());
+    }
+    for (name, body) in [
+        ("a known token", known),
+        ("what is no token", validation_of(&"a".repeat(token.len()))),
+        ("without its fields", Bytes::from_static(b"{}")),
+    ] {
+        criterion.bench_function(&format!("request: validate {name}"), |bencher| {
+            bencher.iter(|| asking.post(VALIDATE, body.clone()));
+        });
+    }
+    Ok(())
+}
+
+fn validation_of(token: &str) -> Bytes {
+    format!(r#"{{"token": "{token}", "machine_id": "{MACHINE_ID}"}}"#).into()
+}
+
 /// The service on an empty embedded store, with no limit that a bench would meet.
-async fn service(database_url: String) -> Result<Router, Box<dyn Error>> {
+async fn open(database_url: &str) -> Result<AppState, Box<dyn Error>> {
     let settings = [
-        ("MIRRORY__DATABASE__URL", database_url.as_str()),
+        ("MIRRORY__DATABASE__URL", database_url),
+        ("MIRRORY__BOOTSTRAP__PROXY_SECRET", SECRET),
+        ("MIRRORY__BOOTSTRAP__PLAN", PLAN),
+        ("MIRRORY__PLANS__ENTERPRISE__CALLS_PER_DAY", "1000000000000"),
+        (
+            "MIRRORY__PLANS__ENTERPRISE__CALLS_PER_MONTH",
+            "1000000000000",
+        ),
         ("MIRRORY__LIMITS__FAILURES_PER_MINUTE", "0"),
+        (
+            "MIRRORY__LIMITS__VALIDATIONS_PER_TOKEN_PER_HOUR",
+            "1000000000",
+        ),
     ];
     let settings = settings.map(|(name, value)| (name.to_owned(), value.to_owned()));
     let config = Config::load(None, settings)?;
     let clock = Clock::system();
     let freshness = Freshness::new(clock.clone());
+    // Nobody else changes this store, so what is in memory stays good.
+    freshness.extend_from(Monotonic::from_micros(u64::MAX / 2));
     let database = open_store(&config.database, SERVING_DEADLINE).await?;
-    let state = open_state(config, database, clock, Randomness::system(), freshness).await?;
-    Ok(router(&state))
+    Ok(open_state(config, database, clock, Randomness::system(), freshness).await?)
 }
 
-fn ask(
-    runtime: &Runtime,
-    service: &Router,
-    request: axum::http::request::Builder,
-    body: Body,
-) -> Option<axum::http::StatusCode> {
-    let request = request.extension(ConnectInfo(PEER)).body(body).ok()?;
-    let answered = runtime.block_on(service.clone().oneshot(request));
-    answered.ok().map(|response| response.status())
+/// Asks the service, without a socket.
+struct Asking {
+    router: Router,
+    runtime: Runtime,
+}
+
+impl Asking {
+    fn get(&self, path: &str) -> Option<(StatusCode, Bytes)> {
+        self.send(Request::get(path), Body::empty())
+    }
+
+    fn post(&self, path: &str, body: Bytes) -> Option<(StatusCode, Bytes)> {
+        let request = Request::post(path).header(header::CONTENT_TYPE, "application/json");
+        self.send(request, Body::from(body))
+    }
+
+    /// None when what was asked or answered is no HTTP.
+    fn send(&self, request: request::Builder, body: Body) -> Option<(StatusCode, Bytes)> {
+        let request = request.extension(ConnectInfo(PEER)).body(body).ok()?;
+        self.runtime.block_on(async {
+            let Ok(response) = self.router.clone().oneshot(request).await;
+            let status = response.status();
+            let body = response.into_body().collect().await.ok()?;
+            Some((status, body.to_bytes()))
+        })
+    }
 }

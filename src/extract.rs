@@ -15,6 +15,7 @@ use serde_json::value::RawValue;
 use crate::{
     error::{ApiError, FieldError},
     state::AppState,
+    types::patience::within,
 };
 
 /// The most that a request body may have, in bytes.
@@ -36,13 +37,13 @@ pub(crate) async fn read_body(
         return Err(ApiError::BodyTooLarge);
     }
     let reading = Limited::new(body, MAX_BODY_BYTES).collect();
-    match tokio::time::timeout(patience, reading).await {
-        Ok(Ok(collected)) => Ok(collected.to_bytes()),
-        Ok(Err(error)) if error.is::<LengthLimitError>() => Err(ApiError::BodyTooLarge),
-        Ok(Err(_)) => Err(ApiError::MalformedJson(
+    match within(patience, reading).await {
+        Some(Ok(collected)) => Ok(collected.to_bytes()),
+        Some(Err(error)) if error.is::<LengthLimitError>() => Err(ApiError::BodyTooLarge),
+        Some(Err(_)) => Err(ApiError::MalformedJson(
             "The body ended before it was whole.".to_owned(),
         )),
-        Err(_) => Err(ApiError::RequestTimeout),
+        None => Err(ApiError::RequestTimeout),
     }
 }
 
@@ -61,15 +62,11 @@ pub(crate) fn require_json(headers: &HeaderMap) -> Result<(), ApiError> {
         .split(';')
         .next()
         .unwrap_or_default()
-        .trim()
-        .to_ascii_lowercase();
-    let is_json = match essence.split_once('/') {
-        Some(("application", "json")) => true,
-        Some((kind, subtype)) => {
-            !kind.is_empty() && subtype.len() > "+json".len() && subtype.ends_with("+json")
-        }
-        None => false,
-    };
+        .trim();
+    let is_json = essence.eq_ignore_ascii_case("application/json")
+        || essence
+            .split_once('/')
+            .is_some_and(|(kind, subtype)| !kind.is_empty() && has_json_suffix(subtype));
     if is_json && !headers.contains_key(header::CONTENT_ENCODING) {
         Ok(())
     } else {
@@ -99,6 +96,14 @@ impl<T: FromBody> FromRequest<AppState> for Body<T> {
         require_json(&parts.headers)?;
         T::parse(&body).map(Self)
     }
+}
+
+/// Whether a subtype has the structured syntax suffix of JSON (RFC 6839, section 3.1), and more.
+fn has_json_suffix(subtype: &str) -> bool {
+    let (_, suffix) = subtype
+        .split_at_checked(subtype.len().saturating_sub(5))
+        .unwrap_or_default();
+    subtype.len() > suffix.len() && suffix.eq_ignore_ascii_case("+json")
 }
 
 /// Parses a JSON object into a struct whose fields are `Option<&RawValue>`, so that what is no JSON
@@ -188,7 +193,15 @@ impl Fields {
 
 /// A field's text, when it is a JSON string.
 pub(crate) fn string(value: &RawValue) -> Result<String, String> {
-    serde_json::from_str(value.get()).map_err(|_| "must be a string".to_owned())
+    let text = value.get();
+    let quoted = text
+        .strip_prefix('"')
+        .and_then(|text| text.strip_suffix('"'));
+    if let Some(plain) = quoted.filter(|text| !text.contains('\\')) {
+        // As it stands in the body, which was parsed before: nothing is escaped.
+        return Ok(plain.to_owned());
+    }
+    serde_json::from_str(text).map_err(|_| "must be a string".to_owned())
 }
 
 /// A JSON response. Serialising one of our own types cannot fail but for a fault of ours, which is

@@ -10,8 +10,10 @@ use crate::Outcome;
 
 /// The cores, shared out: the first is the server's; the load, PostgreSQL and all else have the
 /// others, so that a server's figures are those of one core and nobody takes from it.
+#[derive(Clone)]
 pub struct Cores(Option<Shares>);
 
+#[derive(Clone)]
 struct Shares {
     server: String,
     others: String,

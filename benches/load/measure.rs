@@ -1,9 +1,15 @@
-//! Measures: every server once a round, so that what the machine does meanwhile meets them all.
+//! Measures: every contender once a round, so that what the machine does meanwhile meets them all.
 
 use std::{collections::BTreeMap, time::Duration};
 
 use crate::{
-    Outcome, generator::Tally, options::Options, scenario::Scenario, target::Target, usage,
+    Outcome,
+    attack::Attack,
+    generator::{Load, Tally},
+    options::Options,
+    pgbench::Pgbench,
+    server::Server,
+    usage,
 };
 
 /// How long and how often.
@@ -24,57 +30,190 @@ impl From<&Options> for Plan {
     }
 }
 
-/// One server in one round.
+/// One of those that are compared: what it is made to do, and whose CPU time that takes.
+pub struct Contender {
+    pub name: String,
+    work: Work,
+    servers: Vec<u32>,
+    /// PostgreSQL's first process.
+    database: Option<u32>,
+}
+
+/// What is done in a turn.
+enum Work {
+    /// These loads at the same time, for as long as the plan says.
+    Loads(Vec<Load>),
+    /// In each round the next of these, each of its requests once.
+    Rounds(Vec<Load>),
+    /// A load while others attack.
+    UnderAttack(Load, Attack),
+    Pgbench(Pgbench),
+}
+
+impl Contender {
+    pub fn new(name: &str, server: &Server, load: Load) -> Self {
+        Self::with(name, &[server], Work::Loads(vec![load]))
+    }
+
+    /// Several servers, each with a load of its own.
+    pub fn of_many(name: &str, loads: Vec<(&Server, Load)>) -> Self {
+        let (servers, loads): (Vec<&Server>, Vec<Load>) = loads.into_iter().unzip();
+        Self::with(name, &servers, Work::Loads(loads))
+    }
+
+    /// One load a round, the one that is not counted included.
+    pub fn of_rounds(name: &str, server: &Server, loads: Vec<Load>) -> Self {
+        Self::with(name, &[server], Work::Rounds(loads))
+    }
+
+    pub fn under_attack(name: &str, server: &Server, load: Load, attack: Attack) -> Self {
+        Self::with(name, &[server], Work::UnderAttack(load, attack))
+    }
+
+    pub fn pgbench(name: &str, pgbench: Pgbench) -> Self {
+        Self::with(name, &[], Work::Pgbench(pgbench))
+    }
+
+    /// PostgreSQL's CPU time is told, too.
+    pub fn on_postgres(self) -> Outcome<Self> {
+        let database = usage::child_named("postgres")?;
+        Ok(Self { database, ..self })
+    }
+
+    fn with(name: &str, servers: &[&Server], work: Work) -> Self {
+        Self {
+            name: name.to_owned(),
+            work,
+            servers: servers.iter().map(|server| server.process_id()).collect(),
+            database: None,
+        }
+    }
+
+    async fn take_turn(&self, plan: &Plan, round: usize) -> Outcome<(Sample, Tally)> {
+        let before = self.cpu()?;
+        let mut tally = self.work.run(plan, round).await?;
+        let after = self.cpu()?;
+        tally.latencies.sort_unstable();
+        let spent = |before: Option<Duration>, after: Option<Duration>| {
+            let spent = before
+                .zip(after)
+                .map(|(before, after)| after.saturating_sub(before));
+            spent.map_or(f64::NAN, |spent| {
+                spent.as_secs_f64() * 1e6 / f64::from(tally.sent)
+            })
+        };
+        let sample = Sample {
+            rate: tally.rate(),
+            cpu: spent(before.servers, after.servers),
+            database_cpu: spent(before.database, after.database),
+            p50: quantile(&tally.latencies, 50),
+            p99: quantile(&tally.latencies, 99),
+        };
+        Ok((sample, tally))
+    }
+
+    fn cpu(&self) -> Outcome<Cpu> {
+        let servers = self.servers.iter().map(|process| usage::cpu_of(*process));
+        let servers = servers.collect::<Outcome<Vec<Duration>>>()?;
+        Ok(Cpu {
+            servers: servers.into_iter().reduce(|sum, cpu| sum + cpu),
+            database: self.database.map(usage::cpu_of_family).transpose()?,
+        })
+    }
+}
+
+impl Work {
+    async fn run(&self, plan: &Plan, round: usize) -> Outcome<Tally> {
+        match self {
+            Self::Loads(loads) => {
+                let running = loads.iter().map(|load| load.run_for(plan.duration));
+                let tallies = futures_util::future::try_join_all(running).await?;
+                Ok(tallies.into_iter().fold(Tally::default(), Tally::with))
+            }
+            Self::Rounds(loads) => {
+                let load = loads.get(round).ok_or("a round without a load")?;
+                load.run_once().await
+            }
+            Self::UnderAttack(load, attack) => attack.during(load.run_for(plan.duration)).await,
+            Self::Pgbench(pgbench) => pgbench.run(plan),
+        }
+    }
+}
+
+/// None of what is not looked at.
+struct Cpu {
+    servers: Option<Duration>,
+    database: Option<Duration>,
+}
+
+/// One contender in one round; what is not measured of it is no number.
 #[derive(Clone, Copy)]
 pub struct Sample {
-    /// Answers a second.
+    /// Right answers a second.
     pub rate: f64,
-    /// Server CPU time an answer, in microseconds.
+    /// CPU time of its servers a request, in microseconds.
     pub cpu: f64,
-    /// PostgreSQL's CPU time an answer, in microseconds.
+    /// PostgreSQL's CPU time a request, in microseconds.
     pub database_cpu: f64,
     /// Latency that half of the requests, and 99 of 100, do not exceed; in milliseconds.
     pub p50: f64,
     pub p99: f64,
 }
 
-/// One server in all rounds.
+/// One contender in all rounds.
 #[derive(Default)]
 pub struct Series {
     pub samples: Vec<Sample>,
     /// Also of the round that is not counted.
     pub sent: u64,
-    pub expected: u64,
+    pub right: u64,
     pub statuses: BTreeMap<u16, u64>,
 }
 
 impl Series {
     /// Whether every request was answered with a 200 that says what it should.
     pub fn is_right(&self) -> bool {
-        self.expected == self.sent && self.statuses.get(&200) == Some(&self.sent)
+        self.right == self.sent && self.sent > 0
+    }
+
+    /// The middle of what was measured in the rounds.
+    pub fn middle(&self) -> Sample {
+        let middle = |value: fn(&Sample) -> f64| median(self.samples.iter().map(value));
+        Sample {
+            rate: middle(|sample| sample.rate),
+            cpu: middle(|sample| sample.cpu),
+            database_cpu: middle(|sample| sample.database_cpu),
+            p50: middle(|sample| sample.p50),
+            p99: middle(|sample| sample.p99),
+        }
+    }
+
+    /// The median of the rounds' ratios to another contender.
+    pub fn ratio_to(&self, other: &Self, value: fn(&Sample) -> f64) -> f64 {
+        let pairs = self.samples.iter().zip(&other.samples);
+        median(pairs.map(|(own, its)| value(own) / value(its)))
     }
 
     fn count(&mut self, tally: &Tally) {
         self.sent += u64::from(tally.sent);
-        self.expected += u64::from(tally.expected);
+        self.right += u64::from(tally.right);
         for (status, count) in &tally.statuses {
             *self.statuses.entry(*status).or_default() += u64::from(*count);
         }
     }
 }
 
-/// Sends a scenario's requests to every target in turn, each round beginning with another one.
-pub async fn interleaved(
+/// Gives every contender a turn a round, each round beginning with another one.
+pub async fn interleaved<const N: usize>(
     plan: &Plan,
-    scenario: Scenario,
-    targets: &[Target],
-) -> Outcome<Vec<Series>> {
-    let mut results: Vec<Series> = targets.iter().map(|_| Series::default()).collect();
+    contenders: &[Contender; N],
+) -> Outcome<[Series; N]> {
+    let mut results = std::array::from_fn(|_| Series::default());
     for round in 0..=plan.rounds as usize {
-        for turn in 0..targets.len() {
-            let place = (round + turn) % targets.len();
-            let (sample, tally) = once(plan, scenario, &targets[place]).await?;
-            let series = &mut results[place];
+        for turn in 0..N {
+            let place = (round + turn) % N;
+            let (sample, tally) = contenders[place].take_turn(plan, round).await?;
+            let series: &mut Series = &mut results[place];
             series.count(&tally);
             // The first round finds cold caches and grows the heap.
             if round > 0 {
@@ -85,41 +224,11 @@ pub async fn interleaved(
     Ok(results)
 }
 
-async fn once(plan: &Plan, scenario: Scenario, target: &Target) -> Outcome<(Sample, Tally)> {
-    let load = target.load(scenario, plan.connections);
-    let before = cpu(target)?;
-    let mut tally = load.run_for(plan.duration).await?;
-    let after = cpu(target)?;
-    tally.latencies.sort_unstable();
-    let micros = |spent: Duration| spent.as_secs_f64() * 1e6 / tally.answers();
-    let sample = Sample {
-        rate: tally.rate(),
-        cpu: micros(after.server.saturating_sub(before.server)),
-        database_cpu: micros(after.database.saturating_sub(before.database)),
-        p50: quantile(&tally.latencies, 50),
-        p99: quantile(&tally.latencies, 99),
-    };
-    Ok((sample, tally))
-}
-
-struct Cpu {
-    server: Duration,
-    database: Duration,
-}
-
-fn cpu(target: &Target) -> Outcome<Cpu> {
-    let database = target.database.map(usage::cpu_of_family).transpose()?;
-    Ok(Cpu {
-        server: usage::cpu_of(target.server.process_id())?,
-        database: database.unwrap_or_default(),
-    })
-}
-
 /// In milliseconds, of sorted microseconds.
 fn quantile(sorted: &[u32], percent: usize) -> f64 {
     let place = sorted.len() * percent / 100;
     let micros = sorted.get(place).or(sorted.last());
-    micros.copied().map_or(0.0, f64::from) / 1000.0
+    micros.copied().map_or(f64::NAN, f64::from) / 1000.0
 }
 
 /// The middle one; of an even number, the mean of the two in the middle.

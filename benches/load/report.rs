@@ -1,109 +1,229 @@
 //! What is printed: Markdown, so that it can be kept as it is.
 
+use std::fmt;
+
 use crate::{
     Outcome,
     machine::{self, Cores, Folder},
-    measure::{Sample, Series, median},
+    measure::{Contender, Sample, Series},
     options::Options,
-    scenario::Scenario,
-    service::PROGRAM,
-    start_up::Starts,
-    target::Target,
-    usage::{self, Memory},
-    wrk::Share,
 };
 
-/// How everything below was measured.
-pub fn print_conditions(options: &Options, cores: &Cores, folder: &Folder) {
-    let Options {
-        seconds,
-        rounds,
-        connections,
-        tokens,
-        sites,
-        ..
-    } = options;
-    println!(
-        "`cargo bench --bench load -- --seconds {seconds} --rounds {rounds} --connections \
-         {connections} --tokens {tokens} --sites {sites}`\n"
-    );
-    println!("- Machine: {}; {}", machine::describe(), cores.describe());
-    println!(
-        "- Stores on {}, SQLite with synchronous = FULL, PostgreSQL with fsync on; RUST_LOG=warn",
-        folder.file_system()
-    );
-    println!("- Ratios: median of the rounds' ratios; all else: median of the rounds");
+/// What was found: the rows of the last table, and what would make them worthless.
+#[derive(Default)]
+pub struct Report {
+    rows: Vec<Row>,
+    faults: Vec<String>,
 }
 
-pub fn print_generator(share: Option<Share>) {
-    match share {
-        Some(share) => println!(
-            "- Load generator: {:.2} of wrk's rate on bare axum",
-            share.0
-        ),
-        None => println!("- Load generator: not compared, wrk is not installed"),
+/// One figure beside its goal.
+struct Row {
+    name: String,
+    value: f64,
+    goal: Goal,
+    /// Of the service, where a load was measured.
+    sample: Option<Sample>,
+}
+
+/// What a figure should be: a ratio, milliseconds or mebibytes.
+#[derive(Clone, Copy)]
+pub enum Goal {
+    Least(f64),
+    Most(f64),
+    Millis(f64),
+    Mebibytes(f64),
+}
+
+impl Goal {
+    fn is_met(self, value: f64) -> bool {
+        match self {
+            Self::Least(least) => value >= least,
+            Self::Most(most) | Self::Millis(most) | Self::Mebibytes(most) => value <= most,
+        }
+    }
+
+    fn show(self, value: f64) -> String {
+        match self {
+            Self::Least(_) | Self::Most(_) => format!("{value:.3}"),
+            Self::Millis(_) => format!("{value:.2} ms"),
+            Self::Mebibytes(_) => format!("{value:.1} MiB"),
+        }
     }
 }
 
-pub fn print_header() {
-    println!(
-        "\n| request | server | requests/s | of bare | server CPU µs | PostgreSQL CPU µs | p50 ms \
-         | p99 ms | sent | statuses |\n|---|---|--:|--:|--:|--:|--:|--:|--:|---|"
-    );
+impl fmt::Display for Goal {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Least(least) => write!(formatter, "≥ {least}"),
+            Self::Most(most) => write!(formatter, "≤ {most}"),
+            Self::Millis(most) => write!(formatter, "≤ {most} ms"),
+            Self::Mebibytes(most) => write!(formatter, "≤ {most} MiB"),
+        }
+    }
 }
 
-/// One line a server; `bare` is the first of the results.
-pub fn print_results(scenario: Scenario, targets: &[Target], results: &[Series]) {
-    for (target, series) in targets.iter().zip(results) {
-        let middle = |value: fn(&Sample) -> f64| median(series.samples.iter().map(value));
-        let pairs = series.samples.iter().zip(&results[0].samples);
-        let ratio = median(pairs.map(|(sample, bare)| sample.rate / bare.rate));
-        let database = match target.database {
-            Some(_) => format!("{:.1}", middle(|sample| sample.database_cpu)),
-            None => String::new(),
+impl fmt::Display for Row {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self {
+            name,
+            value,
+            goal,
+            sample,
+        } = self;
+        let verdict = if goal.is_met(*value) {
+            "holds"
+        } else {
+            "MISSED"
         };
+        let value = goal.show(*value);
+        write!(formatter, "| {name} | {value} | {goal} | {verdict} |")?;
+        match sample {
+            Some(Sample {
+                rate,
+                cpu,
+                p50,
+                p99,
+                ..
+            }) => write!(
+                formatter,
+                " {rate:.0} | {} | {} | {} |",
+                cell(*cpu, 1),
+                cell(*p50, 2),
+                cell(*p99, 2)
+            ),
+            None => write!(formatter, " | | | |"),
+        }
+    }
+}
+
+impl Report {
+    /// Adds a figure to the last table.
+    pub fn add(&mut self, name: impl Into<String>, value: f64, goal: Goal) {
+        self.rows.push(Row {
+            name: name.into(),
+            value,
+            goal,
+            sample: None,
+        });
+    }
+
+    /// Adds a figure to the last table, and what else was measured under its load.
+    pub fn add_of(&mut self, series: &Series, name: impl Into<String>, value: f64, goal: Goal) {
+        self.rows.push(Row {
+            name: name.into(),
+            value,
+            goal,
+            sample: Some(series.middle()),
+        });
+    }
+
+    /// Adds the ratio of a load's rate to a peer's.
+    pub fn add_rate(
+        &mut self,
+        series: &Series,
+        peer: &Series,
+        name: impl Into<String>,
+        least: f64,
+    ) {
+        let ratio = series.ratio_to(peer, |sample| sample.rate);
+        self.add_of(series, name, ratio, Goal::Least(least));
+    }
+
+    /// Notes what makes the figures worthless.
+    pub fn fault(&mut self, fault: String) {
+        println!("**{fault}**\n");
+        self.faults.push(fault);
+    }
+
+    /// Prints what the contenders of a comparison did, and notes wrong answers.
+    pub fn compared(&mut self, title: &str, contenders: &[Contender], results: &[Series]) {
         println!(
-            "| {} | {} | {:.0} | {ratio:.3} | {:.1} | {database} | {:.2} | {:.2} | {} | {} |",
-            scenario.name(),
-            target.name,
-            middle(|sample| sample.rate),
-            middle(|sample| sample.cpu),
-            middle(|sample| sample.p50),
-            middle(|sample| sample.p99),
-            series.sent,
-            statuses(series),
+            "\n### {title}\n\n\
+             | | requests/s | server CPU µs | PostgreSQL CPU µs | p50 ms | p99 ms | sent | statuses |\n\
+             |---|--:|--:|--:|--:|--:|--:|---|"
         );
+        for (contender, series) in contenders.iter().zip(results) {
+            let Sample {
+                rate,
+                cpu,
+                database_cpu,
+                p50,
+                p99,
+            } = series.middle();
+            println!(
+                "| {} | {rate:.0} | {} | {} | {} | {} | {} | {} |",
+                contender.name,
+                cell(cpu, 1),
+                cell(database_cpu, 1),
+                cell(p50, 2),
+                cell(p99, 2),
+                series.sent,
+                statuses(series),
+            );
+        }
+        println!();
+        for (contender, series) in contenders.iter().zip(results) {
+            if !series.is_right() {
+                let Series { sent, right, .. } = series;
+                self.fault(format!(
+                    "{title}, {}: only {right} of {sent} answers were right",
+                    contender.name
+                ));
+            }
+        }
+    }
+
+    /// Prints the last table.
+    ///
+    /// # Errors
+    /// When something makes it worthless. A goal that is missed does not.
+    pub fn finish(self) -> Outcome<()> {
+        println!(
+            "\n### Goals\n\n\
+             | | measured | goal | | requests/s | server CPU µs | p50 ms | p99 ms |\n\
+             |---|--:|--:|---|--:|--:|--:|--:|"
+        );
+        for row in &self.rows {
+            println!("{row}");
+        }
+        if self.faults.is_empty() {
+            Ok(())
+        } else {
+            Err(self.faults.join("; ").into())
+        }
+    }
+}
+
+/// Empty for what was not measured.
+fn cell(value: f64, decimals: usize) -> String {
+    if value.is_nan() {
+        String::new()
+    } else {
+        format!("{value:.decimals$}")
     }
 }
 
 fn statuses(series: &Series) -> String {
     let counts = series.statuses.iter();
-    let mut text: Vec<String> = counts
+    let counts: Vec<String> = counts
         .map(|(status, count)| format!("{status}: {count}"))
         .collect();
-    if !series.is_right() {
-        text.push(format!("AS EXPECTED ONLY {}", series.expected));
-    }
-    text.join(", ")
+    counts.join(", ")
 }
 
-pub fn print_footprint(targets: &[Target], idle: &[Memory], starts: &[Starts]) -> Outcome<()> {
-    println!("\n| server | idle MiB | after the load MiB | at most MiB |\n|---|--:|--:|--:|");
-    for (target, idle) in targets.iter().zip(idle) {
-        let loaded = usage::memory_of(target.server.process_id())?;
-        println!(
-            "| {} | {:.1} | {:.1} | {:.1} |",
-            target.name, idle.resident, loaded.resident, loaded.peak
-        );
-    }
-    println!("\n| store | ready on a fresh one, ms | on an existing one, ms |\n|---|--:|--:|");
-    for starts in starts {
-        println!(
-            "| {} | {:.0} | {:.0} |",
-            starts.store, starts.fresh, starts.existing
-        );
-    }
-    let kibibytes = u32::try_from(std::fs::metadata(PROGRAM)?.len() / 1024)?;
-    println!("\nRelease binary: {:.1} MiB", f64::from(kibibytes) / 1024.0);
-    Ok(())
+/// How everything below was measured.
+pub fn print_conditions(options: &Options, cores: &Cores, folder: &Folder) {
+    println!("`{}`\n", options.command_line());
+    println!("- Machine: {}; {}", machine::describe(), cores.describe());
+    println!(
+        "- Stores on {}, SQLite with synchronous = FULL, PostgreSQL with fsync on",
+        folder.file_system()
+    );
+    println!(
+        "- Plans of 10¹² calls, 10⁹ validations a token and hour: evaluated, and never biting"
+    );
+    println!(
+        "- Ratios: median of the ratios of {} rounds; all else: median of the rounds",
+        options.rounds
+    );
 }

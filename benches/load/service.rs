@@ -1,8 +1,14 @@
 //! The service as the benches run it: its release binary, its settings, its sites.
 
-use std::{net::SocketAddr, path::Path, process::Command};
+use std::{
+    fs::File,
+    net::SocketAddr,
+    path::{Path, PathBuf},
+    process::{Command, Stdio},
+};
 
 use base64::{Engine, engine::general_purpose::STANDARD};
+use mirrory::keys::Algorithm;
 use serde::Deserialize;
 
 use crate::{Outcome, durability, machine::Cores, server::Server};
@@ -17,7 +23,14 @@ const PLAN: &str = "enterprise";
 
 /// The service on one store.
 pub struct Service {
-    database_url: String,
+    pub database_url: String,
+}
+
+/// What an instance says of its requests.
+pub enum Lines {
+    None,
+    /// One line of JSON a request, into a file.
+    JsonTo(PathBuf),
 }
 
 /// A site with a live secret.
@@ -38,19 +51,49 @@ impl Service {
         Self { database_url }
     }
 
-    /// Starts it on the server's core.
-    pub fn spawn(&self, cores: &Cores) -> Outcome<Server> {
+    /// Starts an instance on the server's core.
+    pub fn spawn(&self, cores: &Cores, lines: &Lines) -> Outcome<Server> {
+        let stderr = match lines {
+            Lines::None => Stdio::inherit(),
+            Lines::JsonTo(path) => File::create(path)?.into(),
+        };
         Server::spawn(|address| {
             let mut command = cores.server(Path::new(PROGRAM));
             self.configure(&mut command, address);
+            command.stderr(stderr);
+            if matches!(lines, Lines::JsonTo(_)) {
+                command.env("RUST_LOG", "info");
+                command.env("MIRRORY__LOG__FORMAT", "json");
+            }
             command
         })
     }
 
+    /// Starts an instance that logs no requests, and waits until it is ready.
+    ///
     /// # Errors
-    /// When the store does not flush what it commits before it says so.
-    pub async fn require_durability(&self) -> Outcome<()> {
-        durability::require(&self.database_url).await
+    /// Also when its store does not flush what it commits before it says so.
+    pub async fn start(&self, cores: &Cores) -> Outcome<Server> {
+        self.start_with(cores, &Lines::None).await
+    }
+
+    pub async fn start_with(&self, cores: &Cores, lines: &Lines) -> Outcome<Server> {
+        let mut server = self.spawn(cores, lines)?;
+        server.await_ready()?;
+        durability::require(&self.database_url).await?;
+        Ok(server)
+    }
+
+    /// Makes the store's tables.
+    pub fn migrate(&self) -> Outcome<()> {
+        self.run(&["migrate"])?;
+        Ok(())
+    }
+
+    /// Has the store's tokens signed with another algorithm, from two seconds later on.
+    pub fn rotate_key(&self, algorithm: Algorithm) -> Outcome<()> {
+        self.run(&["key", "rotate", "--algorithm", algorithm.name()])?;
+        Ok(())
     }
 
     /// Makes sites on a plan that is never used up, while the server runs.
@@ -59,17 +102,21 @@ impl Service {
     }
 
     fn make_site(&self, number: u32) -> Outcome<Site> {
+        let name = format!("Site {number}");
+        let output = self.run(&["--json", "site", "create", "--plan", PLAN, "--name", &name])?;
+        Ok(serde_json::from_slice(&output)?)
+    }
+
+    /// Runs a command of the service's own; what it printed.
+    fn run(&self, arguments: &[&str]) -> Outcome<Vec<u8>> {
         let mut command = Command::new(PROGRAM);
         self.configure(&mut command, SocketAddr::from(([127, 0, 0, 1], 0)));
-        let name = format!("Site {number}");
-        let output = command
-            .args(["--json", "site", "create", "--plan", PLAN, "--name", &name])
-            .output()?;
+        let output = command.args(arguments).output()?;
         if !output.status.success() {
             let said = String::from_utf8_lossy(&output.stderr);
-            return Err(format!("no site could be made: {said}").into());
+            return Err(format!("{arguments:?} failed: {said}").into());
         }
-        Ok(serde_json::from_slice(&output.stdout)?)
+        Ok(output.stdout)
     }
 
     /// Nothing of the caller's environment changes what is measured.

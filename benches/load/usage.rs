@@ -44,10 +44,14 @@ pub fn cpu_of(process: u32) -> Outcome<Duration> {
 
 /// The CPU time that a process and its children have used, those that have ended included.
 pub fn cpu_of_family(process: u32) -> Outcome<Duration> {
-    let head = stat(process)?;
-    // One that ends meanwhile is counted with its parent the next time.
-    let children: u32 = children_of(process)?.map(|child| child.own_ticks).sum();
-    Ok(TICK * (head.own_ticks + head.children_ticks + children))
+    loop {
+        let head = stat(process)?;
+        let children: u32 = children_of(process)?.map(|child| child.own_ticks).sum();
+        // One that ends meanwhile may have been missed, or been counted twice.
+        if stat(process)?.children_ticks == head.children_ticks {
+            return Ok(TICK * (head.own_ticks + head.children_ticks + children));
+        }
+    }
 }
 
 /// The child of this process that has a name.

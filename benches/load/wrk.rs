@@ -1,38 +1,27 @@
-//! Shows that the load generator is no slower than `wrk`: a slow one would make the bare server
-//! look slow, and every ratio to it good.
+//! `wrk`, a load generator in C that looks at nothing but the status.
 
-use std::{fs, process::Command, time::Duration};
+use std::{fs, path::Path, process::Command, time::Duration};
 
-use crate::{
-    Outcome,
-    machine::Folder,
-    measure::{Plan, median},
-    scenario::Scenario,
-    target::Target,
-};
+use crate::{Outcome, generator::Load, measure::median, requests::Endpoint};
 
-/// Of `wrk`'s rate on the bare server, what the generator must reach.
-const LEAST_SHARE: f64 = 0.95;
+/// Of `wrk`'s rate on the bare server, what our generator must reach.
+pub const LEAST_SHARE: f64 = 0.95;
 
 /// Short turns and many, so that a machine with other work to do troubles both alike.
 const TURN: Duration = Duration::from_secs(1);
 const PAIRS: u32 = 9;
 
-/// What the generator reaches of `wrk`'s rate on the bare server, the median of pairs; none when
-/// there is no `wrk`.
-pub async fn compare(plan: &Plan, folder: &Folder, bare: &Target) -> Outcome<Option<Share>> {
-    let load = bare.load(Scenario::Validate, plan.connections);
-    let script = folder.path().join("validate.lua");
+/// What a load of validations reaches of `wrk`'s rate, the median of pairs; none when there is no
+/// `wrk`.
+pub async fn compare(load: &Load, folder: &Path) -> Outcome<Option<f64>> {
+    let script = folder.join("validate.lua");
     fs::write(&script, lua(&load.requests[0])?)?;
+    let path = Endpoint::Validate.path();
     let mut wrk = Command::new("wrk");
-    wrk.args(["-t", "1", "-c", &plan.connections.to_string()])
+    wrk.args(["-t", "1", "-c", &load.connections.to_string()])
         .args(["-d", &format!("{}s", TURN.as_secs()), "-s"])
         .arg(&script)
-        .arg(format!(
-            "http://{}{}",
-            load.address,
-            Scenario::Validate.path()
-        ));
+        .arg(format!("http://{}{path}", load.address));
     let mut shares = Vec::new();
     for _ in 0..=PAIRS {
         let Ok(output) = wrk.output() else {
@@ -42,17 +31,7 @@ pub async fn compare(plan: &Plan, folder: &Folder, bare: &Target) -> Outcome<Opt
         shares.push(load.run_for(TURN).await?.rate() / its);
     }
     // The first pair warms the server up.
-    Ok(Some(Share(median(shares.into_iter().skip(1)))))
-}
-
-/// A share of `wrk`'s rate.
-#[derive(Clone, Copy)]
-pub struct Share(pub f64);
-
-impl Share {
-    pub fn is_enough(self) -> bool {
-        self.0 >= LEAST_SHARE
-    }
+    Ok(Some(median(shares.into_iter().skip(1))))
 }
 
 /// One request that never changes: `wrk` is at its fastest then.

@@ -1,12 +1,15 @@
 //! The HTTP server: accepts connections, hands requests to the router, drains.
 
 use std::{
+    future::poll_fn,
     io,
     net::SocketAddr,
+    pin::pin,
     sync::{
         Arc, OnceLock,
         atomic::{AtomicBool, Ordering},
     },
+    task::Poll,
     time::Duration,
 };
 
@@ -69,7 +72,7 @@ pub async fn serve_until(
     patience: Duration,
 ) {
     let connections = GracefulShutdown::new();
-    let mut shutdown = std::pin::pin!(shutdown);
+    let mut shutdown = pin!(shutdown);
     loop {
         let accepted = tokio::select! {
             accepted = listener.accept() => accepted,
@@ -118,22 +121,23 @@ fn serve_connection(
     let connection = builder.serve_connection(TokioIo::new(stream), service);
     let connection = connections.watch(connection.into_owned());
     tokio::spawn(async move {
-        tokio::select! {
-            ended = connection => if let Err(error) = ended {
-                tracing::debug!(error = %error, "a connection ended badly");
-            },
-            () = silence(&has_asked) => {}
-        }
+        let mut connection = pin!(connection);
+        // The protocol's own time-outs begin only when it is known which protocol it speaks.
+        let mut silence = pin!(tokio::time::sleep(FIRST_REQUEST_PATIENCE));
+        poll_fn(|context| {
+            if let Poll::Ready(ended) = connection.as_mut().poll(context) {
+                if let Err(error) = ended {
+                    tracing::debug!(error = %error, "a connection ended badly");
+                }
+                return Poll::Ready(());
+            }
+            if has_asked.load(Ordering::Relaxed) {
+                return Poll::Pending;
+            }
+            silence.as_mut().poll(context)
+        })
+        .await;
     });
-}
-
-/// Ends when a connection has asked for nothing in its first seconds: the protocol's own time-outs
-/// begin only when it is known which protocol it speaks.
-async fn silence(has_asked: &AtomicBool) {
-    tokio::time::sleep(FIRST_REQUEST_PATIENCE).await;
-    if has_asked.load(Ordering::Relaxed) {
-        std::future::pending::<()>().await;
-    }
 }
 
 /// A connection that its peer gave up is nothing; a process without files must wait for some.

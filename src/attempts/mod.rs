@@ -119,26 +119,31 @@ impl Attempts {
         self.management.take(site_id, now)
     }
 
-    /// Counts an attempt to sign in as a failure, before it is known for one: attempts that race
-    /// must not all pass before the first has failed.
+    /// Counts an attempt to sign in as a failure of the client, before it is known for one: attempts
+    /// that race must not all pass before the first has failed.
     ///
     /// # Errors
-    /// When the client must wait, or too many have failed under the name; nothing is counted then.
-    pub fn sign_in(
-        &self,
-        address: IpAddr,
-        name: &str,
-        now: Monotonic,
-    ) -> Result<(), TooManyAttempts> {
-        self.sign_ins.take(AddressKey::from(address), now)?;
-        self.names.take(NameKey::from(name), now).inspect_err(|_| {
-            self.sign_ins.give_back(&AddressKey::from(address), now);
-        })
+    /// When the client must wait; nothing is counted then.
+    pub fn sign_in(&self, address: IpAddr, now: Monotonic) -> Result<(), TooManyAttempts> {
+        self.sign_ins.take(AddressKey::from(address), now)
     }
 
-    /// Takes back an attempt to sign in that has not failed.
-    pub fn sign_in_unfailed(&self, address: IpAddr, name: &str, now: Monotonic) {
+    /// Takes back an attempt that has not failed.
+    pub fn sign_in_unfailed(&self, address: IpAddr, now: Monotonic) {
         self.sign_ins.give_back(&AddressKey::from(address), now);
+    }
+
+    /// Counts an attempt under a name, whether there is such an account or not, as
+    /// [`Self::sign_in`] does.
+    ///
+    /// # Errors
+    /// When too many have failed under the name, from whatever addresses.
+    pub fn sign_in_as(&self, name: &str, now: Monotonic) -> Result<(), TooManyAttempts> {
+        self.names.take(NameKey::from(name), now)
+    }
+
+    /// Takes back an attempt under a name that has not failed.
+    pub fn sign_in_as_unfailed(&self, name: &str, now: Monotonic) {
         self.names.give_back(&NameKey::from(name), now);
     }
 }

@@ -40,7 +40,7 @@ pub(super) enum Command {
     /// Tokens and their machines.
     #[command(subcommand)]
     Token(TokenCommand),
-    /// What a site has used of its plan.
+    /// What a site has used of its plan, and what instances hold in reserve for its next calls.
     Usage {
         /// The site.
         site_id: SiteId,

@@ -117,7 +117,7 @@ async fn wrap_up(state: &AppState, work: Running) {
         tracing::warn!(error = %Chain(&error), "the last uses of tokens could not be written");
     }
     if let Err(error) = state.tally.flush().await {
-        tracing::warn!(error = %Chain(&error), "the last rows of the audit log could not be written");
+        tracing::warn!(error = %Chain(&error), "the last refusals are not in the audit log");
     }
     state.database.close().await;
 }

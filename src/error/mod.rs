@@ -3,6 +3,8 @@
 
 mod chain;
 mod problem;
+mod rooms;
+mod words;
 
 use std::{sync::Arc, time::Duration};
 
@@ -14,18 +16,7 @@ pub(crate) use self::{
     problem::{Documented, Plain, Problem, Verbatim, in_plain_words},
 };
 
-use crate::{
-    accounts::AccountError,
-    attempts::TooManyAttempts,
-    callers::Scope,
-    keys::KeysError,
-    passwords::{HashError, Overloaded},
-    quota::QuotaError,
-    sessions::RefreshError,
-    sign_in::SignInError,
-    store::StoreError,
-    two_factor::TwoFactorError,
-};
+use crate::{attempts::TooManyAttempts, callers::Scope};
 
 /// Everything that a request can be refused with.
 #[derive(Debug)]
@@ -173,92 +164,6 @@ impl ApiError {
         }
     }
 
-    /// The same for every occurrence of the code (RFC 9457, section 3.1.3).
-    const fn title(&self) -> &'static str {
-        match self {
-            Self::MalformedJson(_) => "The body is not a JSON object",
-            Self::InvalidProxySecret => "The proxy secret is not valid",
-            Self::Unauthorized => "Nobody is signed in",
-            Self::InvalidCredentials => "The credentials are not valid",
-            Self::OtpRequired => "A code is needed",
-            Self::InvalidOtp => "The code is not valid",
-            Self::TwoFactorLocked { .. } => "Two-factor sign-in is locked",
-            Self::InvalidRefreshToken => "The refresh token is not valid",
-            Self::RefreshTokenReused => "The refresh token was used before",
-            Self::InsufficientScope(_) => "The API token may not do this",
-            Self::Forbidden => "This is not allowed",
-            Self::Conflict(_) => "The request contradicts what there is",
-            Self::SiteSuspended => "The site is suspended",
-            Self::NotFound => "There is nothing here",
-            Self::MethodNotAllowed => "The method is not allowed here",
-            Self::RequestTimeout => "The body did not arrive in time",
-            Self::BodyTooLarge => "The body is too large",
-            Self::UnsupportedMediaType => "The media type is not supported",
-            Self::InvalidRequest(_) => "The request is not valid",
-            Self::IdempotencyKeyReused => "The idempotency key was used with another request",
-            Self::QuotaExceeded { .. } => "The quota is used up",
-            Self::TooManyAttempts(_) => "Too many attempts",
-            Self::Internal(_) => "Something went wrong on our side",
-            Self::StoreUnavailable(_) => "The store is not available",
-            Self::Overloaded => "The service is overloaded",
-        }
-    }
-
-    /// What happened this time and what to do; nothing of the cause when it is ours.
-    fn detail(&self) -> Option<String> {
-        let detail = match self {
-            Self::MalformedJson(reason) => return Some(reason.clone()),
-            Self::InvalidProxySecret => "Send a live proxy secret of the site as `proxy_secret`.",
-            Self::InsufficientScope(scope) => {
-                return Some(format!("The API token needs the scope {scope}."));
-            }
-            Self::Conflict(reason) => reason,
-            Self::Unauthorized => {
-                "Sign in, and send the access token as `Authorization: Bearer`, or an API token as \
-                 `Authorization: token`."
-            }
-            Self::InvalidCredentials => {
-                "Send the e-mail address and the password of an account that is not disabled."
-            }
-            Self::OtpRequired => {
-                "Send the code of your authenticator app, or a recovery code, as `otp_attempt`."
-            }
-            Self::InvalidOtp => {
-                "Send the newest code of your authenticator app; each is good once."
-            }
-            Self::TwoFactorLocked { .. } => {
-                "Too many wrong codes came in a row. Try again when Retry-After has passed, or \
-                 send a recovery code."
-            }
-            Self::InvalidRefreshToken => "Sign in again.",
-            Self::RefreshTokenReused => {
-                "Somebody else may have the token: its session is ended. Sign in again."
-            }
-            Self::Forbidden => "Another account or another kind of credential may do this.",
-            Self::SiteSuspended => "Ask the operator of the service to resume the site.",
-            Self::NotFound => "See /docs for the endpoints of this service.",
-            Self::MethodNotAllowed => "Use a method that the Allow header names.",
-            Self::RequestTimeout => "Send the request again, whole.",
-            Self::BodyTooLarge => "Send at most 16384 bytes.",
-            Self::UnsupportedMediaType => {
-                "Send the body with `Content-Type: application/json` and without a \
-                 Content-Encoding."
-            }
-            Self::InvalidRequest(_) => "Correct the fields that `errors` names.",
-            Self::IdempotencyKeyReused => {
-                "Use a new Idempotency-Key for a new request, and the old one only to repeat it \
-                 unchanged."
-            }
-            Self::QuotaExceeded { .. } => {
-                "The plan's calls for the violated windows are used up; try again when Retry-After \
-                 has passed."
-            }
-            Self::TooManyAttempts(_) => "Try again when Retry-After has passed.",
-            Self::Internal(_) | Self::StoreUnavailable(_) | Self::Overloaded => return None,
-        };
-        Some(detail.to_owned())
-    }
-
     fn type_uri(&self) -> String {
         match self {
             Self::QuotaExceeded { .. } => {
@@ -289,106 +194,6 @@ impl ApiError {
             Self::TooManyAttempts(refused) => Some(refused.retry_after),
             Self::StoreUnavailable(_) | Self::Overloaded => Some(Duration::from_secs(1)),
             _ => None,
-        }
-    }
-}
-
-impl From<StoreError> for ApiError {
-    fn from(error: StoreError) -> Self {
-        match error {
-            StoreError::Overloaded => Self::Overloaded,
-            StoreError::Fault(_) | StoreError::Refused(_) => Self::Internal(Arc::new(error)),
-            StoreError::Unreachable(_) | StoreError::Unavailable(_) | StoreError::Timeout => {
-                Self::StoreUnavailable(Arc::new(error))
-            }
-        }
-    }
-}
-
-impl From<QuotaError> for ApiError {
-    fn from(error: QuotaError) -> Self {
-        match error {
-            QuotaError::Store(error) => error.into(),
-            QuotaError::Contended => Self::Overloaded,
-            QuotaError::UnknownPlan(_) | QuotaError::Exceeded(_) => Self::Internal(Arc::new(error)),
-        }
-    }
-}
-
-impl From<KeysError> for ApiError {
-    fn from(error: KeysError) -> Self {
-        match error {
-            KeysError::Store(error) => error.into(),
-            other => Self::Internal(Arc::new(other)),
-        }
-    }
-}
-
-impl From<TooManyAttempts> for ApiError {
-    fn from(error: TooManyAttempts) -> Self {
-        Self::TooManyAttempts(error)
-    }
-}
-
-impl From<AccountError> for ApiError {
-    fn from(error: AccountError) -> Self {
-        match error {
-            AccountError::Store(error) => error.into(),
-            AccountError::Taken => Self::Conflict("The e-mail address or the username is taken."),
-            AccountError::OwnsSites => Self::Conflict("The account still owns sites."),
-            AccountError::LastAdmin => Self::Conflict("The last admin cannot go."),
-            AccountError::Changed => Self::InvalidCredentials,
-            AccountError::Gone => Self::Unauthorized,
-        }
-    }
-}
-
-impl From<Overloaded> for ApiError {
-    fn from(_: Overloaded) -> Self {
-        Self::Overloaded
-    }
-}
-
-impl From<HashError> for ApiError {
-    fn from(error: HashError) -> Self {
-        Self::Internal(Arc::new(error))
-    }
-}
-
-impl From<SignInError> for ApiError {
-    fn from(error: SignInError) -> Self {
-        match error {
-            SignInError::Invalid => Self::InvalidCredentials,
-            SignInError::TwoFactor(error) => error.into(),
-            SignInError::TooManyAttempts(error) => error.into(),
-            SignInError::Overloaded(error) => error.into(),
-            SignInError::Hash(error) => error.into(),
-            SignInError::Store(error) => error.into(),
-        }
-    }
-}
-
-impl From<TwoFactorError> for ApiError {
-    fn from(error: TwoFactorError) -> Self {
-        match error {
-            TwoFactorError::CodeRequired => Self::OtpRequired,
-            TwoFactorError::InvalidCode => Self::InvalidOtp,
-            TwoFactorError::Locked { retry_after } => Self::TwoFactorLocked { retry_after },
-            TwoFactorError::On => Self::Conflict("Two-factor is on already: turn it off first."),
-            TwoFactorError::Off => Self::Conflict("Two-factor is not on: begin with it first."),
-            TwoFactorError::Store(error) => error.into(),
-            TwoFactorError::Vault(_) | TwoFactorError::Url(_) => Self::Internal(Arc::new(error)),
-        }
-    }
-}
-
-impl From<RefreshError> for ApiError {
-    fn from(error: RefreshError) -> Self {
-        match error {
-            RefreshError::Invalid => Self::InvalidRefreshToken,
-            RefreshError::Reused => Self::RefreshTokenReused,
-            RefreshError::Store(error) => error.into(),
-            RefreshError::Keys(error) => error.into(),
         }
     }
 }

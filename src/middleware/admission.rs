@@ -4,7 +4,7 @@ use std::{sync::Arc, time::Duration};
 
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
-use crate::error::ApiError;
+use crate::{error::ApiError, types::patience::within};
 
 /// How long a request waits to be admitted: less than its caller's patience, and long enough to
 /// ride out a pause of the store.
@@ -34,18 +34,10 @@ impl Admission {
     /// # Errors
     /// 503 `overloaded` when none comes free in time.
     pub(crate) async fn admit(&self) -> Result<Admitted, ApiError> {
-        let permit = match Arc::clone(&self.0).try_acquire_owned() {
-            Ok(permit) => permit,
-            Err(_) => self.wait().await?,
-        };
-        Ok(Admitted {
-            _permit: Arc::new(permit),
-        })
-    }
-
-    async fn wait(&self) -> Result<OwnedSemaphorePermit, ApiError> {
-        match tokio::time::timeout(PATIENCE, Arc::clone(&self.0).acquire_owned()).await {
-            Ok(Ok(permit)) => Ok(permit),
+        match within(PATIENCE, Arc::clone(&self.0).acquire_owned()).await {
+            Some(Ok(permit)) => Ok(Admitted {
+                _permit: Arc::new(permit),
+            }),
             _ => Err(ApiError::Overloaded),
         }
     }

@@ -23,6 +23,7 @@ use crate::{
     types::{
         clock::{Clock, Monotonic},
         ids::SiteId,
+        patience::within,
         randomness::Randomness,
     },
 };
@@ -116,10 +117,8 @@ async fn answer<E>(
                 Err(_) => Poll::Ready(Ok(panicked())),
             },
         );
-    match tokio::time::timeout(timeout, caught).await {
-        Ok(answered) => answered,
-        Err(_) => Ok(ApiError::Overloaded.into_response()),
-    }
+    let answered = within(timeout, caught).await;
+    answered.unwrap_or_else(|| Ok(ApiError::Overloaded.into_response()))
 }
 
 /// The panic hook has written where and why to the log.
@@ -163,7 +162,7 @@ impl Seen {
             method = self.method.as_str(),
             path = self.path.as_ref().map(MatchedPath::as_str),
             status = response.status().as_u16(),
-            duration_ms = duration.as_secs_f64() * 1000.0,
+            duration_ms = milliseconds(duration),
             request.id = request_id,
             site.id = site
                 .and_then(|LoggedSite(site_id)| site_id)
@@ -178,6 +177,15 @@ impl Seen {
         );
         response
     }
+}
+
+/// To the microsecond, so that the number is no longer than it needs to be.
+#[expect(
+    clippy::cast_precision_loss,
+    reason = "exact for some three hundred years"
+)]
+fn milliseconds(duration: Duration) -> f64 {
+    duration.as_micros() as f64 / 1000.0
 }
 
 fn request_id(headers: &HeaderMap, layer: &EdgeLayer) -> HeaderValue {

@@ -9,6 +9,7 @@ use super::{
     block::{Block, Size},
     layer::Outcome,
     permit::{Permit, Source},
+    report::{self, Report},
     store::QuotaStore,
     tally::{Moved, Period, Tallies, Tally},
     windows::Standing,
@@ -209,57 +210,26 @@ impl Account {
 
     /// Gives back calls that were taken from the store one by one, now or, if it cannot be asked,
     /// later.
-    pub(super) async fn give_back(&self, period: Period, calls: u64) -> Result<(), StoreError> {
-        self.tell(Tally {
-            period,
-            moved: Moved::returned(calls),
-            issued: 0,
-            validated: 0,
-        })
-        .await
+    pub(super) async fn give_back(
+        self: &Arc<Self>,
+        period: Period,
+        calls: u64,
+    ) -> Result<(), StoreError> {
+        let returned = Report {
+            account: Arc::clone(self),
+            tally: Tally::of_moved(period, Moved::returned(calls)),
+        };
+        report::tell(&self.store, vec![returned]).await
     }
 
-    /// Tells the store what it does not know yet. What fails is kept for the next time.
-    pub(super) async fn settle(&self) -> Result<(), StoreError> {
-        let mut outcome = Ok(());
-        let tallies = self.state().tallies.take();
-        for tally in tallies {
-            if outcome.is_ok() {
-                outcome = self.tell(tally).await;
-            } else {
-                self.state().tallies.add(tally);
-            }
-        }
-        outcome
+    /// All that the store is to be told, now in the hands of the caller.
+    pub(super) fn take_tallies(&self) -> Vec<Tally> {
+        self.state().tallies.take()
     }
 
-    async fn tell(&self, mut tally: Tally) -> Result<(), StoreError> {
-        let told = self.tell_each(&mut tally).await;
-        if told.is_err() {
-            self.state().tallies.add(tally);
-        }
-        told
-    }
-
-    async fn tell_each(&self, tally: &mut Tally) -> Result<(), StoreError> {
-        if tally.moves_calls() {
-            let moving = self
-                .store
-                .move_calls(self.site_id, tally.period, tally.moved);
-            let moved = moving.await;
-            // What may have been moved is let go: given back twice, it would let through more calls
-            // than the plan allows.
-            if !matches!(moved, Err(StoreError::Unreachable(_))) {
-                tally.moved = Moved::default();
-            }
-            moved?;
-        }
-        // A count whose outcome is unknown may be written twice; dropped, it might be missing. It is
-        // a statistic: charges do not rest on it.
-        if tally.counts_outcomes() {
-            self.store.count(self.site_id, tally).await?;
-        }
-        Ok(())
+    /// Takes back what could not be told.
+    pub(super) fn keep(&self, untold: Tally) {
+        self.state().tallies.add(untold);
     }
 
     /// Whether nothing is lost with it.

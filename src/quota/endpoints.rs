@@ -8,7 +8,7 @@ use axum::{
 use serde::Serialize;
 use utoipa::ToSchema;
 
-use super::{ledger::Ledger, report::UsageReport};
+use super::{ledger::Ledger, usage_report::UsageReport};
 use crate::{
     callers::{Caller, CallerLayer, Door, Scope},
     error::ApiError,

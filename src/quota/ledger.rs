@@ -7,6 +7,7 @@ use super::{
     accounts::Accounts,
     block::is_taken_in_blocks,
     permit::{Permit, Source},
+    report,
     store::{DayCounts, QuotaStore},
     tally::Period,
     windows::{Standing, Windows},
@@ -72,8 +73,7 @@ impl Ledger {
     /// instance is fresh.
     #[must_use = "the call is charged"]
     pub fn try_spend(&self, site_id: SiteId, plan: &str) -> Option<Permit> {
-        let account = self.0.accounts.find(site_id)?;
-        account.spend(plan, 1, self.0.clock.now())
+        self.spend(site_id, plan, 1)
     }
 
     /// Takes `calls` calls from the site's day and month, or none at all.
@@ -86,13 +86,17 @@ impl Ledger {
         plan: &str,
         calls: u64,
     ) -> Result<Permit, QuotaError> {
-        let limits = *self.plan(plan)?;
+        // Most calls end here, so this comes before all else.
+        if let Some(permit) = self.spend(site_id, plan, calls) {
+            return Ok(permit);
+        }
+        let limits = self.plan(plan)?;
         let account = self.0.accounts.find_or_open(site_id);
         if is_taken_in_blocks(limits.calls_per_day) {
-            return self.spend_or_take(&account, plan, &limits, calls).await;
+            return self.take(&account, plan, limits, calls).await;
         }
         self.give_up_remains(&account).await;
-        let charged = self.charge(site_id, &limits, calls, 0).await?;
+        let charged = self.charge(site_id, limits, calls, 0).await?;
         Ok(Permit {
             account,
             calls,
@@ -102,8 +106,14 @@ impl Ledger {
         })
     }
 
-    /// Takes calls out of the site's block, or a new block when too few are left in it.
-    async fn spend_or_take(
+    /// Takes calls out of the site's block.
+    fn spend(&self, site_id: SiteId, plan: &str, calls: u64) -> Option<Permit> {
+        let account = self.0.accounts.find(site_id)?;
+        account.spend(plan, calls, self.0.clock.now())
+    }
+
+    /// Takes a block, and the first calls out of it.
+    async fn take(
         &self,
         account: &Arc<Account>,
         plan: &str,
@@ -111,9 +121,6 @@ impl Ledger {
         calls: u64,
     ) -> Result<Permit, QuotaError> {
         let clock = &self.0.clock;
-        if let Some(permit) = account.spend(plan, calls, clock.now()) {
-            return Ok(permit);
-        }
         let _turn = account.turn.lock().await;
         // Who came first may have taken enough for those who waited, or heard that there is no more.
         if let Some(permit) = account.spend(plan, calls, clock.now()) {
@@ -124,11 +131,14 @@ impl Ledger {
         }
         let extra = account.wanted(plan, calls, clock.monotonic());
         self.give_up_remains(account).await;
-        let charged = self.charge(account.site_id(), limits, calls, extra).await;
-        if let Err(QuotaError::Exceeded(standing)) = charged {
-            account.note_used_up(plan, standing, clock.monotonic());
-        }
-        let charged = charged?;
+        let charged = self
+            .charge(account.site_id(), limits, calls, extra)
+            .await
+            .inspect_err(|error| {
+                if let QuotaError::Exceeded(standing) = error {
+                    account.note_used_up(plan, *standing, clock.monotonic());
+                }
+            })?;
         Ok(account.open(Taken {
             plan: plan.into(),
             period: charged.period,
@@ -141,11 +151,11 @@ impl Ledger {
 
     /// Gives back what is left of a block that cannot be spent: it is too little, its day is over, or
     /// the site has another plan now.
-    async fn give_up_remains(&self, account: &Account) {
+    async fn give_up_remains(&self, account: &Arc<Account>) {
         if !account.retire_remains() {
             return;
         }
-        if let Err(error) = account.settle().await {
+        if let Err(error) = report::settle_one(&self.0.store, account).await {
             let site_id = account.site_id();
             tracing::warn!(site.id = %site_id, error = %Chain(&error), "calls were not given back at once");
         }
@@ -215,17 +225,19 @@ impl Ledger {
     /// When the store fails.
     pub async fn flush(&self) -> Result<(), StoreError> {
         let Inner {
-            clock, accounts, ..
+            store,
+            clock,
+            accounts,
+            ..
         } = &*self.0;
-        let mut outcome = Ok(());
-        for account in accounts.all() {
+        let all = accounts.all();
+        for account in &all {
             account.retire_unused(clock.now(), clock.monotonic());
-            if outcome.is_ok() {
-                outcome = account.settle().await;
-            }
         }
+        let settled = report::settle(store, &all).await;
+        drop(all);
         accounts.forget_blank();
-        outcome
+        settled
     }
 
     /// Gives back every block, and tells the store all that it does not know: the last thing that an

@@ -15,12 +15,13 @@ mod permit;
 mod report;
 mod store;
 mod tally;
+mod usage_report;
 mod windows;
 
 pub(crate) use endpoints::router;
 pub use layer::{Charge, Disclosure, Meter, Outcome, Payer, QuotaLayer, SecondLook};
 pub use ledger::{Ledger, QuotaError};
 pub use permit::Permit;
-pub use report::{DayReport, UsageReport, WindowReport};
 pub use store::DayCounts;
+pub use usage_report::{DayReport, UsageReport, WindowReport};
 pub use windows::{Standing, Violated, WindowUsage, Windows};

@@ -1,111 +1,100 @@
-//! What a site has used, as it is shown.
+//! Telling the store what it does not know yet, of many sites at once.
 
-use std::collections::HashMap;
-
-use serde::Serialize;
-use utoipa::ToSchema;
+use std::{slice, sync::Arc};
 
 use super::{
-    ledger::HISTORY_DAYS,
-    store::DayCounts,
-    windows::{Standing, WindowUsage, Windows},
+    account::Account,
+    store::QuotaStore,
+    tally::{Moved, Tally},
 };
-use crate::types::clock::Timestamp;
+use crate::{store::StoreError, types::ids::SiteId};
 
-/// What a site has used of its plan.
-#[derive(Clone, Debug, Serialize, ToSchema)]
-pub struct UsageReport {
-    /// Today's calls, by the calendar of UTC.
-    pub day: WindowReport,
-    /// This month's.
-    pub month: WindowReport,
-    /// A row a day, today's first.
-    pub history: Vec<DayReport>,
+/// How many sites are told of in one statement.
+const BATCH: usize = 500;
+
+/// What is to be told of a site.
+pub(super) struct Report {
+    pub(super) account: Arc<Account>,
+    pub(super) tally: Tally,
 }
 
-/// What is used of a window, and what is left.
-#[derive(Clone, Debug, Serialize, ToSchema)]
-pub struct WindowReport {
-    /// How many calls the plan allows in it.
-    #[schema(examples(20))]
-    pub limit: u64,
-    /// How many were made.
-    #[schema(examples(8))]
-    pub used: u64,
-    /// How many instances hold, and may still make.
-    #[schema(examples(0))]
-    pub reserved: u64,
-    /// How many are left.
-    #[schema(examples(12))]
-    pub remaining: u64,
-    /// When it ends.
-    pub resets_at: Timestamp,
-}
-
-/// What a site was charged for on one day.
-#[derive(Clone, Debug, Serialize, ToSchema)]
-pub struct DayReport {
-    /// The day, by the calendar of UTC.
-    #[schema(examples("2026-11-22"), format = Date)]
-    pub date: String,
-    /// Tokens issued.
-    #[schema(examples(3))]
-    pub issued: i64,
-    /// Verdicts of `valid: true`.
-    #[schema(examples(5))]
-    pub validated: i64,
-}
-
-impl UsageReport {
-    /// What is shown of these figures: the days that there are counts of.
-    #[must_use]
-    pub fn new(standing: &Standing, history: &[DayCounts]) -> Self {
-        Self {
-            day: WindowReport::from(&standing.day),
-            month: WindowReport::from(&standing.month),
-            history: history.iter().map(DayReport::from).collect(),
-        }
-    }
-
-    /// The same with a row for each of the last 90 days.
-    #[must_use]
-    pub fn of_every_day(standing: &Standing, history: &[DayCounts], now: Timestamp) -> Self {
-        let known: HashMap<i64, &DayCounts> =
-            history.iter().map(|counts| (counts.day, counts)).collect();
-        let today = Windows::at(now).day;
-        let days = (0..HISTORY_DAYS).map(|ago| {
-            let day = today - ago;
-            let none = DayCounts {
-                day,
-                issued: 0,
-                validated: 0,
-            };
-            known.get(&day).map_or(none, |counts| **counts)
-        });
-        Self::new(standing, &days.collect::<Vec<_>>())
+impl Report {
+    pub(super) fn site_id(&self) -> SiteId {
+        self.account.site_id()
     }
 }
 
-impl From<&WindowUsage> for WindowReport {
-    fn from(usage: &WindowUsage) -> Self {
-        Self {
-            limit: usage.limit,
-            used: usage.used,
-            reserved: usage.reserved,
-            remaining: usage.remaining(),
-            resets_at: usage.resets_at,
+/// Tells the store all that these accounts know and it does not. What fails is kept for the next
+/// time.
+pub(super) async fn settle(
+    store: &QuotaStore,
+    accounts: &[Arc<Account>],
+) -> Result<(), StoreError> {
+    for batch in accounts.chunks(BATCH) {
+        let mut outcome = Ok(());
+        for round in rounds(batch) {
+            if outcome.is_ok() {
+                outcome = tell(store, round).await;
+            } else {
+                keep(round);
+            }
         }
+        outcome?;
     }
+    Ok(())
 }
 
-impl From<&DayCounts> for DayReport {
-    fn from(counts: &DayCounts) -> Self {
-        let mut date = Timestamp::from_seconds(counts.day * 86_400).to_string();
-        date.truncate("2026-11-22".len());
-        Self {
-            date,
-            issued: counts.issued,
-            validated: counts.validated,
+/// Settles one account.
+pub(super) async fn settle_one(
+    store: &QuotaStore,
+    account: &Arc<Account>,
+) -> Result<(), StoreError> {
+    settle(store, slice::from_ref(account)).await
+}
+
+/// A site has one report in each round: a statement changes no row twice.
+fn rounds(accounts: &[Arc<Account>]) -> Vec<Vec<Report>> {
+    let mut rounds: Vec<Vec<Report>> = Vec::new();
+    for account in accounts {
+        for (number, tally) in account.take_tallies().into_iter().enumerate() {
+            if rounds.len() == number {
+                rounds.push(Vec::new());
+            }
+            rounds[number].push(Report {
+                account: Arc::clone(account),
+                tally,
+            });
         }
+    }
+    rounds
+}
+
+/// Tells the store what is reported, of each site once. What fails is kept for the next time.
+pub(super) async fn tell(store: &QuotaStore, mut reports: Vec<Report>) -> Result<(), StoreError> {
+    let told = tell_all(store, &mut reports).await;
+    if told.is_err() {
+        keep(reports);
+    }
+    told
+}
+
+async fn tell_all(store: &QuotaStore, reports: &mut [Report]) -> Result<(), StoreError> {
+    let moved = store.move_calls(reports).await;
+    // What may have been moved is let go: given back twice, it would let through more calls than the
+    // plan allows.
+    if !matches!(moved, Err(StoreError::Unreachable(_))) {
+        for report in &mut *reports {
+            report.tally.moved = Moved::default();
+        }
+    }
+    moved?;
+    // A count whose outcome is unknown may be written twice; dropped, it might be missing. It is a
+    // statistic: charges do not rest on it.
+    store.count(reports).await
+}
+
+fn keep(untold: Vec<Report>) {
+    for Report { account, tally } in untold {
+        account.keep(tally);
     }
 }

@@ -1,12 +1,19 @@
 //! The only SQL of the quota room.
 
+use sqlx::postgres::PgBindIterExt;
+
 use super::{
-    tally::{Moved, Period, Tally},
+    report::Report,
+    tally::Tally,
     windows::{StoredUsage, Windows},
 };
 use crate::{
     config::Plan,
-    store::{Database, StoreError, affected, read, write},
+    store::{
+        Database, StoreError, affected,
+        database::{Pools, with_connection},
+        json, read, write,
+    },
     types::ids::SiteId,
 };
 
@@ -35,25 +42,57 @@ WHERE CASE WHEN usage.day >= excluded.day THEN usage.day_used + usage.day_reserv
 RETURNING day, day_used, day_reserved, month, month_used, month_reserved";
 
 /// Moves calls of the windows that they were taken from, as far as these are still the current ones.
-/// Nothing falls below zero: what a restored back-up has forgotten stays counted.
-const MOVE: &str = "\
+/// Nothing falls below zero: what a restored back-up has forgotten stays counted. The rows are
+/// locked in one order, so that no two instances wait for each other.
+const MOVE_IN_POSTGRES: &str = "\
 UPDATE usage SET \
-  day_used = CASE WHEN day <> $2 THEN day_used \
-    WHEN day_used + $4 < 0 THEN 0 ELSE day_used + $4 END, \
-  day_reserved = CASE WHEN day <> $2 THEN day_reserved \
-    WHEN day_reserved + $5 < 0 THEN 0 ELSE day_reserved + $5 END, \
-  month_used = CASE WHEN month <> $3 THEN month_used \
-    WHEN month_used + $4 < 0 THEN 0 ELSE month_used + $4 END, \
-  month_reserved = CASE WHEN month <> $3 THEN month_reserved \
-    WHEN month_reserved + $5 < 0 THEN 0 ELSE month_reserved + $5 END \
-WHERE site_id = $1";
+  day_used = CASE WHEN usage.day <> held.day THEN usage.day_used \
+    ELSE GREATEST(0, usage.day_used + held.used) END, \
+  day_reserved = CASE WHEN usage.day <> held.day THEN usage.day_reserved \
+    ELSE GREATEST(0, usage.day_reserved + held.reserved) END, \
+  month_used = CASE WHEN usage.month <> held.month THEN usage.month_used \
+    ELSE GREATEST(0, usage.month_used + held.used) END, \
+  month_reserved = CASE WHEN usage.month <> held.month THEN usage.month_reserved \
+    ELSE GREATEST(0, usage.month_reserved + held.reserved) END \
+FROM (SELECT moved.site_id, moved.day, moved.month, moved.used, moved.reserved \
+  FROM unnest($1, $2, $3, $4, $5) AS moved (site_id, day, month, used, reserved) \
+  JOIN usage ON usage.site_id = moved.site_id \
+  ORDER BY usage.site_id FOR UPDATE OF usage) AS held \
+WHERE usage.site_id = held.site_id";
+
+const MOVE_IN_SQLITE: &str = "\
+UPDATE usage SET \
+  day_used = CASE WHEN usage.day <> moved.day THEN usage.day_used \
+    ELSE max(0, usage.day_used + moved.used) END, \
+  day_reserved = CASE WHEN usage.day <> moved.day THEN usage.day_reserved \
+    ELSE max(0, usage.day_reserved + moved.reserved) END, \
+  month_used = CASE WHEN usage.month <> moved.month THEN usage.month_used \
+    ELSE max(0, usage.month_used + moved.used) END, \
+  month_reserved = CASE WHEN usage.month <> moved.month THEN usage.month_reserved \
+    ELSE max(0, usage.month_reserved + moved.reserved) END \
+FROM (SELECT unhex(value ->> 0, '-') AS site_id, value ->> 1 AS day, value ->> 2 AS month, \
+  value ->> 3 AS used, value ->> 4 AS reserved FROM json_each($1)) AS moved \
+WHERE usage.site_id = moved.site_id";
 
 const FIND: &str = "\
 SELECT day, day_used, day_reserved, month, month_used, month_reserved \
 FROM usage WHERE site_id = $1";
 
-const COUNT: &str = "\
-INSERT INTO usage_history (site_id, day, issued, validated) VALUES ($1, $2, $3, $4) \
+/// Sorted, so that here too rows are locked in one order.
+const COUNT_IN_POSTGRES: &str = "\
+INSERT INTO usage_history (site_id, day, issued, validated) \
+SELECT site_id, day, issued, validated \
+FROM unnest($1, $2, $3, $4) AS counted (site_id, day, issued, validated) \
+ORDER BY site_id, day \
+ON CONFLICT (site_id, day) DO UPDATE SET \
+  issued = usage_history.issued + excluded.issued, \
+  validated = usage_history.validated + excluded.validated";
+
+/// `WHERE true` tells the grammar that `ON CONFLICT` begins no join.
+const COUNT_IN_SQLITE: &str = "\
+INSERT INTO usage_history (site_id, day, issued, validated) \
+SELECT unhex(value ->> 0, '-'), value ->> 1, value ->> 2, value ->> 3 \
+FROM json_each($1) WHERE true \
 ON CONFLICT (site_id, day) DO UPDATE SET \
   issued = usage_history.issued + excluded.issued, \
   validated = usage_history.validated + excluded.validated";
@@ -103,22 +142,40 @@ impl QuotaStore {
             .fetch_optional(connection))
     }
 
-    /// Adds to what is used and to what is reserved of a day and a month, or takes away.
-    pub(super) async fn move_calls(
-        &self,
-        site_id: SiteId,
-        period: Period,
-        moved: Moved,
-    ) -> Result<(), StoreError> {
-        write!(self.database, |connection| affected(
-            sqlx::query(MOVE)
-                .bind(site_id)
-                .bind(period.day)
-                .bind(period.month)
-                .bind(moved.used)
-                .bind(moved.reserved)
-                .execute(connection)
-        ))?;
+    /// Adds to what is used and to what is reserved of days and months, or takes away.
+    pub(super) async fn move_calls(&self, reports: &[Report]) -> Result<(), StoreError> {
+        let moving = || reports.iter().filter(|report| report.tally.moves_calls());
+        if moving().next().is_none() {
+            return Ok(());
+        }
+        let tallies = || moving().map(|report| &report.tally);
+        match self.database.pools() {
+            Pools::Postgres(pool) => with_connection!(self.database, pool, |connection| affected(
+                sqlx::query(MOVE_IN_POSTGRES)
+                    .bind(moving().map(Report::site_id).bind_iter())
+                    .bind(tallies().map(|tally| tally.period.day).bind_iter())
+                    .bind(tallies().map(|tally| tally.period.month).bind_iter())
+                    .bind(tallies().map(|tally| tally.moved.used).bind_iter())
+                    .bind(tallies().map(|tally| tally.moved.reserved).bind_iter())
+                    .execute(connection)
+            ))?,
+            Pools::Sqlite { writer, .. } => {
+                let moved = json(moving().map(|report| {
+                    let Tally { period, moved, .. } = report.tally;
+                    let site_id = report.site_id().as_uuid();
+                    (
+                        site_id,
+                        period.day,
+                        period.month,
+                        moved.used,
+                        moved.reserved,
+                    )
+                }))?;
+                with_connection!(self.database, writer, |connection| affected(
+                    sqlx::query(MOVE_IN_SQLITE).bind(moved).execute(connection)
+                ))?
+            }
+        };
         Ok(())
     }
 
@@ -128,16 +185,42 @@ impl QuotaStore {
             .fetch_optional(connection))
     }
 
-    /// Adds what calls came to to a site's row of their day.
-    pub(super) async fn count(&self, site_id: SiteId, tally: &Tally) -> Result<(), StoreError> {
-        write!(self.database, |connection| affected(
-            sqlx::query(COUNT)
-                .bind(site_id)
-                .bind(tally.period.day)
-                .bind(tally.issued)
-                .bind(tally.validated)
-                .execute(connection)
-        ))?;
+    /// Adds what calls came to to the rows of sites and days.
+    pub(super) async fn count(&self, reports: &[Report]) -> Result<(), StoreError> {
+        let counting = || {
+            let counts_outcomes = |report: &&Report| report.tally.counts_outcomes();
+            reports.iter().filter(counts_outcomes)
+        };
+        if counting().next().is_none() {
+            return Ok(());
+        }
+        let tallies = || counting().map(|report| &report.tally);
+        match self.database.pools() {
+            Pools::Postgres(pool) => with_connection!(self.database, pool, |connection| affected(
+                sqlx::query(COUNT_IN_POSTGRES)
+                    .bind(counting().map(Report::site_id).bind_iter())
+                    .bind(tallies().map(|tally| tally.period.day).bind_iter())
+                    .bind(tallies().map(|tally| tally.issued).bind_iter())
+                    .bind(tallies().map(|tally| tally.validated).bind_iter())
+                    .execute(connection)
+            ))?,
+            Pools::Sqlite { writer, .. } => {
+                let counted = json(counting().map(|report| {
+                    let Tally {
+                        period,
+                        issued,
+                        validated,
+                        ..
+                    } = report.tally;
+                    (report.site_id().as_uuid(), period.day, issued, validated)
+                }))?;
+                with_connection!(self.database, writer, |connection| affected(
+                    sqlx::query(COUNT_IN_SQLITE)
+                        .bind(counted)
+                        .execute(connection)
+                ))?
+            }
+        };
         Ok(())
     }
 

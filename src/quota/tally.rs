@@ -69,6 +69,15 @@ pub(super) struct Tally {
 }
 
 impl Tally {
+    pub(super) const fn of_moved(period: Period, moved: Moved) -> Self {
+        Self {
+            period,
+            moved,
+            issued: 0,
+            validated: 0,
+        }
+    }
+
     pub(super) const fn moves_calls(&self) -> bool {
         !self.moved.is_nothing()
     }
@@ -119,12 +128,7 @@ impl Tallies {
         let known = self.0.iter().position(|tally| tally.period == period);
         let index = known.unwrap_or(self.0.len());
         if known.is_none() {
-            self.0.push(Tally {
-                period,
-                moved: Moved::default(),
-                issued: 0,
-                validated: 0,
-            });
+            self.0.push(Tally::of_moved(period, Moved::default()));
         }
         &mut self.0[index]
     }

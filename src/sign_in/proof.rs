@@ -71,11 +71,11 @@ impl SignIn {
         client: &Client,
         kind: SessionKind,
     ) -> Result<Opened, SignInError> {
-        let name = credentials.name.as_str();
-        self.limited(name, client, async |turn: &Turn| {
+        let turn = self.0.passwords.enter()?;
+        self.limited(&credentials.name, client, async || {
             let proof = self.0.accounts.find_proof(&credentials.name).await?;
             let password = &credentials.password;
-            let (proven, kept) = self.prove(turn, password, proof, client).await?;
+            let (proven, kept) = self.prove(&turn, password, proof, client).await?;
             let code = credentials.code.as_ref();
             let two_factor = &self.0.two_factor;
             let presented = two_factor.judge(proven.account_id, code).await?;
@@ -107,34 +107,51 @@ impl SignIn {
         caller: &Caller,
         password: &Password,
     ) -> Result<Proof, SignInError> {
-        let name = caller.account_id.to_string();
-        self.limited(&name, &caller.client, async |turn: &Turn| {
+        let turn = self.0.passwords.enter()?;
+        let name = LoginName::new(&caller.account_id.to_string());
+        self.limited(&name, &caller.client, async || {
             let proof = self.0.accounts.find_proof_by_id(caller.account_id).await?;
-            let proven = self.prove(turn, password, proof, &caller.client).await?;
+            let proven = self.prove(&turn, password, proof, &caller.client).await?;
             Ok(proven.0)
         })
         .await
     }
 
     /// Counts an attempt before it is made, and takes it back unless it failed.
+    ///
+    /// The limit of a name does not hold for a client on whose address the account is signed in:
+    /// strangers who guess must not lock its owner out.
     async fn limited<T>(
         &self,
-        name: &str,
+        name: &LoginName,
         client: &Client,
-        attempt: impl AsyncFnOnce(&Turn) -> Result<T, SignInError>,
+        attempt: impl AsyncFnOnce() -> Result<T, SignInError>,
     ) -> Result<T, SignInError> {
         let Rooms {
-            attempts, clock, ..
+            attempts,
+            clock,
+            sessions,
+            ..
         } = &*self.0;
-        let turn = self.0.passwords.enter()?;
-        attempts.sign_in(client.address, name, clock.monotonic())?;
-        let outcome = attempt(&turn).await;
+        let address = client.address;
+        attempts.sign_in(address, clock.monotonic())?;
+        let under_name = attempts.sign_in_as(name.as_str(), clock.monotonic());
+        let outcome = async {
+            match under_name {
+                Err(refused) if !sessions.knows(name, address).await? => Err(refused.into()),
+                _ => attempt().await,
+            }
+        };
+        let outcome = outcome.await;
         let has_failed = matches!(
             outcome,
             Err(SignInError::Invalid | SignInError::TwoFactor(TwoFactorError::InvalidCode))
         );
         if !has_failed {
-            attempts.sign_in_unfailed(client.address, name, clock.monotonic());
+            attempts.sign_in_unfailed(address, clock.monotonic());
+            if under_name.is_ok() {
+                attempts.sign_in_as_unfailed(name.as_str(), clock.monotonic());
+            }
         }
         outcome
     }

@@ -237,3 +237,6 @@ impl<W: Work> fmt::Debug for Batches<W> {
         formatter.debug_struct("Batches").finish_non_exhaustive()
     }
 }
+
+#[cfg(test)]
+mod tests;

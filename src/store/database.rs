@@ -156,7 +156,9 @@ macro_rules! with_connection {
         )
     };
     ($database:expr, $pool:expr, $deadline:expr, |$connection:ident| $statement:expr) => {
-        async {
+        // On the heap, for it is large: else every call would carry the room, also one that is
+        // answered from memory.
+        Box::pin(async {
             let database: &$crate::store::Database = &$database;
             let deadline = $deadline;
             let mut borrowed = $crate::store::database::Borrowed::from($pool, deadline).await?;
@@ -168,7 +170,7 @@ macro_rules! with_connection {
                 borrowed.give_back();
             }
             answer
-        }
+        })
         .await
     };
 }

@@ -22,6 +22,8 @@ pub use database::Database;
 pub use error::StoreError;
 pub use tx::Tx;
 
+use serde::Serialize;
+
 /// How many rows a statement touched, whichever database ran it.
 pub(crate) async fn affected<R: RowsAffected>(
     statement: impl Future<Output = Result<R, sqlx::Error>>,
@@ -43,6 +45,12 @@ impl RowsAffected for sqlx::sqlite::SqliteQueryResult {
     fn rows_affected(&self) -> u64 {
         self.rows_affected()
     }
+}
+
+/// Rows as one parameter for SQLite, which takes no arrays.
+pub(crate) fn json(rows: impl IntoIterator<Item = impl Serialize>) -> Result<String, StoreError> {
+    let rows: Vec<_> = rows.into_iter().collect();
+    serde_json::to_string(&rows).map_err(StoreError::unreadable)
 }
 
 /// Runs one statement that only reads.

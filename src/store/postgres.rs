@@ -63,7 +63,12 @@ pub(super) async fn open(
         .max_connections(settings.max_connections)
         .acquire_timeout(deadline)
         .test_before_acquire(false)
-        .after_connect(move |connection, _| Box::pin(limit(connection, deadline)))
+        .after_connect(move |connection, _| {
+            Box::pin(async move {
+                limit(connection, deadline).await?;
+                prefer_indexes(connection).await
+            })
+        })
         .before_acquire(move |connection, metadata| {
             let doubtful = doubt.concerns(metadata.idle_for);
             Box::pin(async move {
@@ -95,6 +100,19 @@ async fn limit(connection: &mut PgConnection, deadline: Duration) -> Result<(), 
     let statement = deadline.mul_f32(0.9);
     let transaction = deadline.saturating_mul(2);
     set_limits(connection, statement, transaction).await
+}
+
+/// Every statement here finds its few rows by an index. A plan that reads a table whole, made while
+/// it is small, would be kept while the table grows, until the server comes to analyze it.
+async fn prefer_indexes(connection: &mut PgConnection) -> Result<(), sqlx::Error> {
+    sqlx::query(
+        "SELECT set_config('enable_seqscan', 'off', false), \
+         set_config('enable_hashjoin', 'off', false), \
+         set_config('enable_mergejoin', 'off', false)",
+    )
+    .execute(connection)
+    .await?;
+    Ok(())
 }
 
 /// Takes the limits off a connection that is used for what may take long.

@@ -4,14 +4,16 @@
 //! JSON lines are flat: `timestamp`, `level`, `target`, `message` and the event's own fields, so an
 //! event must not have a field of one of these names.
 
+mod json;
+mod lines;
+
 use std::{
-    io::{self, BufWriter, IsTerminal, Write},
+    io::{self, IsTerminal},
     panic::PanicHookInfo,
 };
 
 use serde::{Deserialize, Serialize};
 use tracing::{Subscriber, level_filters::LevelFilter};
-use tracing_appender::non_blocking::{ErrorCounter, NonBlocking, NonBlockingBuilder, WorkerGuard};
 use tracing_subscriber::{
     EnvFilter, Layer,
     filter::{ParseError, Targets},
@@ -20,6 +22,10 @@ use tracing_subscriber::{
     registry::Registry,
     util::{SubscriberInitExt, TryInitError},
 };
+
+use self::json::JsonLine;
+pub use self::lines::Guard;
+use crate::types::clock::Clock;
 
 /// How log lines look.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize)]
@@ -69,6 +75,9 @@ pub enum TelemetryError {
     /// `RUST_LOG` is no UTF-8.
     #[error("bad RUST_LOG: must be UTF-8")]
     FilterNotUnicode,
+    /// There is no thread to write with.
+    #[error("the thread that writes the log cannot be started: {0}")]
+    NoThread(io::Error),
     /// Something else logs already.
     #[error("logging was started before: {0}")]
     AlreadyStarted(TryInitError),
@@ -77,12 +86,12 @@ pub enum TelemetryError {
 /// Starts logging to stderr in `format`, filtered by `RUST_LOG` (default: `info`). From then on a
 /// panic is a line of the log, too.
 ///
-/// A line is written at once, also when nothing follows it; without colours when stderr is no
-/// terminal or `NO_COLOR` is set. When stderr blocks, the service goes
-/// on: up to 16,384 lines wait in memory, later ones are dropped, and a last line tells how many.
+/// A line is written within a twentieth of a second, also when nothing follows it; without colours
+/// when stderr is no terminal or `NO_COLOR` is set. When stderr blocks, the service goes on: up to
+/// 4 MiB of lines wait in memory, later ones are dropped, and a last line tells how many.
 ///
 /// # Errors
-/// When `RUST_LOG` is bad, or logging was started before.
+/// When `RUST_LOG` is bad, logging was started before, or no thread can be started.
 pub fn init(format: LogFormat) -> Result<Guard, TelemetryError> {
     let directives = match std::env::var("RUST_LOG") {
         Ok(directives) => directives,
@@ -90,7 +99,7 @@ pub fn init(format: LogFormat) -> Result<Guard, TelemetryError> {
         Err(std::env::VarError::NotUnicode(_)) => return Err(TelemetryError::FilterNotUnicode),
     };
     let filter = filter(&directives)?;
-    let (writer, guard) = background(io::stderr());
+    let (writer, guard) = lines::background(io::stderr()).map_err(TelemetryError::NoThread)?;
     let colours_wanted = std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty());
     let ansi = colours_wanted && io::stderr().is_terminal();
     subscriber(format, ansi, filter, writer)
@@ -104,44 +113,6 @@ fn log_panic(panic: &PanicHookInfo<'_>) {
     let message = panic.payload_as_str().unwrap_or("no message");
     let place = panic.location().map(tracing::field::display);
     tracing::error!(panic = message, place, "a fault of ours");
-}
-
-/// Writes what is queued when it is dropped; keep it until the end of `main`.
-///
-/// The drop waits a second at most, should stderr block.
-#[must_use = "log lines are lost when this is dropped early"]
-#[derive(Debug)]
-pub struct Guard {
-    dropped: ErrorCounter,
-    _worker: WorkerGuard,
-}
-
-impl Drop for Guard {
-    fn drop(&mut self) {
-        let lines = self.dropped.dropped_lines();
-        if lines > 0 {
-            tracing::warn!(lines, "log lines were dropped, for stderr was too slow");
-        }
-    }
-}
-
-/// 16,384 lines are a few megabytes, and a quarter of a second of one line a request at full load.
-const QUEUED_LINES: usize = 16_384;
-
-fn background(output: impl Write + Send + 'static) -> (NonBlocking, Guard) {
-    // The thread flushes whenever its queue is empty; under load the buffer makes one system call
-    // of many lines.
-    let (writer, worker) = NonBlockingBuilder::default()
-        .lossy(true)
-        .buffered_lines_limit(QUEUED_LINES)
-        .thread_name("log")
-        .finish(BufWriter::new(output));
-    let dropped = writer.error_counter();
-    let guard = Guard {
-        dropped,
-        _worker: worker,
-    };
-    (writer, guard)
 }
 
 fn filter(directives: &str) -> Result<EnvFilter, TelemetryError> {
@@ -183,11 +154,10 @@ where
     let lines = tracing_subscriber::fmt::layer().with_writer(writer);
     let lines: Box<dyn Layer<_> + Send + Sync> = match format {
         LogFormat::Pretty => lines.with_ansi(ansi).boxed(),
-        LogFormat::Json => lines
-            .json()
-            .flatten_event(true)
-            .with_span_list(false)
-            .boxed(),
+        LogFormat::Json => {
+            let clock = Clock::system();
+            lines.event_format(JsonLine { clock }).boxed()
+        }
     };
     Registry::default().with(lines).with(filter).with(caps())
 }

@@ -9,7 +9,12 @@ use std::{
 use serde_json::Value;
 use tracing::subscriber::with_default;
 
-use super::{LogFormat, TelemetryError, background, filter, log_panic, subscriber};
+use super::{
+    LogFormat, TelemetryError, filter,
+    lines::{MOST_BYTES, background},
+    log_panic, subscriber,
+};
+use crate::types::clock::Clock;
 
 #[derive(Clone, Default)]
 struct Output(Arc<Mutex<Vec<u8>>>);
@@ -34,7 +39,7 @@ impl Write for Output {
 /// What is written when `log` runs under `RUST_LOG=directives`.
 fn logged(format: LogFormat, directives: &str, log: impl FnOnce()) -> String {
     let output = Output::default();
-    let (writer, guard) = background(output.clone());
+    let (writer, guard) = background(output.clone()).unwrap();
     with_default(
         subscriber(format, false, filter(directives).unwrap(), writer),
         log,
@@ -67,6 +72,48 @@ fn json_line_is_flat() {
     assert_eq!(line["site.id"], "site_1");
     assert_eq!(line["status"], 200);
     assert!(text.ends_with("}\n"));
+}
+
+#[test]
+fn json_line_is_json_whatever_is_in_it() {
+    let text = "\u{0}\t\n\u{1f}\"\\ é \u{1f600} \u{7f}";
+    let line = logged(LogFormat::Json, "", || {
+        tracing::info!(
+            text,
+            shown = %text,
+            debugged = ?text,
+            number = 1.5,
+            none = f64::NAN,
+            large = u64::MAX,
+            small = i64::MIN,
+            right = true,
+            "{text}"
+        );
+    });
+    assert_eq!(line.lines().count(), 1);
+    let line: Value = serde_json::from_str(&line).unwrap();
+    for field in ["text", "shown", "message"] {
+        assert_eq!(line[field], text, "{field}");
+    }
+    assert_eq!(line["debugged"], format!("{text:?}"));
+    assert_eq!(line["number"], 1.5);
+    assert!(line["none"].is_null());
+    assert_eq!(line["large"], u64::MAX);
+    assert_eq!(line["small"], i64::MIN);
+    assert_eq!(line["right"], true);
+}
+
+#[test]
+fn json_line_tells_the_moment_in_microseconds_of_utc() {
+    let clock = Clock::system();
+    let earlier = clock.now();
+    let line = logged(LogFormat::Json, "", || tracing::info!("now"));
+    let line: Value = serde_json::from_str(&line).unwrap();
+    let written = line["timestamp"].as_str().unwrap();
+    assert_eq!(written.len(), "2026-12-31T23:59:59.123456Z".len());
+    let moment: jiff::Timestamp = written.parse().unwrap();
+    let range = earlier.as_micros()..=clock.now().as_micros();
+    assert!(range.contains(&moment.as_microsecond()), "{written}");
 }
 
 #[test]
@@ -160,7 +207,7 @@ fn other_crates_stay_capped_at_trace() {
 #[test]
 fn line_is_written_within_a_second_when_nothing_follows() {
     let output = Output::default();
-    let (writer, _guard) = background(output.clone());
+    let (writer, _guard) = background(output.clone()).unwrap();
     with_default(
         subscriber(LogFormat::Json, false, filter("").unwrap(), writer),
         || tracing::info!("alone"),
@@ -204,12 +251,14 @@ impl Write for Stuck {
 fn blocked_output_costs_lines_and_no_time_and_the_loss_is_told() {
     let output = Output::default();
     let gate = Arc::new(Mutex::new(()));
-    let (writer, guard) = background(Stuck(Arc::clone(&gate), output.clone()));
+    let (writer, guard) = background(Stuck(Arc::clone(&gate), output.clone())).unwrap();
     let blocked = gate.lock().unwrap();
+    // More than may wait, and what the writer has taken before.
+    let lines = 2 * MOST_BYTES / 64;
     with_default(
         subscriber(LogFormat::Json, false, filter("").unwrap(), writer),
         || {
-            for number in 0..super::QUEUED_LINES + 1000 {
+            for number in 0..lines {
                 tracing::info!(number);
             }
             drop(blocked);
@@ -223,7 +272,7 @@ fn blocked_output_costs_lines_and_no_time_and_the_loss_is_told() {
         },
     );
     let text = output.text();
-    assert!(text.lines().count() < super::QUEUED_LINES + 1000);
+    assert!(text.lines().count() < lines);
     assert!(
         text.lines()
             .last()

@@ -23,11 +23,10 @@ use super::{
 use crate::{
     error::ApiError,
     extract::{Fields, Json, parse_object},
-    keys::Keys,
     openapi::{GenerateTokenProblems, WpUserIdInput},
     quota::{Charge, Disclosure, Meter, Outcome, Payer},
     sites::{Caller, SiteStatus},
-    state::AppState,
+    state::{AppState, Rooms},
     types::{
         clock::{Clock, Timestamp},
         ids::{MachineId, SiteId, TokenId, WpUserId},
@@ -282,28 +281,32 @@ impl GenerateToken {
     )
 )]
 pub(crate) async fn generate_token(
-    State(tokens): State<Tokens>,
-    State(keys): State<Keys>,
-    State(clock): State<Clock>,
+    State(state): State<AppState>,
     Known(mut call): Known<GenerateToken>,
 ) -> Result<Response, ApiError> {
+    let Rooms {
+        tokens,
+        keys,
+        clock,
+        ..
+    } = &*state;
     if let Some(replayed) = &call.replay {
         let token = keys.sign(&replayed.claims()).await?;
-        return Ok(replay(replayed, token, &clock));
+        return Ok(replay(replayed, token, clock));
     }
     let record = tokens.draft(call.site_id, call.user_id, call.machine_id.clone());
     // Signed before it is written: a token that cannot be handed out must not use up a key.
     let token = keys.sign(&record.claims()).await?;
     match tokens.insert(&record, call.idempotency.as_ref()).await {
         Ok(Inserted::Yes) => {
-            Ok((Extension(Outcome::Issued), answer(&record, token, &clock)).into_response())
+            Ok((Extension(Outcome::Issued), answer(&record, token, clock)).into_response())
         }
         // A request with the same key came before by a hair, through another instance.
         Ok(Inserted::KeyTaken) => {
-            call.find_replay(&tokens).await?;
+            call.find_replay(tokens).await?;
             let winner = call.replay.ok_or(ApiError::Overloaded)?;
             let token = keys.sign(&winner.claims()).await?;
-            Ok(replay(&winner, token, &clock))
+            Ok(replay(&winner, token, clock))
         }
         // The key may stand for the token now, and then repeating the request is free.
         Err(error) if call.idempotency.is_some() && error.leaves_doubt() => {

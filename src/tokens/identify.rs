@@ -29,7 +29,7 @@ use crate::{
     quota::{Meter, Outcome, QuotaLayer},
     sites::Caller,
     state::AppState,
-    types::secret::ProxySecret,
+    types::{ids::TokenId, secret::ProxySecret},
 };
 
 /// A kind of request of the data plane: how it is read, and how its caller is proven.
@@ -50,8 +50,10 @@ pub(crate) trait Call: Clone + Send + Sync + 'static {
     /// Told of the request that it was read from, once it is judged.
     fn note(&self, _parts: &Parts, _state: &AppState) {}
 
-    /// Told when the response is there, with what it came to.
-    fn finish(&self, _outcome: Option<Outcome>, _state: &AppState) {}
+    /// The token of which a valid verdict was counted, to be given back if it is not told.
+    fn counted(&self) -> Option<TokenId> {
+        None
+    }
 }
 
 /// A request whose caller is known.
@@ -198,14 +200,18 @@ where
                 Err(refused) => return Ok(layer.refuse(refused).await),
             };
             call.note(&parts, &layer.state);
-            let site = logged_site(&meter);
+            let (site, counted) = (logged_site(&meter), call.counted());
             parts.extensions.insert(admitted);
-            parts.extensions.insert(Known(call.clone()));
+            parts.extensions.insert(Known(call));
             parts.extensions.insert(meter);
             let mut response = inner
                 .call(Request::from_parts(parts, Body::empty()))
                 .await?;
-            call.finish(response.extensions().get().copied(), &layer.state);
+            let outcome: Option<&Outcome> = response.extensions().get();
+            if let (Some(token_id), None) = (counted, outcome) {
+                let now = layer.state.clock.monotonic();
+                layer.state.attempts.verdict_unused(token_id, now);
+            }
             response.extensions_mut().insert(site);
             Ok(response)
         })

@@ -2,6 +2,7 @@
 
 use std::{
     collections::{BTreeMap, btree_map::Entry},
+    iter, mem,
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicI64, Ordering},
@@ -44,14 +45,20 @@ impl LastNoted {
 
 /// The uses that are not written yet. Clones share them.
 #[derive(Clone, Debug, Default)]
-pub(super) struct PendingUses(Arc<Mutex<BTreeMap<TokenId, Timestamp>>>);
+pub(super) struct PendingUses(Arc<Mutex<Pending>>);
+
+#[derive(Debug, Default)]
+struct Pending {
+    uses: BTreeMap<TokenId, Timestamp>,
+    let_go: u64,
+}
 
 impl PendingUses {
-    /// Notes a use; whether there was room for it.
-    pub(super) fn note(&self, token_id: TokenId, used_at: Timestamp) -> bool {
-        let mut uses = self.uses();
-        let is_full = uses.len() >= PLACES;
-        match uses.entry(token_id) {
+    /// Notes a use, or lets it go when too many wait.
+    pub(super) fn note(&self, token_id: TokenId, used_at: Timestamp) {
+        let mut pending = self.pending();
+        let is_full = pending.uses.len() >= PLACES;
+        match pending.uses.entry(token_id) {
             Entry::Occupied(mut noted) => {
                 let latest = used_at.max(*noted.get());
                 noted.insert(latest);
@@ -59,24 +66,22 @@ impl PendingUses {
             Entry::Vacant(place) if !is_full => {
                 place.insert(used_at);
             }
-            Entry::Vacant(_) => return false,
+            Entry::Vacant(_) => pending.let_go += 1,
         }
-        true
     }
 
     /// Takes up to `limit` of them, sorted by token.
     pub(super) fn take(&self, limit: usize) -> Vec<(TokenId, Timestamp)> {
-        let mut uses = self.uses();
-        let mut taken = Vec::new();
-        while taken.len() < limit
-            && let Some(first) = uses.pop_first()
-        {
-            taken.push(first);
-        }
-        taken
+        let uses = &mut self.pending().uses;
+        iter::from_fn(|| uses.pop_first()).take(limit).collect()
     }
 
-    fn uses(&self) -> MutexGuard<'_, BTreeMap<TokenId, Timestamp>> {
+    /// How many were let go since this was last asked.
+    pub(super) fn let_go(&self) -> u64 {
+        mem::take(&mut self.pending().let_go)
+    }
+
+    fn pending(&self) -> MutexGuard<'_, Pending> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -114,7 +119,7 @@ mod tests {
         let pending = PendingUses::default();
         let later = NOON.after(LAST_USE_STEP);
         for (number, used_at) in [(3, NOON), (1, later), (2, NOON), (1, NOON)] {
-            assert!(pending.note(token(number), used_at));
+            pending.note(token(number), used_at);
         }
         assert_eq!(pending.take(2), [(token(1), later), (token(2), NOON)]);
         assert_eq!(pending.take(2), [(token(3), NOON)]);
@@ -124,11 +129,13 @@ mod tests {
     #[test]
     fn when_full_only_tokens_that_wait_already_are_noted() {
         let pending = PendingUses::default();
-        for number in 0..PLACES {
-            assert!(pending.note(token(number), NOON));
+        for number in 0..PLACES + 2 {
+            pending.note(token(number), NOON);
         }
-        assert!(!pending.note(token(PLACES), NOON));
-        assert!(pending.note(token(0), NOON.after(LAST_USE_STEP)));
-        assert_eq!(pending.take(usize::MAX).len(), PLACES);
+        let later = NOON.after(LAST_USE_STEP);
+        pending.note(token(0), later);
+        assert_eq!([pending.let_go(), pending.let_go()], [2, 0]);
+        assert_eq!(pending.take(1), [(token(0), later)]);
+        assert_eq!(pending.take(usize::MAX).len(), PLACES - 1);
     }
 }

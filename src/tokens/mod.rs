@@ -24,8 +24,10 @@ mod verdict;
 
 use axum::{
     Router,
-    routing::{MethodRouter, post},
+    handler::Handler,
+    routing::{MethodRouter, post_service},
 };
+use tower::Layer;
 
 pub use last_use::{LAST_USE_STEP, LastNoted};
 pub use record::{Binding, HeldToken, Reason, TokenRecord, TokenState, judge};
@@ -59,10 +61,10 @@ pub fn router(state: &AppState) -> Router<AppState> {
         ),
         admission: Admission::new(state.config.server.concurrent_requests),
     };
-    let generate = layers.around::<GenerateToken>(post(generate_token));
-    let validate = layers.around::<ValidateToken>(post(validate_token));
-    let revoke = layers.around::<ManageToken>(post(revoke_token));
-    let release = layers.around::<ManageToken>(post(release_machine));
+    let generate = layers.around::<GenerateToken, _>(generate_token);
+    let validate = layers.around::<ValidateToken, _>(validate_token);
+    let revoke = layers.around::<ManageToken, _>(revoke_token);
+    let release = layers.around::<ManageToken, _>(release_machine);
     let origins = &state.config.server.cors_origins;
     Router::new()
         .route("/mirrory/generate-token", generate)
@@ -80,10 +82,15 @@ struct Layers<'a> {
 }
 
 impl Layers<'_> {
-    /// Puts the two layers before an endpoint: nothing can be charged before its caller is known.
-    /// A request with another method passes neither.
-    fn around<C: Call>(&self, endpoint: MethodRouter<AppState>) -> MethodRouter<AppState> {
+    /// A route of an endpoint with its two layers before it: nothing can be charged before its caller
+    /// is known. A request with another method passes neither. As one service it costs each request
+    /// less than layers that axum puts around a route one by one.
+    fn around<C: Call, Arguments: 'static>(
+        &self,
+        endpoint: impl Handler<Arguments, AppState>,
+    ) -> MethodRouter<AppState> {
         let identify = IdentifyLayer::<C>::new(self.state, &self.quota, &self.admission);
-        endpoint.route_layer((identify, self.quota.clone()))
+        let endpoint = endpoint.with_state(self.state.clone());
+        post_service((identify, self.quota.clone()).layer(endpoint))
     }
 }

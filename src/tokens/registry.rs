@@ -187,12 +187,9 @@ impl Tokens {
         self.store.bind(binding).await
     }
 
-    /// Notes that the machine a token is bound to was told that it is valid. It is written later; the
-    /// note is let go when too many wait already.
+    /// Notes that the machine a token is bound to was told that it is valid; written later.
     pub fn note_use(&self, token_id: TokenId, used_at: Timestamp) {
-        if !self.uses.note(token_id, used_at) {
-            tracing::debug!(token.id = %token_id, "a last use is not noted: too many wait");
-        }
+        self.uses.note(token_id, used_at);
     }
 
     /// Writes the uses that were noted, each token's at most once a minute.
@@ -200,17 +197,20 @@ impl Tokens {
     /// # Errors
     /// When the store fails; the next time writes what is left.
     pub async fn flush_uses(&self) -> Result<(), StoreError> {
+        let let_go = self.uses.let_go();
+        if let_go > 0 {
+            tracing::warn!(
+                let_go,
+                "last uses were not noted: too many waited to be written"
+            );
+        }
         loop {
             let uses = self.uses.take(USES_AT_ONCE);
-            if uses.is_empty() {
-                return Ok(());
-            }
-            let written = self.store.touch(&uses).await;
-            if written.is_err() {
-                for (token_id, used_at) in &uses {
-                    self.note_use(*token_id, *used_at);
+            if let Err(error) = self.store.touch(&uses).await {
+                for (token_id, used_at) in uses {
+                    self.uses.note(token_id, used_at);
                 }
-                return written;
+                return Err(error);
             }
             if uses.len() < USES_AT_ONCE {
                 return Ok(());

@@ -3,7 +3,6 @@
 //! A token's state and its site's are read, and a token is bound, in one statement each, so these
 //! look into the table of sites too.
 
-use serde::Serialize;
 use sha2::{Digest as _, Sha256};
 use uuid::Uuid;
 
@@ -19,7 +18,7 @@ use super::{
     summary::TokenStatus,
 };
 use crate::{
-    store::{Database, StoreError, Tx, affected, batches::Batches, in_tx, read, write},
+    store::{Database, StoreError, Tx, affected, batches::Batches, in_tx, json, read, write},
     types::{
         clock::Timestamp,
         ids::{MachineId, SiteId, TokenId, WpUserId},
@@ -260,12 +259,6 @@ impl TokenStore {
                 .execute(connection)
         ))
     }
-}
-
-/// Rows as one parameter for SQLite, which takes no arrays.
-fn json(rows: impl IntoIterator<Item = impl Serialize>) -> Result<String, StoreError> {
-    let rows: Vec<_> = rows.into_iter().collect();
-    serde_json::to_string(&rows).map_err(StoreError::unreadable)
 }
 
 /// The site of a token, whatever became of the site.

@@ -27,10 +27,10 @@ use crate::{
     extract::{Fields, Json, parse_object, string},
     openapi::{ValidateTokenProblems, always},
     quota::Outcome,
-    state::AppState,
+    state::{AppState, Rooms},
     types::{
-        clock::{Clock, Timestamp},
-        ids::{MachineId, WpUserId},
+        clock::Timestamp,
+        ids::{MachineId, TokenId, WpUserId},
     },
 };
 
@@ -167,13 +167,10 @@ impl Call for ValidateToken {
         }
     }
 
-    /// A verdict that did not become `valid: true` does not count for its token.
-    fn finish(&self, outcome: Option<Outcome>, state: &AppState) {
-        if let (Verdict::Good { held, .. }, None) = (&self.verdict, outcome) {
-            let token_id = held.record.token_id;
-            state
-                .attempts
-                .verdict_unused(token_id, state.clock.monotonic());
+    fn counted(&self) -> Option<TokenId> {
+        match &self.verdict {
+            Verdict::Good { claims, .. } => Some(claims.token_id),
+            Verdict::Refused { .. } => None,
         }
     }
 }
@@ -260,8 +257,7 @@ fn token(value: &RawValue) -> Result<String, String> {
     )
 )]
 pub(crate) async fn validate_token(
-    State(tokens): State<Tokens>,
-    State(clock): State<Clock>,
+    State(state): State<AppState>,
     Known(call): Known<ValidateToken>,
 ) -> Result<Response, ApiError> {
     let ValidateToken {
@@ -269,6 +265,7 @@ pub(crate) async fn validate_token(
         mut verdict,
         turn: _turn,
     } = call;
+    let Rooms { tokens, clock, .. } = &*state;
     for _ in 0..TRIES {
         let (claims, held) = match verdict {
             Verdict::Refused { reason, record } => {

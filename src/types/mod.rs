@@ -2,5 +2,6 @@
 
 pub mod clock;
 pub mod ids;
+pub(crate) mod patience;
 pub mod randomness;
 pub mod secret;

@@ -49,6 +49,7 @@ mod health;
 mod idempotency;
 mod keys;
 mod manage;
+mod overload;
 mod problems;
 mod properties;
 mod quota;

@@ -91,7 +91,7 @@ async fn the_one_before_is_theft_after_its_thirty_seconds(store: Store) {
 async fn a_session_ends_seven_days_after_its_last_refresh(store: Store) {
     let app = TestApp::start(store).await;
     let first = signed_in(&app).await;
-    app.advance(7 * DAY - Duration::from_micros(1));
+    app.advance((7 * DAY).saturating_sub(Duration::from_micros(1)));
     let second = refreshed(&app, &first.refresh_token).await;
     app.advance(7 * DAY);
     let answer = app.refresh(&second.refresh_token).await;
@@ -105,7 +105,7 @@ async fn a_session_ends_ninety_days_after_it_began(store: Store) {
     let app = TestApp::start(store).await;
     let mut session = signed_in(&app).await;
     for _ in 0..15 {
-        app.advance(6 * DAY - Duration::from_secs(1));
+        app.advance((6 * DAY).saturating_sub(Duration::from_secs(1)));
         session = refreshed(&app, &session.refresh_token).await;
     }
     app.account(&session).await.ok();

@@ -18,12 +18,15 @@ on_both_stores! {
     seven_failures_of_an_address_cost_a_minute,
     a_right_password_is_no_failure_and_a_wrong_one_stays_one,
     attempts_that_race_are_limited_too,
+    failures_under_a_name_are_limited_whether_it_exists_or_not,
+    nobody_is_locked_out_where_they_are_signed_in,
     a_full_hashing_queue_is_told_before_the_look_up,
     a_hash_with_older_parameters_is_renewed,
     a_login_gives_a_token_of_an_hour,
     errors_of_a_login_have_a_shape_of_their_own,
     failures_are_one_row_an_address_and_hour,
     a_sign_in_is_recorded_with_address_and_user_agent,
+    rows_of_the_audit_log_are_kept_for_400_days,
     no_secret_of_an_account_is_in_the_store,
 }
 
@@ -179,6 +182,44 @@ async fn attempts_that_race_are_limited_too(store: Store) {
     assert_eq!(judged.count(), 7);
 }
 
+/// Lets strangers fail under a name until it is refused.
+fn wear_out(app: &TestApp, name: &str) {
+    let now = app.clock.clock().monotonic();
+    while app.state.attempts.sign_in_as(name, now).is_ok() {}
+}
+
+async fn failures_under_a_name_are_limited_whether_it_exists_or_not(store: Store) {
+    let app = TestApp::start(store).await;
+    let ada = app.owner("ada").await;
+    for name in [&ada.email, "nobody@shop.example"] {
+        wear_out(&app, name);
+        let runs = app.state.passwords.runs();
+        // Neither is a failure of the address.
+        for _ in 0..10 {
+            let answer = app.try_sign_in(name, PASSWORD).await;
+            assert_eq!(answer.problem(), (429, "too_many_attempts"));
+            assert_eq!(answer.retry_after(), 36);
+        }
+        assert_eq!(app.state.passwords.runs(), runs);
+    }
+    app.advance(Duration::from_secs(36));
+    app.sign_in(&ada).await;
+}
+
+async fn nobody_is_locked_out_where_they_are_signed_in(store: Store) {
+    let app = TestApp::start(store).await;
+    let ada = app.owner("ada").await;
+    app.sign_in(&ada).await;
+    wear_out(&app, &ada.email);
+    for _ in 0..3 {
+        app.sign_in(&ada).await;
+    }
+    let body = json!({"email": ada.email, "password": PASSWORD});
+    let call = app.post("/api/v1/jwt").peer("203.0.113.9:1");
+    let answer = call.json(&body).send().await;
+    assert_eq!(answer.problem(), (429, "too_many_attempts"));
+}
+
 async fn a_full_hashing_queue_is_told_before_the_look_up(store: Store) {
     let app = TestApp::start(store).await;
     let mut turns = Vec::new();
@@ -308,6 +349,19 @@ async fn a_sign_in_is_recorded_with_address_and_user_agent(store: Store) {
                    WHERE event = 'account.created'";
     let expected = format!("operator {} {{\"role\":\"owner\"}}", ada.id);
     assert_eq!(app.column(created).await, [expected]);
+}
+
+async fn rows_of_the_audit_log_are_kept_for_400_days(store: Store) {
+    let app = TestApp::start(store).await;
+    app.execute("DELETE FROM audit_log").await;
+    app.owner("ada").await;
+    let day = Duration::from_hours(24);
+    for (age, rows) in [(400 * day, 1), (Duration::from_micros(1), 0)] {
+        app.advance(age);
+        app.background.janitor.round().await.unwrap();
+        let left = app.number("SELECT count(*) FROM audit_log").await;
+        assert_eq!(left, rows);
+    }
 }
 
 async fn no_secret_of_an_account_is_in_the_store(store: Store) {

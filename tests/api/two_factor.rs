@@ -119,7 +119,7 @@ async fn one_step_either_side_is_taken(store: Store) {
     app.try_code(&ada, &behind).await.ok();
     app.try_code(&ada, &ahead).await.ok();
     let late = app.code(&secret);
-    app.advance(Duration::from_secs(60));
+    app.advance(Duration::from_mins(1));
     let answer = app.try_code(&ada, &late).await;
     assert_eq!(answer.problem(), (401, "invalid_otp"));
 }
@@ -146,6 +146,20 @@ async fn five_wrong_codes_lock_it_for_fifteen_minutes(store: Store) {
     wrong_codes(&app, &ada, 5).await;
     app.advance(Duration::from_mins(10));
     for _ in 0..10 {
+        let answer = app.try_code(&ada, &app.code(&secret)).await;
+        assert_eq!(answer.problem(), (429, "two_factor_locked"));
+        assert_eq!(answer.retry_after(), 300);
+    }
+    // A recovery code is looked at also now, and a wrong one does not prolong it either.
+    for number in 100..105 {
+        let body = json!({
+            "email": ada.email, "password": PASSWORD, "otp_attempt": "0000-0000-0000-0000"
+        });
+        let call = app
+            .post("/api/v1/jwt")
+            .peer(&format!("203.0.113.{number}:1"));
+        let answer = call.json(&body).send().await;
+        assert_eq!(answer.problem(), (401, "invalid_otp"));
         let answer = app.try_code(&ada, &app.code(&secret)).await;
         assert_eq!(answer.problem(), (429, "two_factor_locked"));
         assert_eq!(answer.retry_after(), 300);

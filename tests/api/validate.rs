@@ -21,6 +21,7 @@ on_both_stores! {
     a_refused_charge_binds_nothing,
     a_token_of_a_swept_record_is_unknown,
     verdicts_carry_no_word_of_the_quota,
+    a_valid_verdict_is_noted_as_the_last_use_once_a_minute,
 }
 
 async fn issued(store: Store, plan: &str) -> (TestApp, TestSite, Issued) {
@@ -268,4 +269,22 @@ async fn verdicts_carry_no_word_of_the_quota(store: Store) {
     }
     let answer = app.validate(&issued.token, "another").await;
     assert_eq!(answer.header("ratelimit"), None);
+}
+
+async fn a_valid_verdict_is_noted_as_the_last_use_once_a_minute(store: Store) {
+    let (app, _, issued) = issued(store, "developer").await;
+    let bound_at = app.now();
+    assert!(app.validate(&issued.token, "m").await.is_valid());
+    for (seconds, expected) in [(59, 0), (1, 60), (59, 60), (30, 149)] {
+        app.advance(Duration::from_secs(seconds));
+        assert!(app.validate(&issued.token, "m").await.is_valid());
+        assert_eq!(
+            app.validate(&issued.token, "n").await.reason(),
+            "machine_mismatch"
+        );
+        app.state.tokens.flush_uses().await.unwrap();
+        let last_use = app.number("SELECT last_validated_at FROM tokens").await;
+        let expected = bound_at.after(Duration::from_secs(expected));
+        assert_eq!(last_use, expected.as_micros());
+    }
 }

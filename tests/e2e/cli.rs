@@ -1,5 +1,6 @@
 //! The command line beside a running server, which follows each change within a second.
 
+mod accounts;
 mod keys;
 mod master_key;
 mod sites;

@@ -66,6 +66,23 @@ async fn a_body_that_trickles_in_is_answered_408() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn slow_clients_hold_nothing_that_others_need() {
+    let place = Place::sqlite().with("MIRRORY__SERVER__CONCURRENT_REQUESTS", "1");
+    let server = place.start().await;
+    let request = "POST /mirrory/validate-token HTTP/1.1\r\nHost: here\r\n\
+                   Content-Type: application/json\r\nContent-Length: 100\r\n\r\n{\"tok";
+    let mut slow = Vec::new();
+    for _ in 0..5 {
+        let mut stream = TcpStream::connect(server.address).await.unwrap();
+        stream.write_all(request.as_bytes()).await.unwrap();
+        slow.push(stream);
+    }
+    for _ in 0..5 {
+        assert_eq!(server.client().reason("no token", "m").await, "malformed");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_body_that_is_too_large_is_answered_413_with_or_without_its_length() {
     let server_place = Place::sqlite();
     let server = server_place.start().await;

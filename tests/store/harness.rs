@@ -197,6 +197,44 @@ impl Store {
     }
 }
 
+/// A connection that lets nobody else write records.
+pub enum Hold {
+    Postgres(PgConnection),
+    Sqlite(SqliteConnection),
+}
+
+impl Hold {
+    /// Waits until nobody else writes.
+    pub async fn of(store: &Store) -> Self {
+        let url = store.config.database.url.expose();
+        match store.kind() {
+            DatabaseKind::Postgres => {
+                let mut connection = PgConnection::connect(url).await.unwrap();
+                sqlx::raw_sql("BEGIN; LOCK TABLE tokens IN EXCLUSIVE MODE")
+                    .execute(&mut connection)
+                    .await
+                    .unwrap();
+                Self::Postgres(connection)
+            }
+            DatabaseKind::Sqlite => {
+                let mut connection = SqliteConnection::connect(url).await.unwrap();
+                sqlx::raw_sql("BEGIN IMMEDIATE")
+                    .execute(&mut connection)
+                    .await
+                    .unwrap();
+                Self::Sqlite(connection)
+            }
+        }
+    }
+
+    pub async fn release(self) {
+        match self {
+            Self::Postgres(connection) => connection.close().await.unwrap(),
+            Self::Sqlite(connection) => connection.close().await.unwrap(),
+        }
+    }
+}
+
 impl Drop for Store {
     fn drop(&mut self) {
         if let Some(folder) = &self.folder {

@@ -6,18 +6,19 @@ use futures_util::future::join_all;
 use mirrory::{
     app::open_keys,
     keys::KeysError,
+    quota::{Ledger, QuotaError, Standing},
     store::{
         Database, StoreError,
         changes::{self, Actor},
         database::SERVING_DEADLINE,
         freshness::Freshness,
     },
-    types::clock::Clock,
+    types::{clock::Clock, ids::SiteId},
 };
 use tokio::time::{Instant, timeout};
 
 use crate::{
-    harness::{Instance, Store, commit, machine},
+    harness::{Hold, Instance, Store, commit, machine, user},
     keys::claims,
     postgres::Cluster,
     quota::{ledger, new_site, plans, reserve, used},
@@ -106,6 +107,68 @@ async fn a_frozen_store_is_not_waited_for_and_works_again_after_the_thaw() {
     );
 }
 
+/// More than one batch takes: the last wait for so long that they are not begun any more.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn of_many_that_write_to_a_frozen_store_all_are_told_soon_and_who_waited_long_writes_nothing()
+{
+    let (cluster, store, instance) = breakable(4).await;
+    let Instance {
+        database, tokens, ..
+    } = &instance;
+    let (site_id, _) = instance.create_site().await;
+    let bound = instance.issue(site_id).await.token_id;
+    warm(database, 4).await;
+    let machine_id = machine("m");
+    let drafts: Vec<_> = (0..300)
+        .map(|_| tokens.draft(site_id, user(1), None))
+        .collect();
+    cluster.freeze();
+    let (inserted, bindings, found) = tokio::join!(
+        join_all(drafts.iter().map(|draft| soon(tokens.insert(draft, None)))),
+        join_all((0..20).map(|_| soon(tokens.bind(bound, &machine_id)))),
+        join_all((0..60).map(|_| soon(tokens.find(bound)))),
+    );
+    assert!(inserted.iter().all(is_outage) && found.iter().all(is_outage));
+    assert!(bindings.iter().all(is_outage));
+    cluster.thaw();
+    works_again(database, 4).await;
+
+    let not_begun = inserted
+        .iter()
+        .zip(&drafts)
+        .filter(|(outcome, _)| matches!(outcome, Err(StoreError::Unreachable(_))));
+    assert!(not_begun.clone().count() > 0);
+    for (_, draft) in not_begun {
+        assert!(soon(tokens.find(draft.token_id)).await.unwrap().is_none());
+        soon(tokens.insert(draft, None)).await.unwrap();
+    }
+    assert!(soon(tokens.bind(bound, &machine_id)).await.unwrap());
+    assert!(store.number("SELECT count(*) FROM tokens").await <= 301);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_store_that_ends_amid_a_batch_fails_all_of_it_and_the_next_one_works() {
+    let (cluster, store, instance) = breakable(4).await;
+    let Instance { tokens, .. } = &instance;
+    let (site_id, _) = instance.create_site().await;
+    let drafts: Vec<_> = (0..40)
+        .map(|_| tokens.draft(site_id, user(1), None))
+        .collect();
+    let held = Hold::of(&store).await;
+    let (inserted, ()) = tokio::join!(
+        join_all(drafts.iter().map(|draft| soon(tokens.insert(draft, None)))),
+        async { cluster.stop() },
+    );
+    assert!(inserted.iter().all(is_outage));
+    drop(held);
+    cluster.start_again();
+    works_again(&instance.database, 4).await;
+    assert_eq!(store.number("SELECT count(*) FROM tokens").await, 0);
+    for draft in &drafts {
+        soon(tokens.insert(draft, None)).await.unwrap();
+    }
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_return_whose_outcome_is_unknown_is_not_made_twice() {
     let (cluster, store, instance) = breakable(1).await;
@@ -124,7 +187,27 @@ async fn a_return_whose_outcome_is_unknown_is_not_made_twice() {
     cluster.thaw();
     works_again(&instance.database, 1).await;
     ledger.flush().await.unwrap();
-    instance.database.close().await;
+    has_done_what_it_was_sent(&store, &instance.database).await;
+    let afterwards = crate::quota::ledger(&store, store.open().await, plans(&[("plan", 10, 100)]));
+    let (day, month) = used(&afterwards, site_id).await;
+    assert!(day >= 1 && day == month, "{day} and {month} are used");
+}
+
+/// A site that made seven calls, and of which an instance holds a block that is used up: the
+/// statements are known to the connection, and go out in one piece.
+async fn with_a_block(store: &Store, database: &Database) -> (Ledger, SiteId) {
+    let ledger = ledger(store, database.clone(), plans(&[("plan", 1_100, 5_000)]));
+    let site_id = new_site(store);
+    for _ in 0..7 {
+        drop(reserve(&ledger, site_id).await);
+    }
+    ledger.flush().await.unwrap();
+    (ledger, site_id)
+}
+
+/// Waits until the server has done what it was sent on connections that are closed.
+async fn has_done_what_it_was_sent(store: &Store, database: &Database) {
+    database.close().await;
     let connections = "SELECT count(*) FROM pg_stat_activity WHERE application_name = 'mirrory'";
     let ended = async {
         while store.number(connections).await > 0 {
@@ -134,9 +217,63 @@ async fn a_return_whose_outcome_is_unknown_is_not_made_twice() {
     timeout(Duration::from_secs(10), ended)
         .await
         .expect("the server has done what it was sent");
-    let afterwards = crate::quota::ledger(&store, store.open().await, plans(&[("plan", 10, 100)]));
-    let (day, month) = used(&afterwards, site_id).await;
-    assert!(day >= 1 && day == month, "{day} and {month} are used");
+}
+
+/// How many more calls pass, and what is then counted.
+async fn use_up(store: &Store, site_id: SiteId) -> (u64, Standing) {
+    let ledger = ledger(store, store.open().await, plans(&[("plan", 1_100, 5_000)]));
+    let mut made = 0;
+    while ledger.reserve(site_id, "plan", 1).await.is_ok() {
+        made += 1;
+        assert!(made <= 1_100);
+    }
+    ledger.close().await.unwrap();
+    (made, ledger.standing(site_id, "plan").await.unwrap())
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_block_whose_taking_is_in_doubt_is_lost_and_not_spent() {
+    let (cluster, store, instance) = breakable(1).await;
+    let (ledger, site_id) = with_a_block(&store, &instance.database).await;
+    cluster.freeze();
+    let taken = ledger.reserve(site_id, "plan", 1).await;
+    // On a busy machine the connection may be tried first: then nothing was asked for.
+    let Err(QuotaError::Store(error)) = taken else {
+        panic!("nothing was taken");
+    };
+    assert!(is_outage::<()>(&Err(error)));
+    assert!(ledger.try_spend(site_id, "plan").is_none());
+    cluster.thaw();
+    has_done_what_it_was_sent(&store, &instance.database).await;
+    let (made, standing) = use_up(&store, site_id).await;
+    assert!(7 + made <= 1_100, "{made} more pass");
+    assert_eq!(standing.day.remaining(), 0);
+    assert!(
+        standing.day.reserved <= 7,
+        "at most the block: {standing:?}"
+    );
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_is_told_in_doubt_is_never_given_back_twice() {
+    let (cluster, store, instance) = breakable(1).await;
+    let (ledger, site_id) = with_a_block(&store, &instance.database).await;
+    // Of a block of eight, two are made.
+    drop(reserve(&ledger, site_id).await);
+    drop(reserve(&ledger, site_id).await);
+    cluster.freeze();
+    assert!(ledger.close().await.is_err());
+    cluster.thaw();
+    works_again(&instance.database, 1).await;
+    // As it would be told again by itself.
+    ledger.flush().await.unwrap();
+    has_done_what_it_was_sent(&store, &instance.database).await;
+    let (made, standing) = use_up(&store, site_id).await;
+    assert!(9 + made <= 1_100, "{made} more pass");
+    assert!(
+        9 + made + standing.day.reserved >= 1_100,
+        "{made} more pass"
+    );
 }
 
 /// Nothing follows the change log, so every one of them must ask for the keys.

@@ -129,7 +129,7 @@ async fn calls_are_taken_all_or_none(store: Store) {
 }
 
 /// The last microsecond of November, in the time zone of the calendar of plans.
-const END_OF_NOVEMBER: Timestamp = Timestamp::from_micros(1_796_083_199_999_999);
+pub const END_OF_NOVEMBER: Timestamp = Timestamp::from_micros(1_796_083_199_999_999);
 
 async fn a_day_and_a_month_roll_over(store: Store) {
     let ledger = ledger(&store, store.open().await, plans(&[("plan", 2, 3)]));

@@ -13,6 +13,7 @@ mod host;
 mod processes;
 
 use std::fs;
+use std::path::PathBuf;
 use std::process::Child;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Mutex, OnceLock};
@@ -87,6 +88,11 @@ impl Cluster {
             .expect("the server makes a database");
         connection.close().await.expect("the connection closes");
         self.url(&name)
+    }
+
+    /// Where one of PostgreSQL's programs lies, if it is there.
+    pub fn program(&self, name: &str) -> PathBuf {
+        self.host.program(name)
     }
 
     fn url(&self, database: &str) -> String {

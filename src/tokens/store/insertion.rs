@@ -4,7 +4,11 @@ use std::collections::HashSet;
 
 use data_encoding::HEXLOWER;
 use serde::Serialize;
-use sqlx::{PgPool, SqlitePool, postgres::PgBindIterExt};
+use sqlx::{
+    PgPool, Postgres, SqlitePool,
+    postgres::{PgArguments, PgBindIterExt},
+    query::QueryAs,
+};
 use tokio::time::Instant;
 
 use super::{Digest, Idempotency, Inserted, json};
@@ -22,9 +26,21 @@ use crate::{
     },
 };
 
-/// Takes the idempotency keys that are free, or whose lifetime ($12) is over, and writes the records
-/// that have theirs or need none.
+/// For a lone record, on both databases: unpacking arrays or JSON costs half as much again.
+const INSERT_ONE: &str = "\
+INSERT INTO tokens \
+  (token_id, site_id, user_id, coins, issued_at, expires_at, machine_id, bound_at) \
+VALUES ($1, $2, $3, $4, $5, $6, $7, $8)";
+
 const INSERT_IN_POSTGRES: &str = "\
+INSERT INTO tokens \
+  (token_id, site_id, user_id, coins, issued_at, expires_at, machine_id, bound_at) \
+SELECT * FROM unnest($1, $2, $3, $4, $5, $6, $7, $8) \
+RETURNING token_id";
+
+/// Takes the idempotency keys that are free, or whose lifetime ($12) is over, and writes the records
+/// that have theirs or need none. With no key among them, the statement without costs half as much.
+const INSERT_WITH_KEYS_IN_POSTGRES: &str = "\
 WITH new AS (SELECT * \
   FROM unnest($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11) AS new (token_id, site_id, user_id, \
     coins, issued_at, expires_at, machine_id, bound_at, key_digest, request_digest, created_at)), \
@@ -119,6 +135,12 @@ impl Work for Insertions {
     }
 
     async fn run(&self, rows: &[NewToken], deadline: Instant) -> Result<Vec<Inserted>, StoreError> {
+        if let [lone] = rows
+            && lone.idempotency.is_none()
+        {
+            self.insert_one(lone, deadline).await?;
+            return Ok(vec![Inserted::Yes]);
+        }
         let written: Vec<(TokenId,)> = match self.0.pools() {
             Pools::Postgres(pool) => self.insert_in_postgres(pool, rows, deadline).await?,
             Pools::Sqlite { writer, .. } => self.insert_in_sqlite(writer, rows, deadline).await?,
@@ -135,33 +157,72 @@ impl Work for Insertions {
     }
 }
 
+type Written<'q> = QueryAs<'q, Postgres, (TokenId,), PgArguments>;
+
+fn bind_records<'q>(statement: Written<'q>, rows: &'q [NewToken]) -> Written<'q> {
+    let records = || rows.iter().map(|row| &row.record);
+    statement
+        .bind(records().map(|record| record.token_id).bind_iter())
+        .bind(records().map(|record| record.site_id).bind_iter())
+        .bind(records().map(|record| record.user_id).bind_iter())
+        .bind(records().map(|record| record.coins).bind_iter())
+        .bind(records().map(|record| record.issued_at).bind_iter())
+        .bind(records().map(|record| record.expires_at).bind_iter())
+        .bind(
+            records()
+                .map(|record| record.machine_id.as_ref())
+                .bind_iter(),
+        )
+        .bind(rows.iter().map(NewToken::bound_at).bind_iter())
+}
+
+/// The statement for a lone record; a macro, since its type is each database's own.
+macro_rules! insertion {
+    ($row:expr) => {
+        sqlx::query(INSERT_ONE)
+            .bind($row.record.token_id)
+            .bind($row.record.site_id)
+            .bind($row.record.user_id)
+            .bind($row.record.coins)
+            .bind($row.record.issued_at)
+            .bind($row.record.expires_at)
+            .bind(&$row.record.machine_id)
+            .bind($row.bound_at())
+    };
+}
+
 impl Insertions {
+    async fn insert_one(&self, row: &NewToken, deadline: Instant) -> Result<(), StoreError> {
+        match self.0.pools() {
+            Pools::Postgres(pool) => with_connection!(self.0, pool, deadline, |connection| {
+                affected(insertion!(row).execute(connection))
+            })?,
+            Pools::Sqlite { writer, .. } => {
+                with_connection!(self.0, writer, deadline, |connection| {
+                    affected(insertion!(row).execute(connection))
+                })?
+            }
+        };
+        Ok(())
+    }
+
     async fn insert_in_postgres(
         &self,
         pool: &PgPool,
         rows: &[NewToken],
         deadline: Instant,
     ) -> Result<Vec<(TokenId,)>, StoreError> {
-        let records = || rows.iter().map(|row| &row.record);
         with_connection!(self.0, pool, deadline, |connection| {
-            sqlx::query_as(INSERT_IN_POSTGRES)
-                .bind(records().map(|record| record.token_id).bind_iter())
-                .bind(records().map(|record| record.site_id).bind_iter())
-                .bind(records().map(|record| record.user_id).bind_iter())
-                .bind(records().map(|record| record.coins).bind_iter())
-                .bind(records().map(|record| record.issued_at).bind_iter())
-                .bind(records().map(|record| record.expires_at).bind_iter())
-                .bind(
-                    records()
-                        .map(|record| record.machine_id.as_ref())
-                        .bind_iter(),
-                )
-                .bind(rows.iter().map(NewToken::bound_at).bind_iter())
-                .bind(rows.iter().map(NewToken::key).bind_iter())
-                .bind(rows.iter().map(NewToken::request).bind_iter())
-                .bind(rows.iter().map(|row| row.created_at).bind_iter())
-                .bind(KEY_LIFETIME_MICROS)
-                .fetch_all(connection)
+            if rows.iter().all(|row| row.idempotency.is_none()) {
+                bind_records(sqlx::query_as(INSERT_IN_POSTGRES), rows).fetch_all(connection)
+            } else {
+                bind_records(sqlx::query_as(INSERT_WITH_KEYS_IN_POSTGRES), rows)
+                    .bind(rows.iter().map(NewToken::key).bind_iter())
+                    .bind(rows.iter().map(NewToken::request).bind_iter())
+                    .bind(rows.iter().map(|row| row.created_at).bind_iter())
+                    .bind(KEY_LIFETIME_MICROS)
+                    .fetch_all(connection)
+            }
         })
     }
 

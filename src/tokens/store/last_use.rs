@@ -39,6 +39,9 @@ impl TokenStore {
         &self,
         uses: &[(TokenId, Timestamp)],
     ) -> Result<(), StoreError> {
+        if uses.is_empty() {
+            return Ok(());
+        }
         match self.database.pools() {
             Pools::Postgres(pool) => with_connection!(self.database, pool, |connection| affected(
                 sqlx::query(TOUCH_IN_POSTGRES)

@@ -67,6 +67,10 @@ impl Host {
         }
     }
 
+    pub fn program(&self, name: &str) -> PathBuf {
+        self.programs.join(name)
+    }
+
     fn data(&self) -> PathBuf {
         self.folder.join("data")
     }
@@ -92,7 +96,7 @@ impl Host {
 
     /// A command that finds nothing of the caller's in its way: its rights, its home, its language.
     fn command(&self, program: &str) -> Command {
-        let mut command = Command::new(self.programs.join(program));
+        let mut command = Command::new(self.program(program));
         if let Some(Account { uid, gid }) = self.account {
             // This drops root's supplementary groups, too.
             command.uid(uid).gid(gid);

@@ -1,0 +1,14 @@
+//! Waiting no longer than one has patience for.
+
+use std::{future::poll_fn, pin::pin, task::Poll, time::Duration};
+
+/// What a future comes to, if it does in time. One that is ready at once needs no timer, which would
+/// cost more than many an answer from memory.
+pub(crate) async fn within<F: Future>(patience: Duration, future: F) -> Option<F::Output> {
+    let mut future = pin!(future);
+    let at_once = poll_fn(|context| Poll::Ready(future.as_mut().poll(context))).await;
+    match at_once {
+        Poll::Ready(output) => Some(output),
+        Poll::Pending => tokio::time::timeout(patience, future).await.ok(),
+    }
+}

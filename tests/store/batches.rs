@@ -1,0 +1,230 @@
+//! Calls that are done together: each is answered as if it were alone.
+
+use std::{collections::HashSet, pin::pin};
+
+use futures_util::future::join_all;
+use mirrory::{
+    store::StoreError,
+    tokens::{Idempotency, Inserted, TokenRecord},
+    types::ids::{SiteId, TokenId},
+};
+
+use crate::harness::{Hold, Instance, Store, machine, on_both_stores, user};
+
+on_both_stores!(
+    what_comes_while_the_store_is_busy_is_all_done,
+    one_bad_row_hurts_nobody_else,
+    of_a_key_that_comes_twice_in_one_queue_one_is_written,
+    keys_raced_by_two_instances_in_opposite_orders_are_taken_once,
+    tokens_raced_by_two_instances_in_opposite_orders_are_bound_once,
+    what_its_caller_hung_up_on_is_written_all_the_same,
+    records_are_found_with_what_is_not_there_and_what_is_asked_twice,
+);
+
+/// Makes all the calls while nobody can write, and only then lets them through.
+async fn all_at_once<T>(
+    store: &Store,
+    calls: impl IntoIterator<Item = impl Future<Output = T>>,
+) -> Vec<T> {
+    let hold = Hold::of(store).await;
+    let mut all = pin!(join_all(calls));
+    // The first look makes every call.
+    tokio::select! {
+        biased;
+        _ = &mut all => panic!("nobody can write"),
+        () = std::future::ready(()) => {}
+    }
+    hold.release().await;
+    all.await
+}
+
+fn drafts(instance: &Instance, site_id: SiteId, count: usize) -> Vec<TokenRecord> {
+    (0..count)
+        .map(|number| {
+            let machine_id = number
+                .is_multiple_of(3)
+                .then(|| machine(&format!("'{number}\" \\ ✓")));
+            instance.tokens.draft(
+                site_id,
+                user(1 + i64::try_from(number).unwrap()),
+                machine_id,
+            )
+        })
+        .collect()
+}
+
+async fn found(instance: &Instance, token_id: TokenId) -> Option<TokenRecord> {
+    let held = instance.tokens.find(token_id).await.unwrap();
+    held.map(|held| TokenRecord::clone(&held.record))
+}
+
+async fn what_comes_while_the_store_is_busy_is_all_done(store: Store) {
+    let instance = store.instance().await;
+    let (site_id, _) = instance.create_site().await;
+    // More than one batch takes.
+    let drafts = drafts(&instance, site_id, 600);
+    let insert = async |(number, record): (usize, &TokenRecord)| {
+        let key = Idempotency::new(&number.to_string(), record.user_id, None);
+        let key = number.is_multiple_of(2).then_some(&key);
+        instance.tokens.insert(record, key).await.unwrap()
+    };
+    let inserted = all_at_once(&store, drafts.iter().enumerate().map(insert)).await;
+    assert!(inserted.iter().all(|outcome| *outcome == Inserted::Yes));
+    let found = join_all(drafts.iter().map(|draft| found(&instance, draft.token_id))).await;
+    for (draft, found) in drafts.iter().zip(found) {
+        assert_eq!(found.as_ref(), Some(draft));
+    }
+    let keys = "SELECT count(*) FROM idempotency_keys JOIN tokens USING (token_id, site_id)";
+    assert_eq!(store.number(keys).await, 300);
+}
+
+async fn one_bad_row_hurts_nobody_else(store: Store) {
+    let instance = store.instance().await;
+    let (site_id, _) = instance.create_site().await;
+    let known = instance.issue(site_id).await;
+    let mut drafts = drafts(&instance, site_id, 20);
+    drafts[10].token_id = known.token_id;
+    let insert = async |record| instance.tokens.insert(record, None).await;
+    let inserted = all_at_once(&store, drafts.iter().map(insert)).await;
+    for (number, outcome) in inserted.iter().enumerate() {
+        match outcome {
+            Ok(Inserted::Yes) => assert_ne!(number, 10),
+            Err(StoreError::Fault(_)) => assert_eq!(number, 10),
+            other => panic!("{number}: {other:?}"),
+        }
+    }
+    assert_eq!(store.number("SELECT count(*) FROM tokens").await, 20);
+    assert_eq!(found(&instance, known.token_id).await, Some(known));
+}
+
+async fn of_a_key_that_comes_twice_in_one_queue_one_is_written(store: Store) {
+    let instance = store.instance().await;
+    let (site_id, _) = instance.create_site().await;
+    let key = Idempotency::new("a", user(1), None);
+    let drafts = drafts(&instance, site_id, 30);
+    let insert = async |(number, record): (usize, &TokenRecord)| {
+        let key = number.is_multiple_of(3).then_some(&key);
+        instance.tokens.insert(record, key).await.unwrap()
+    };
+    let inserted = all_at_once(&store, drafts.iter().enumerate().map(insert)).await;
+    for (number, outcome) in inserted.into_iter().enumerate() {
+        let is_late = number.is_multiple_of(3) && number > 0;
+        let expected = if is_late {
+            Inserted::KeyTaken
+        } else {
+            Inserted::Yes
+        };
+        assert_eq!(outcome, expected, "{number}");
+    }
+    assert_eq!(store.number("SELECT count(*) FROM tokens").await, 21);
+}
+
+/// Does something for each of many by two instances at once, by one of them backwards; what each
+/// of them was answered, both forwards.
+async fn raced<T, A>(things: &[T], call: impl AsyncFn(usize, &T) -> A) -> (Vec<A>, Vec<A>) {
+    let (forwards, mut backwards) = tokio::join!(
+        join_all(things.iter().map(|thing| call(0, thing))),
+        join_all(things.iter().rev().map(|thing| call(1, thing))),
+    );
+    backwards.reverse();
+    (forwards, backwards)
+}
+
+async fn keys_raced_by_two_instances_in_opposite_orders_are_taken_once(store: Store) {
+    let instances = [store.instance().await, store.instance().await];
+    let (site_id, _) = instances[0].create_site().await;
+    for round in 0..5 {
+        let keys: Vec<_> = (0..100)
+            .map(|number| Idempotency::new(&format!("{round} {number}"), user(1), None))
+            .collect();
+        let (forwards, backwards) = raced(&keys, async |instance, key| {
+            let tokens = &instances[instance].tokens;
+            let record = tokens.draft(site_id, user(1), None);
+            tokens.insert(&record, Some(key)).await.unwrap()
+        })
+        .await;
+        for outcomes in forwards.iter().zip(&backwards) {
+            let pair = [outcomes.0, outcomes.1];
+            assert!(pair.contains(&&Inserted::Yes) && pair.contains(&&Inserted::KeyTaken));
+        }
+        assert_eq!(
+            store.number("SELECT count(*) FROM tokens").await,
+            100 * (round + 1)
+        );
+    }
+}
+
+async fn tokens_raced_by_two_instances_in_opposite_orders_are_bound_once(store: Store) {
+    let instances = [store.instance().await, store.instance().await];
+    let machines = [machine("first"), machine("second")];
+    let (site_id, _) = instances[0].create_site().await;
+    for _ in 0..5 {
+        let drafts: Vec<_> = (0..100)
+            .map(|_| instances[0].tokens.draft(site_id, user(1), None))
+            .collect();
+        join_all(
+            drafts
+                .iter()
+                .map(|draft| instances[0].tokens.insert(draft, None)),
+        )
+        .await;
+        let (forwards, backwards) = raced(&drafts, async |instance, draft| {
+            let bound = instances[instance]
+                .tokens
+                .bind(draft.token_id, &machines[instance]);
+            bound.await.unwrap()
+        })
+        .await;
+        for (draft, (first, second)) in drafts.iter().zip(forwards.into_iter().zip(backwards)) {
+            assert!(first ^ second, "one of them");
+            let winner = &machines[usize::from(second)];
+            let bound = found(&instances[0], draft.token_id).await.unwrap();
+            assert_eq!(bound.machine_id.as_ref(), Some(winner));
+        }
+    }
+}
+
+async fn what_its_caller_hung_up_on_is_written_all_the_same(store: Store) {
+    let instance = store.instance().await;
+    let (site_id, _) = instance.create_site().await;
+    let drafts = drafts(&instance, site_id, 8);
+    let hold = Hold::of(&store).await;
+    for draft in &drafts {
+        let mut insert = pin!(instance.tokens.insert(draft, None));
+        tokio::select! {
+            biased;
+            _ = &mut insert => panic!("nobody can write"),
+            () = std::future::ready(()) => {}
+        }
+    }
+    hold.release().await;
+    // It comes behind all of them.
+    instance.issue(site_id).await;
+    for draft in drafts {
+        assert_eq!(found(&instance, draft.token_id).await, Some(draft));
+    }
+}
+
+async fn records_are_found_with_what_is_not_there_and_what_is_asked_twice(store: Store) {
+    let instance = store.instance().await;
+    let (site_id, _) = instance.create_site().await;
+    let mut issued = Vec::new();
+    for _ in 0..40 {
+        issued.push(instance.issue(site_id).await);
+    }
+    let unknown = instance.tokens.draft(site_id, user(1), None);
+    let asked: Vec<_> = (0..200)
+        .map(|number| match number % 5 {
+            0 => &unknown,
+            1 => &issued[0],
+            _ => &issued[number % issued.len()],
+        })
+        .collect();
+    let found = join_all(asked.iter().map(|record| found(&instance, record.token_id))).await;
+    for (asked, found) in asked.into_iter().zip(found) {
+        let known = (asked.token_id != unknown.token_id).then_some(asked);
+        assert_eq!(found.as_ref(), known);
+    }
+    let distinct: HashSet<_> = issued.iter().map(|record| record.token_id).collect();
+    assert_eq!(distinct.len(), 40);
+}
