@@ -24,12 +24,12 @@ use crate::{
     query::{FromQuery, Parameters, described},
 };
 
-const MAX_LIMIT: usize = 100;
-const DEFAULT_LIMIT: usize = 50;
+const MAX_LIMIT: u8 = 100;
+const DEFAULT_LIMIT: u8 = 50;
 
 /// Which page of a list is asked for.
 pub(crate) struct Page {
-    limit: usize,
+    limit: u8,
     after: Option<Uuid>,
     /// Where the next page is, up to the value of its cursor.
     next: String,
@@ -50,8 +50,8 @@ impl FromQuery for Page {
 
 impl Page {
     /// How many rows to read: one more than are told, which says whether there is a next page.
-    pub(crate) const fn rows(&self) -> i64 {
-        self.limit as i64 + 1
+    pub(crate) fn rows(&self) -> i64 {
+        i64::from(self.limit) + 1
     }
 
     /// The id after which the page begins, in a list that rises.
@@ -66,8 +66,9 @@ impl Page {
 
     /// The page, and the way to the next one.
     pub(crate) fn of<T>(self, mut rows: Vec<T>, id: impl Fn(&T) -> Uuid) -> Paged<T> {
-        let has_next = rows.len() > self.limit;
-        rows.truncate(self.limit);
+        let limit = usize::from(self.limit);
+        let has_next = rows.len() > limit;
+        rows.truncate(limit);
         let last = rows.last().filter(|_| has_next);
         let next = last.map(|row| {
             let cursor = BASE64_URL_SAFE_NO_PAD.encode(id(row).as_bytes());
@@ -104,7 +105,7 @@ impl<T: Serialize> IntoResponse for Paged<T> {
     }
 }
 
-fn limit(text: &str) -> Result<usize, String> {
+fn limit(text: &str) -> Result<u8, String> {
     let limit = text.parse().ok();
     limit
         .filter(|limit| (1..=MAX_LIMIT).contains(limit))

@@ -191,7 +191,7 @@ pub(super) enum KeyCommand {
     /// Wraps the data key anew, under which all else lies; servers that run go on. Can be run again
     /// with the same new key when it was cut off.
     ///
-    /// With a configured key (secrets.master_key, as PostgreSQL needs it): make the new one with
+    /// With a configured key (`secrets.master_key`, as PostgreSQL needs it): make the new one with
     /// `openssl rand -base64 32 > new.key`, run this with the old one still configured and
     /// `--new-key-file new.key`, then configure the new one for every instance before it starts
     /// again. Without: the key in `master.key` beside the embedded store is replaced. Keep the old

@@ -67,20 +67,20 @@ async fn an_account_that_goes_and_a_site_that_comes_exclude_each_other(store: St
     for round in 0..ROUNDS {
         let ada = app.manager(&format!("ada{round}")).await;
         let body = json!({"password": crate::harness::PASSWORD});
-        let go = app.ask(&ada.session, "DELETE", "/api/v1/account", body);
+        let leave = app.ask(&ada.session, "DELETE", "/api/v1/account", body);
         let make = app.ask(
             &ada.session,
             "POST",
             "/api/v1/sites",
             json!({"name": "Shop"}),
         );
-        let (gone, made) = tokio::join!(go, make);
-        let outcome = (gone.status, made.status);
+        let (left, begun) = tokio::join!(leave, make);
+        let outcome = (left.status, begun.status);
         assert!(
             matches!(outcome, (200, 401) | (409, 201)),
             "{outcome:?} {} {}",
-            gone.body,
-            made.body
+            left.body,
+            begun.body
         );
     }
     let orphans = "SELECT name FROM sites WHERE owner_id IS NULL";

@@ -71,7 +71,7 @@ async fn tokens_are_found_by_user_and_by_state(store: Store) {
     let ada = app.manager("ada").await;
     let site = app.site_of(&ada).await;
     let expired = issue_for(&app, &site, 7).await;
-    app.advance(Duration::from_secs(60));
+    app.advance(Duration::from_mins(1));
     let revoked = issue_for(&app, &site, 7).await;
     let active = issue_for(&app, &site, 8).await;
     app.revoke(&site, &revoked.token_id).await.ok();
