@@ -12,6 +12,7 @@ use crate::{
     config::Config,
     health::Health,
     keys::Keys,
+    middleware::admission::Admission,
     passwords::Passwords,
     quota::Ledger,
     sessions::Sessions,
@@ -62,6 +63,8 @@ pub struct Rooms {
     pub audit_log: AuditLog,
     /// How the service is.
     pub health: Health,
+    /// How many requests about tokens are worked on at once.
+    pub admission: Admission,
 }
 
 impl From<Rooms> for AppState {

@@ -34,6 +34,8 @@ pub struct Background {
     pub follower: Arc<Follower>,
     /// Removes what is past its use.
     pub janitor: Arc<Janitor>,
+    /// How often the change log is read when nothing is heard of it.
+    pub poll_interval: Duration,
     ledger: Ledger,
     /// Writes what strangers caused.
     pub tally: Tally,
@@ -50,14 +52,15 @@ impl Background {
             state.clock.clone(),
             freshness,
             vec![
-                Arc::new(state.keys.clone()),
                 Arc::new(state.sites.clone()),
                 Arc::new(state.tokens.clone()),
+                Arc::new(state.keys.clone()),
             ],
         );
         Self {
             follower: Arc::new(follower),
             janitor: Arc::new(Janitor::new(state)),
+            poll_interval: POLL_INTERVAL,
             ledger: state.ledger.clone(),
             tally: state.tally.clone(),
             tokens: state.tokens.clone(),
@@ -73,6 +76,7 @@ impl Background {
         let Self {
             follower,
             janitor,
+            poll_interval,
             ledger,
             tally,
             database,
@@ -84,7 +88,7 @@ impl Background {
         }
         let follow = Work {
             name: "follow the change log",
-            interval: POLL_INTERVAL,
+            interval: poll_interval,
             sooner: grown,
         };
         tasks.spawn(repeat(stopped.clone(), follow, move || {
@@ -150,9 +154,16 @@ impl Work {
 
 /// Says when the change log has grown. In no place is it relied upon: the log is read anyway.
 async fn listen(mut stopped: watch::Receiver<()>, listener: Listener, grown: Arc<Notify>) {
+    let listening = async {
+        // A panic must not end it for good.
+        loop {
+            let run = AssertUnwindSafe(listener.run(|| grown.notify_one()));
+            let _panicked = run.catch_unwind().await;
+        }
+    };
     tokio::select! {
         _ = stopped.changed() => {}
-        () = listener.run(|| grown.notify_one()) => {}
+        () = listening => {}
     }
 }
 

@@ -11,6 +11,7 @@ use crate::{
     config::{self, Config, DatabaseKind},
     health::Health,
     keys::{KeySettings, Keys, KeysError},
+    middleware::admission::Admission,
     passwords::Passwords,
     quota::Ledger,
     sessions::Sessions,
@@ -219,6 +220,7 @@ pub async fn open_state(
         tokens: open_tokens(&config, &database, &clock, &randomness)
             .remembering(config.tokens.cache_capacity, freshness),
         health: Health::new(database.clone(), clock.clone()),
+        admission: Admission::new(config.server.concurrent_requests),
         config,
         database,
         clock,

@@ -103,12 +103,15 @@ async fn limit(connection: &mut PgConnection, deadline: Duration) -> Result<(), 
 }
 
 /// Every statement here finds its few rows by an index. A plan that reads a table whole, made while
-/// it is small, would be kept while the table grows, until the server comes to analyze it.
+/// it is small, would be kept while the table grows, until the server comes to analyze it. Where a
+/// small table must be read whole, its plan now looks so dear that the server would compile it to
+/// machine code first, for a tenth of a second.
 async fn prefer_indexes(connection: &mut PgConnection) -> Result<(), sqlx::Error> {
     sqlx::query(
         "SELECT set_config('enable_seqscan', 'off', false), \
          set_config('enable_hashjoin', 'off', false), \
-         set_config('enable_mergejoin', 'off', false)",
+         set_config('enable_mergejoin', 'off', false), \
+         set_config('jit', 'off', false)",
     )
     .execute(connection)
     .await?;
