@@ -2,8 +2,8 @@
 //!
 //! A change and its row are one transaction: the row is written by
 //! [`changes::record`](crate::store::changes::record) and by nobody else. What strangers can cause
-//! is counted in memory by [`Tally`] and written later, one row an address and hour, so that they
-//! can neither fill the log nor slow an answer.
+//! is counted in memory by [`Tally`] and written later, one row an address or token and hour, or a
+//! window of a plan, so that they can neither fill the log nor slow an answer.
 
 mod entry;
 pub(crate) mod listing;

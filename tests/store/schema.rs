@@ -300,9 +300,8 @@ async fn emptied(store: &Store, table: &Table) {
     }
     store.execute(&sql).await.unwrap();
     let parents: &[&str] = match table.name {
-        "sites" => &["accounts"],
+        "sites" | "sessions" | "two_factor" | "api_tokens" => &["accounts"],
         "proxy_secrets" => &["accounts", "sites"],
-        "sessions" | "two_factor" | "api_tokens" => &["accounts"],
         "recovery_codes" => &["accounts", "two_factor"],
         _ => &[],
     };
