@@ -161,7 +161,7 @@ impl Ledger {
         }
     }
 
-    /// Takes `calls` calls as used, and `extra` as reserved if so many are left.
+    /// Takes `calls` calls, and reserves `extra` more if so many are left.
     async fn charge(
         &self,
         site_id: SiteId,

@@ -39,11 +39,11 @@ on_both_stores!(
     many_sites_are_told_of_together_also_across_midnight,
 );
 
-const LIMIT: u64 = 1_200;
+pub const LIMIT: u64 = 1_200;
 const SECOND: Duration = Duration::from_secs(1);
 
 /// A ledger of one more instance, on a plan of [`LIMIT`] calls a day.
-async fn instance(store: &Store) -> Ledger {
+pub async fn instance(store: &Store) -> Ledger {
     let plans = plans(&[
         ("plan", LIMIT, 30_000),
         ("larger", 50_000, 50_000),
@@ -62,7 +62,7 @@ async fn call(ledger: &Ledger, site_id: SiteId) -> Result<Permit, Standing> {
 }
 
 /// Makes so many calls that come to something.
-async fn issue(ledger: &Ledger, site_id: SiteId, calls: u64) {
+pub async fn issue(ledger: &Ledger, site_id: SiteId, calls: u64) {
     for _ in 0..calls {
         let permit = call(ledger, site_id).await.unwrap();
         permit.settle(Some(Outcome::Issued)).await;
@@ -70,7 +70,7 @@ async fn issue(ledger: &Ledger, site_id: SiteId, calls: u64) {
 }
 
 /// Makes calls until one is refused; how many were made.
-async fn use_up(ledger: &Ledger, site_id: SiteId) -> u64 {
+pub async fn use_up(ledger: &Ledger, site_id: SiteId) -> u64 {
     let mut made = 0;
     while let Ok(permit) = call(ledger, site_id).await {
         permit.settle(Some(Outcome::Validated)).await;
@@ -81,7 +81,7 @@ async fn use_up(ledger: &Ledger, site_id: SiteId) -> u64 {
 }
 
 /// What the store knows: used and reserved of the day, and of the month.
-async fn stored(store: &Store, site_id: SiteId) -> [(u64, u64); 2] {
+pub async fn stored(store: &Store, site_id: SiteId) -> [(u64, u64); 2] {
     let onlooker = instance(store).await;
     let Standing { day, month, .. } = onlooker.standing(site_id, "plan").await.unwrap();
     [(day.used, day.reserved), (month.used, month.reserved)]
