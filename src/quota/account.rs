@@ -41,6 +41,10 @@ struct State {
     blocks_taken: u64,
     size: Size,
     used_up: Option<UsedUp>,
+    /// How many takings failed.
+    failures: u64,
+    /// How the last taking failed, if it did.
+    failure: Option<StoreError>,
     tallies: Tallies,
 }
 
@@ -103,6 +107,7 @@ impl Account {
         let mut state = self.state();
         state.retire();
         state.used_up = None;
+        state.failure = None;
         state.blocks_taken += 1;
         let number = state.blocks_taken;
         state.block = Some(Block::new(
@@ -160,6 +165,24 @@ impl Account {
             standing,
             until: now.after(USED_UP),
         });
+    }
+
+    /// How many takings failed until now.
+    pub(super) fn failures(&self) -> u64 {
+        self.state().failures
+    }
+
+    /// How the last taking failed, if it did and was not among the first `failures` that failed.
+    pub(super) fn failure_after(&self, failures: u64) -> Option<StoreError> {
+        let state = self.state();
+        let is_later = state.failures > failures;
+        state.failure.clone().filter(|_| is_later)
+    }
+
+    pub(super) fn note_failure(&self, failure: StoreError) {
+        let mut state = self.state();
+        state.failures += 1;
+        state.failure = Some(failure);
     }
 
     /// Gives up a block that is over or idle.

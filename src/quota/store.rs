@@ -1,5 +1,7 @@
 //! The only SQL of the quota room.
 
+use std::time::Duration;
+
 use sqlx::postgres::PgBindIterExt;
 
 use super::{
@@ -119,6 +121,10 @@ pub(super) struct QuotaStore {
 impl QuotaStore {
     pub(super) const fn new(database: Database) -> Self {
         Self { database }
+    }
+
+    pub(super) fn deadline(&self) -> Duration {
+        self.database.deadline()
     }
 
     /// Takes `calls` calls, and reserves `extra` more; none when a window has too few left.

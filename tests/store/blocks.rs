@@ -1,7 +1,7 @@
 //! Blocks of calls: plans of more than 1,000 a day are charged in memory, and the limit holds all the
 //! same.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use futures_util::future::join_all;
 use mirrory::{
@@ -11,7 +11,7 @@ use mirrory::{
 };
 
 use crate::{
-    harness::{DAY, MICRO, NOON, Store, just_under, on_both_stores},
+    harness::{DAY, Hold, MICRO, NOON, Store, just_under, on_both_stores},
     quota::{END_OF_NOVEMBER, ledger, new_site, plans},
 };
 
@@ -36,6 +36,7 @@ on_both_stores!(
     a_site_that_used_up_its_quota_is_asked_about_again_a_second_later,
     a_refusal_from_memory_ends_with_its_day,
     what_cannot_be_told_is_told_later_and_once,
+    of_many_that_wait_for_a_block_all_are_told_soon_that_it_cannot_be_had,
     many_sites_are_told_of_together_also_across_midnight,
 );
 
@@ -409,6 +410,25 @@ async fn what_cannot_be_told_is_told_later_and_once(mut store: Store) {
         panic!("one day");
     };
     assert_eq!(counts.issued, 20);
+}
+
+/// The block has too little left for any of them, and is to be given back first.
+async fn of_many_that_wait_for_a_block_all_are_told_soon_that_it_cannot_be_had(store: Store) {
+    let deadline = 2 * SECOND;
+    let plans = plans(&[("plan", LIMIT, 30_000)]);
+    let ledger = ledger(&store, store.open_with(deadline).await, plans);
+    let site_id = new_site(&store);
+    issue(&ledger, site_id, 2).await;
+    let held = Hold::of_table(&store, "usage").await;
+    let began = Instant::now();
+    let asked = join_all((0..20).map(|_| ledger.reserve(site_id, "plan", 2))).await;
+    let took = began.elapsed();
+    assert!(took < deadline.mul_f32(1.5), "after {took:?}");
+    for answer in asked {
+        assert!(matches!(answer, Err(QuotaError::Store(_))));
+    }
+    held.release().await;
+    assert!(ledger.reserve(site_id, "plan", 2).await.is_ok());
 }
 
 /// More than go into one statement, by two instances that meet on the same rows.
