@@ -53,6 +53,9 @@ struct Inner {
     plans: Plans,
     clock: Clock,
     accounts: Accounts,
+    /// Held while the store is told of all: told out of order, a call that was given back into its
+    /// block and made again would seem to be made twice.
+    flushing: tokio::sync::Mutex<()>,
 }
 
 impl Ledger {
@@ -65,6 +68,7 @@ impl Ledger {
             store,
             plans,
             clock,
+            flushing: tokio::sync::Mutex::default(),
         }))
     }
 
@@ -248,8 +252,11 @@ impl Ledger {
             store,
             clock,
             accounts,
+            flushing,
             ..
         } = &*self.0;
+        // What a flush before this one could not tell is told now.
+        let _one_by_one = flushing.lock().await;
         let all = accounts.all();
         for account in &all {
             account.retire_unused(clock.now(), clock.monotonic());

@@ -3,7 +3,7 @@
 
 use std::time::{Duration, Instant};
 
-use futures_util::future::join_all;
+use futures_util::{FutureExt, future::join_all};
 use mirrory::{
     quota::{DayCounts, Ledger, Outcome, Permit, QuotaError, Standing},
     store::StoreError,
@@ -26,6 +26,7 @@ on_both_stores!(
     what_was_spent_is_told_with_the_next_flush,
     an_idle_block_comes_back,
     a_closed_ledger_holds_nothing,
+    a_ledger_is_not_closed_while_the_store_is_still_being_told,
     an_instance_that_is_gone_keeps_its_block_from_the_others,
     a_call_that_came_to_nothing_can_be_made_again,
     a_call_of_a_block_that_is_gone_is_given_back_to_the_store,
@@ -254,6 +255,21 @@ async fn a_closed_ledger_holds_nothing(store: Store) {
     ledger.close().await.unwrap();
     assert_eq!(stored(&store, busy).await, [(20, 0); 2]);
     assert_eq!(stored(&store, idle).await, [(2, 0); 2]);
+}
+
+async fn a_ledger_is_not_closed_while_the_store_is_still_being_told(store: Store) {
+    let ledger = instance(&store).await;
+    let site_id = new_site(&store);
+    issue(&ledger, site_id, 7).await;
+    let held = Hold::of_table(&store, "usage").await;
+    let mut flush = Box::pin(ledger.flush());
+    assert!(flush.as_mut().now_or_never().is_none());
+    let mut close = Box::pin(ledger.close());
+    assert!(close.as_mut().now_or_never().is_none());
+    held.release().await;
+    let (flushed, closed) = tokio::join!(flush, close);
+    flushed.and(closed).unwrap();
+    assert_eq!(stored(&store, site_id).await, [(7, 0); 2]);
 }
 
 async fn an_instance_that_is_gone_keeps_its_block_from_the_others(store: Store) {
