@@ -231,8 +231,8 @@ impl Account {
         }
     }
 
-    /// Gives back calls that were taken from the store one by one, now or, if it cannot be asked,
-    /// later.
+    /// Gives back calls that were taken from the store one by one: now, or later if the store did
+    /// not do it. If it does not say, they stay charged.
     pub(super) async fn give_back(
         self: &Arc<Self>,
         period: Period,

@@ -243,7 +243,7 @@ impl Ledger {
     }
 
     /// Tells the store what was spent and what it came to, and gives back blocks that are over or
-    /// idle. What fails is kept for the next time.
+    /// idle. What could not be told is kept for the next time; of what is in doubt the counts alone.
     ///
     /// # Errors
     /// When the store fails.

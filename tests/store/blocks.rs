@@ -37,6 +37,7 @@ on_both_stores!(
     a_site_that_used_up_its_quota_is_asked_about_again_a_second_later,
     a_refusal_from_memory_ends_with_its_day,
     what_cannot_be_told_is_told_later_and_once,
+    what_the_store_refused_to_be_told_is_told_later_and_once,
     of_many_that_wait_for_a_block_all_are_told_soon_that_it_cannot_be_had,
     many_sites_are_told_of_together_also_across_midnight,
 );
@@ -417,6 +418,28 @@ async fn what_cannot_be_told_is_told_later_and_once(mut store: Store) {
     assert!(ledger.flush().await.is_err());
     assert!(ledger.close().await.is_err());
     drop(takes_the_connection);
+    assert_eq!(stored(&store, site_id).await, [(5, 26); 2]);
+    for _ in 0..2 {
+        ledger.flush().await.unwrap();
+        assert_eq!(stored(&store, site_id).await, [(20, 0); 2]);
+    }
+    let [counts] = ledger.history(site_id).await.unwrap()[..] else {
+        panic!("one day");
+    };
+    assert_eq!(counts.issued, 20);
+}
+
+async fn what_the_store_refused_to_be_told_is_told_later_and_once(store: Store) {
+    let ledger = instance(&store).await;
+    let site_id = new_site(&store);
+    let returned = call(&ledger, site_id).await.unwrap();
+    issue(&ledger, site_id, 20).await;
+    let away = "ALTER TABLE usage RENAME TO usage_away";
+    store.execute(away).await.unwrap();
+    returned.settle(None).await;
+    assert!(ledger.close().await.is_err());
+    let back = "ALTER TABLE usage_away RENAME TO usage";
+    store.execute(back).await.unwrap();
     assert_eq!(stored(&store, site_id).await, [(5, 26); 2]);
     for _ in 0..2 {
         ledger.flush().await.unwrap();
