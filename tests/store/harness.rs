@@ -197,20 +197,26 @@ impl Store {
     }
 }
 
-/// A connection that lets nobody else write records.
+/// A connection that lets nobody else write a table.
 pub enum Hold {
     Postgres(PgConnection),
     Sqlite(SqliteConnection),
 }
 
 impl Hold {
-    /// Waits until nobody else writes.
+    /// Waits until nobody else writes records.
     pub async fn of(store: &Store) -> Self {
+        Self::of_table(store, "tokens").await
+    }
+
+    /// Waits until nobody else writes this table.
+    pub async fn of_table(store: &Store, table: &str) -> Self {
         let url = store.config.database.url.expose();
         match store.kind() {
             DatabaseKind::Postgres => {
                 let mut connection = PgConnection::connect(url).await.unwrap();
-                sqlx::raw_sql("BEGIN; LOCK TABLE tokens IN EXCLUSIVE MODE")
+                let lock = format!("BEGIN; LOCK TABLE {table} IN EXCLUSIVE MODE");
+                sqlx::raw_sql(AssertSqlSafe(lock))
                     .execute(&mut connection)
                     .await
                     .unwrap();
