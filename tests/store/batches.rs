@@ -9,7 +9,7 @@ use mirrory::{
     types::ids::{SiteId, TokenId},
 };
 
-use crate::harness::{Hold, Instance, Store, machine, on_both_stores, user};
+use crate::harness::{DAY, Hold, Instance, NOON, Store, machine, on_both_stores, user};
 
 on_both_stores!(
     what_comes_while_the_store_is_busy_is_all_done,
@@ -182,6 +182,44 @@ async fn tokens_raced_by_two_instances_in_opposite_orders_are_bound_once(store: 
             assert_eq!(bound.machine_id.as_ref(), Some(winner));
         }
     }
+}
+
+/// The server knows nothing of these tables yet, as when a service is new.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_batch_of_bindings_reads_no_rows_but_its_own() {
+    let store = Store::postgres().await;
+    let instance = store.instance().await;
+    for _ in 0..60 {
+        instance.create_site().await;
+    }
+    let issued = format!(
+        "ALTER TABLE sites SET (autovacuum_enabled = off); \
+         ALTER TABLE tokens SET (autovacuum_enabled = off); \
+         INSERT INTO tokens (token_id, site_id, user_id, coins, issued_at, expires_at) \
+         SELECT gen_random_uuid(), site_id, 1, 200, 0, {} FROM sites, generate_series(1, 200)",
+        NOON.after(DAY).as_micros()
+    );
+    store.execute(&issued).await.unwrap();
+    let token_ids: Vec<TokenId> = store
+        .column("SELECT token_id FROM tokens ORDER BY token_id LIMIT 1000")
+        .await;
+    store.end(&[instance]).await;
+    let read = "SELECT sum(idx_tup_fetch + seq_tup_read)::bigint FROM pg_stat_user_tables \
+                WHERE relname IN ('sites', 'tokens')";
+    let before = store.number(read).await;
+
+    let instance = store.instance().await;
+    let machine_id = machine("m");
+    let bind = async |token_id: &TokenId| instance.tokens.bind(*token_id, &machine_id).await;
+    let (lone, others) = token_ids.split_at(10);
+    for token_id in lone {
+        assert!(bind(token_id).await.unwrap());
+    }
+    let bound = all_at_once(&store, others.iter().map(bind)).await;
+    assert!(bound.into_iter().all(Result::unwrap));
+    store.end(&[instance]).await;
+    let rows = store.number(read).await - before;
+    assert!(rows < 10_000, "{rows} rows read to bind 1000 tokens");
 }
 
 async fn what_its_caller_hung_up_on_is_written_all_the_same(store: Store) {
