@@ -7,7 +7,6 @@ use std::{
     collections::{BTreeSet, VecDeque},
     fmt,
     panic::AssertUnwindSafe,
-    slice,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
@@ -149,8 +148,7 @@ impl<W: Work> Shared<W> {
             .into_iter()
             .partition(|call| call.made_at.elapsed() < self.patience / 2);
         for Call { caller, .. } in late {
-            let not_begun = StoreError::of_connecting(sqlx::Error::PoolTimedOut);
-            answer(caller, Err(not_begun));
+            answer(caller, Err(not_begun()));
         }
         let Some(oldest) = calls.iter().map(|call| call.made_at).min() else {
             return;
@@ -165,36 +163,37 @@ impl<W: Work> Shared<W> {
         }
     }
 
-    /// What became of each item. Of a batch that the store refused each is tried by itself, so that
-    /// one that is to blame hurts nobody else.
+    /// What became of each item. A batch that the store refused is halved until only what is to
+    /// blame fails.
     async fn run(&self, items: &[W::Item], deadline: Instant) -> Vec<Outcome<W>> {
-        match self.work.run(items, deadline).await {
-            Ok(answers) => answers.into_iter().map(Ok).collect(),
-            Err(error) if error.is_refusal() && items.len() > 1 => {
-                self.run_one_by_one(items, deadline).await
-            }
-            Err(error) => items.iter().map(|_| Err(error.clone())).collect(),
-        }
-    }
-
-    async fn run_one_by_one(&self, items: &[W::Item], deadline: Instant) -> Vec<Outcome<W>> {
         let mut outcomes = Vec::with_capacity(items.len());
-        for item in items {
-            match self.work.run(slice::from_ref(item), deadline).await {
+        let mut parts = vec![items];
+        while let Some(part) = parts.pop() {
+            match self.work.run(part, deadline).await {
                 Ok(answers) => outcomes.extend(answers.into_iter().map(Ok)),
-                Err(error) if error.is_refusal() => outcomes.push(Err(error)),
-                Err(outage) => {
-                    outcomes.resize_with(items.len(), || Err(outage.clone()));
-                    break;
+                Err(error) if error.is_refusal() && part.len() > 1 => {
+                    let (first, second) = part.split_at(part.len() / 2);
+                    parts.extend([second, first]);
+                }
+                Err(error) => {
+                    outcomes.extend(part.iter().map(|_| Err(error.clone())));
+                    if !error.is_refusal() {
+                        break;
+                    }
                 }
             }
         }
+        outcomes.resize_with(items.len(), || Err(not_begun()));
         outcomes
     }
 
     fn queue(&self) -> MutexGuard<'_, Queue<W>> {
         self.queue.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+fn not_begun() -> StoreError {
+    StoreError::of_connecting(sqlx::Error::PoolTimedOut)
 }
 
 fn answer<T>(caller: oneshot::Sender<Result<T, StoreError>>, outcome: Result<T, StoreError>) {

@@ -82,7 +82,7 @@ async fn one_bad_row_hurts_nobody_else(store: Store) {
     let instance = store.instance().await;
     let (site_id, _) = instance.create_site().await;
     let known = instance.issue(site_id).await;
-    let mut drafts = drafts(&instance, site_id, 20);
+    let mut drafts = drafts(&instance, site_id, 300);
     drafts[10].token_id = known.token_id;
     let insert = async |record| instance.tokens.insert(record, None).await;
     let inserted = all_at_once(&store, drafts.iter().map(insert)).await;
@@ -93,7 +93,7 @@ async fn one_bad_row_hurts_nobody_else(store: Store) {
             other => panic!("{number}: {other:?}"),
         }
     }
-    assert_eq!(store.number("SELECT count(*) FROM tokens").await, 20);
+    assert_eq!(store.number("SELECT count(*) FROM tokens").await, 300);
     assert_eq!(found(&instance, known.token_id).await, Some(known));
 }
 

@@ -198,19 +198,45 @@ async fn an_outage_is_everybodys_and_nothing_is_tried_again() {
 }
 
 #[tokio::test]
-async fn an_outage_while_each_is_tried_is_that_of_the_rest() {
+async fn a_bad_one_among_many_is_found_by_halving() {
     let bench = Bench::new(1, LONG);
     let held = bench.hold(1).await;
-    let calls = bench.calls(&[2, BAD_THEN_OUTAGE, 3]).await;
+    let mut numbers = vec![2; LARGEST];
+    numbers[LARGEST - 1] = BAD;
+    let calls = bench.calls(&numbers).await;
     bench.let_pass();
     held.await.unwrap().unwrap();
-    let outcomes = outcomes(calls).await;
-    assert_eq!(outcomes[0], Ok(4));
-    assert_eq!(outcomes[1], Err(StoreError::Timeout.to_string()));
-    assert_eq!(outcomes[2], outcomes[1]);
+    let mut outcomes = outcomes(calls).await;
+    assert!(outcomes.pop().unwrap().is_err());
+    assert!(outcomes.iter().all(|outcome| *outcome == Ok(4)));
+    let halvings = LARGEST.ilog2() as usize;
+    assert_eq!(bench.begun().len(), 1 + 1 + 2 * halvings);
+}
+
+#[tokio::test]
+async fn an_outage_while_halves_are_tried_ends_it_and_the_rest_was_not_begun() {
+    let bench = Bench::new(1, LONG);
+    let held = bench.hold(1).await;
+    let calls = bench.calls(&[2, BAD_THEN_OUTAGE, 3, 4]).await;
+    bench.let_pass();
+    held.await.unwrap().unwrap();
+    let mut outcomes = Vec::new();
+    for call in calls {
+        outcomes.push(call.await.unwrap());
+    }
+    assert!(matches!(
+        outcomes[..],
+        [
+            Ok(4),
+            Err(StoreError::Timeout),
+            Err(StoreError::Unreachable(_)),
+            Err(StoreError::Unreachable(_))
+        ]
+    ));
     let tried = [
         vec![1],
-        vec![2, BAD_THEN_OUTAGE, 3],
+        vec![2, BAD_THEN_OUTAGE, 3, 4],
+        vec![2, BAD_THEN_OUTAGE],
         vec![2],
         vec![BAD_THEN_OUTAGE],
     ];
