@@ -159,11 +159,11 @@ pub(super) struct TokenStore {
 
 impl TokenStore {
     pub(super) fn new(database: Database) -> Self {
-        let patience = database.deadline();
+        let deadline = database.deadline();
         Self {
-            insertions: Batches::new(Insertions(database.clone()), WRITERS, patience),
-            bindings: Batches::new(Bindings(database.clone()), WRITERS, patience),
-            findings: Batches::new(Findings(database.clone()), READERS, patience),
+            insertions: Batches::new(Insertions(database.clone()), WRITERS, deadline),
+            bindings: Batches::new(Bindings(database.clone()), WRITERS, deadline),
+            findings: Batches::new(Findings(database.clone()), READERS, deadline),
             database,
         }
     }

@@ -23,6 +23,7 @@ struct Doubling {
     begun: Arc<Mutex<Vec<Vec<u32>>>>,
     gate: Arc<Semaphore>,
     left: Arc<AtomicUsize>,
+    deadlines: Arc<Mutex<Vec<Instant>>>,
 }
 
 impl Work for Doubling {
@@ -34,7 +35,8 @@ impl Work for Doubling {
         (*number >= 10).then_some(number / 10)
     }
 
-    async fn run(&self, numbers: &[u32], _: Instant) -> Result<Vec<u32>, StoreError> {
+    async fn run(&self, numbers: &[u32], deadline: Instant) -> Result<Vec<u32>, StoreError> {
+        self.deadlines.lock().unwrap().push(deadline);
         self.begun.lock().unwrap().push(numbers.to_vec());
         self.gate.acquire().await.unwrap().forget();
         self.left.fetch_add(1, Ordering::SeqCst);
@@ -55,13 +57,14 @@ struct Bench {
 }
 
 impl Bench {
-    fn new(lanes: usize, patience: Duration) -> Self {
+    fn new(lanes: usize, deadline: Duration) -> Self {
         let work = Doubling {
             begun: Arc::default(),
             gate: Arc::new(Semaphore::new(0)),
             left: Arc::default(),
+            deadlines: Arc::default(),
         };
-        let batches = Batches::new(work.clone(), lanes, patience);
+        let batches = Batches::new(work.clone(), lanes, deadline);
         Self { work, batches }
     }
 
@@ -292,5 +295,31 @@ async fn what_has_waited_too_long_is_not_begun() {
     let refused = bench.batches.call(1).await.unwrap_err();
     assert!(matches!(refused, StoreError::Unreachable(_)), "{refused:?}");
     assert!(!refused.leaves_doubt());
+    assert!(bench.begun().is_empty());
+}
+
+#[tokio::test]
+async fn what_has_waited_has_all_of_the_deadline_from_its_beginning() {
+    let bench = Bench::new(1, LONG);
+    let held = bench.hold(1).await;
+    let waiting = bench.call(2).await;
+    let before_its_turn = Instant::now();
+    bench.let_pass();
+    held.await.unwrap().unwrap();
+    assert_eq!(waiting.await.unwrap().unwrap(), 4);
+    assert!(bench.work.deadlines.lock().unwrap()[1] >= before_its_turn + LONG);
+}
+
+#[tokio::test]
+async fn parts_of_a_batch_that_takes_too_long_are_not_begun() {
+    let bench = Bench::new(1, Duration::ZERO);
+    let outcomes = bench.batches.0.run(&[2, BAD]).await;
+    assert!(matches!(
+        outcomes[..],
+        [
+            Err(StoreError::Unreachable(_)),
+            Err(StoreError::Unreachable(_))
+        ]
+    ));
     assert!(bench.begun().is_empty());
 }
