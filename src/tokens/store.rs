@@ -180,7 +180,7 @@ impl TokenStore {
 
     /// A record with the state of its site, not older than the call.
     pub(super) async fn find(&self, token_id: TokenId) -> Result<Option<HeldToken>, StoreError> {
-        self.findings.call(token_id).await
+        self.findings.call(token_id).await?
     }
 
     /// What an idempotency key of the site stands for, if it was used after `keys_expire`.

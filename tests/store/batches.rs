@@ -4,12 +4,13 @@ use std::{collections::HashSet, pin::pin};
 
 use futures_util::future::join_all;
 use mirrory::{
-    store::StoreError,
+    config::DatabaseKind,
+    store::{StoreError, changes::Actor},
     tokens::{Idempotency, Inserted, TokenRecord},
     types::ids::{SiteId, TokenId},
 };
 
-use crate::harness::{DAY, Hold, Instance, NOON, Store, machine, on_both_stores, user};
+use crate::harness::{DAY, Hold, Instance, NOON, Store, commit, machine, on_both_stores, user};
 
 on_both_stores!(
     what_comes_while_the_store_is_busy_is_all_done,
@@ -19,6 +20,7 @@ on_both_stores!(
     tokens_raced_by_two_instances_in_opposite_orders_are_bound_once,
     what_its_caller_hung_up_on_is_written_all_the_same,
     records_are_found_with_what_is_not_there_and_what_is_asked_twice,
+    a_record_that_cannot_be_read_hurts_no_other_look,
 );
 
 /// Makes all the calls while nobody can write, and only then lets them through.
@@ -265,4 +267,37 @@ async fn records_are_found_with_what_is_not_there_and_what_is_asked_twice(store:
     }
     let distinct: HashSet<_> = issued.iter().map(|record| record.token_id).collect();
     assert_eq!(distinct.len(), 40);
+}
+
+async fn a_record_that_cannot_be_read_hurts_no_other_look(store: Store) {
+    let instance = store.instance().await;
+    let (known, _) = instance.create_site().await;
+    let (strange, _) = instance.create_site().await;
+    commit!(instance.database, |tx| instance.sites.suspend(
+        tx,
+        Actor::Operator,
+        strange
+    ));
+    let mut issued = Vec::new();
+    for number in 0..40 {
+        let site_id = if number % 2 == 0 { known } else { strange };
+        issued.push(instance.issue(site_id).await);
+    }
+    let later_version = match store.kind() {
+        DatabaseKind::Postgres => "ALTER TABLE sites DROP CONSTRAINT sites_status_check",
+        DatabaseKind::Sqlite => "PRAGMA ignore_check_constraints = ON",
+    };
+    let closed =
+        format!("{later_version}; UPDATE sites SET status = 'closed' WHERE status = 'suspended'");
+    store.execute(&closed).await.unwrap();
+    let looks = issued
+        .iter()
+        .map(|record| instance.tokens.find(record.token_id));
+    for (record, found) in issued.iter().zip(join_all(looks).await) {
+        match found {
+            Ok(found) => assert_eq!(found.unwrap().record.site_id, known),
+            Err(StoreError::Fault(_)) => assert_eq!(record.site_id, strange),
+            Err(other) => panic!("{other:?}"),
+        }
+    }
 }
