@@ -2,7 +2,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use tokio::{sync::Semaphore, task::JoinHandle};
 
-use super::*;
+use super::{super::error::tests::refusal, *};
 
 const LONG: Duration = Duration::from_mins(1);
 
@@ -45,7 +45,7 @@ impl Work for Doubling {
             return Err(StoreError::Timeout);
         }
         if numbers.contains(&BAD) || numbers.contains(&BAD_THEN_OUTAGE) {
-            return Err(StoreError::unreadable("on purpose"));
+            return Err(refusal());
         }
         Ok(numbers.iter().map(|number| number * 2).collect())
     }
