@@ -39,5 +39,6 @@ mod schema;
 mod secrets;
 mod sites;
 mod tokens;
+mod upgrades;
 mod usage;
 mod vault;
