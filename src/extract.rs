@@ -9,6 +9,7 @@ use axum::{
     response::{IntoResponse, Response},
 };
 use http_body_util::{BodyExt, LengthLimitError, Limited};
+use serde::Deserialize;
 use serde_json::value::RawValue;
 
 use crate::{
@@ -131,6 +132,17 @@ pub(crate) fn parse_object<'a, T: serde::Deserialize<'a>>(body: &'a [u8]) -> Res
             error.column()
         ))
     })
+}
+
+/// Takes a field that is there also when it is null; to be named in `deserialize_with`, beside
+/// `default`.
+///
+/// # Errors
+/// When it is no JSON.
+pub(crate) fn given<'de: 'a, 'a, D: serde::Deserializer<'de>>(
+    deserializer: D,
+) -> Result<Option<&'a RawValue>, D::Error> {
+    <&RawValue>::deserialize(deserializer).map(Some)
 }
 
 /// Parses fields one by one, and collects what is wrong with each.

@@ -28,6 +28,7 @@
 //! | [`router`] | every mount and layer on one screen |
 //! | [`middleware`] | the layers that know no capability |
 //! | [`error`] | the one error of the API, and the only place that maps a status |
+//! | `extract`, `query`, `paging` | reading bodies and queries; lists that are told page by page |
 //! | [`store`] | both databases behind one face, transactions, the change log |
 //! | [`config`], [`telemetry`], [`types`] | settings; log lines; newtypes, the clock, randomness |
 //! | [`app`], [`janitor`], [`health`], [`openapi`] | start-up and the server; the clean-up; probes; the document |
@@ -59,7 +60,9 @@ pub mod janitor;
 pub mod keys;
 pub mod middleware;
 pub mod openapi;
+pub(crate) mod paging;
 pub mod passwords;
+pub(crate) mod query;
 pub mod quota;
 pub mod router;
 pub mod sessions;

@@ -5,11 +5,11 @@ use std::time::Duration;
 use axum::Router;
 
 use crate::{
-    accounts, api_tokens,
+    accounts, api_tokens, audit,
     error::ApiError,
     health, keys,
     middleware::{client_address::ClientAddressLayer, edge::EdgeLayer},
-    openapi, sessions, sign_in,
+    openapi, quota, sessions, sign_in, sites,
     state::AppState,
     tokens, two_factor,
 };
@@ -36,6 +36,9 @@ pub fn router(state: &AppState) -> Router {
         .merge(accounts::router(state))
         .merge(two_factor::router(state))
         .merge(api_tokens::router(state))
+        .merge(sites::router(state))
+        .merge(quota::router(state))
+        .merge(audit::router(state))
         .merge(keys::router())
         .merge(health::router(state))
         .merge(openapi::router())

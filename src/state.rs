@@ -8,7 +8,7 @@ use crate::{
     accounts::Accounts,
     api_tokens::ApiTokens,
     attempts::Attempts,
-    audit::Tally,
+    audit::{AuditLog, Tally},
     config::Config,
     health::Health,
     keys::Keys,
@@ -59,6 +59,8 @@ pub struct Rooms {
     pub api_tokens: ApiTokens,
     /// What strangers cause, until it is in the audit log.
     pub tally: Tally,
+    /// Who did what.
+    pub audit_log: AuditLog,
     /// How the service is.
     pub health: Health,
     /// How many requests about tokens are worked on at once.
@@ -99,4 +101,7 @@ room!(api_tokens: ApiTokens);
 room!(clock: Clock);
 room!(keys: Keys);
 room!(tokens: Tokens);
+room!(sites: Sites);
+room!(ledger: Ledger);
+room!(audit_log: AuditLog);
 room!(health: Health);

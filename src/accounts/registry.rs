@@ -6,7 +6,7 @@ use super::{
 };
 use crate::{
     passwords::PasswordHash,
-    sessions,
+    sessions, sites,
     store::{
         Database, StoreError, Tx,
         changes::{self, AccountChange, Change, Context},
@@ -31,6 +31,9 @@ pub enum AccountError {
     /// It is the last admin that can be used.
     #[error("it is the last admin that can be used: make another first")]
     LastAdmin,
+    /// Sites belong to it.
+    #[error("sites belong to it: delete them or give them to another account first")]
+    OwnsSites,
     /// Its password was changed after it was proven.
     #[error("the password was changed meanwhile")]
     Changed,
@@ -64,6 +67,17 @@ impl Accounts {
     /// When the store fails.
     pub async fn find(&self, account_id: AccountId) -> Result<Option<Account>, StoreError> {
         self.store.find(account_id).await
+    }
+
+    /// One account, as a transaction sees it.
+    ///
+    /// # Errors
+    /// When the store fails.
+    pub async fn find_in(
+        tx: &mut Tx,
+        account_id: AccountId,
+    ) -> Result<Option<Account>, StoreError> {
+        store::find_in(tx, account_id).await
     }
 
     /// Every account, the oldest first.
@@ -264,7 +278,7 @@ impl Accounts {
     /// Deletes an account with its sessions, API tokens and second factor.
     ///
     /// # Errors
-    /// When it is the last admin, it is gone already, or the store fails.
+    /// When it is the last admin, sites belong to it, it is gone already, or the store fails.
     pub async fn delete(
         &self,
         tx: &mut Tx,
@@ -273,6 +287,9 @@ impl Accounts {
     ) -> Result<(), AccountError> {
         changes::lock(tx).await?;
         self.spare_last_admin(tx, account_id).await?;
+        if sites::owns_any(tx, account_id).await? {
+            return Err(AccountError::OwnsSites);
+        }
         if !store::delete(tx, account_id).await? {
             return Err(AccountError::Gone);
         }

@@ -2,7 +2,9 @@
 
 use std::{net::IpAddr, sync::Arc};
 
+use serde::Serialize;
 use serde_json::Value;
+use utoipa::ToSchema;
 
 use crate::{
     store::changes::{Actor, Change, Context},
@@ -14,7 +16,9 @@ use crate::{
 };
 
 /// What came of it. The names are stored.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, ToSchema)]
+#[serde(rename_all = "snake_case")]
+#[schema(examples("success"))]
 pub enum Outcome {
     /// It was done.
     Success,
@@ -27,6 +31,23 @@ impl Outcome {
         match self {
             Self::Success => "success",
             Self::Refused => "refused",
+        }
+    }
+}
+
+/// The store holds an outcome that this version does not know.
+#[derive(Debug, thiserror::Error)]
+#[error("the outcome of a row of the audit log is unknown")]
+pub struct UnknownOutcome;
+
+impl TryFrom<String> for Outcome {
+    type Error = UnknownOutcome;
+
+    fn try_from(text: String) -> Result<Self, UnknownOutcome> {
+        match text.as_str() {
+            "success" => Ok(Self::Success),
+            "refused" => Ok(Self::Refused),
+            _ => Err(UnknownOutcome),
         }
     }
 }

@@ -6,6 +6,8 @@ use std::{
     sync::{Arc, Mutex, PoisonError},
 };
 
+use serde_json::{Value, json};
+
 use super::store;
 use crate::{
     store::{Database, StoreError},
@@ -18,6 +20,9 @@ use crate::{
 
 /// The most rows that wait to be written; what comes beyond is not counted.
 const WAITING: usize = 4096;
+
+/// How many rows one transaction writes.
+const AT_ONCE: usize = 100;
 
 const MICROS_PER_HOUR: i64 = 3_600_000_000;
 
@@ -52,6 +57,7 @@ pub(super) struct Counted {
     pub(super) site_id: Option<SiteId>,
     pub(super) address: Option<IpAddr>,
     pub(super) user_agent: Option<Arc<str>>,
+    pub(super) detail: Value,
     pub(super) count: i64,
 }
 
@@ -83,6 +89,27 @@ impl Tally {
         let now = self.0.clock.now();
         let hour = now.as_micros().div_euclid(MICROS_PER_HOUR);
         let key = format!("{} {} {hour}", incident.event, incident.counted_by);
+        self.add(key, now, incident, json!({}));
+    }
+
+    /// Counts a call that a site is refused because a window of its plan is used up: one row a
+    /// window, whenever its calls come.
+    pub fn exhausted(&self, site_id: SiteId, window: &'static str, ends: Timestamp) {
+        let incident = Incident {
+            event: "quota.exhausted",
+            counted_by: site_id.to_string(),
+            subject: Some(site_id.to_string()),
+            account_id: None,
+            site_id: Some(site_id),
+            address: None,
+            user_agent: None,
+        };
+        let key = format!("{} {site_id} {window} {ends}", incident.event);
+        let detail = json!({ "window": window, "resets_at": ends });
+        self.add(key, self.0.clock.now(), incident, detail);
+    }
+
+    fn add(&self, key: String, now: Timestamp, incident: Incident, detail: Value) {
         let mut waiting = self.waiting();
         if let Some(counted) = waiting.get_mut(&key) {
             counted.count += 1;
@@ -101,20 +128,30 @@ impl Tally {
                 site_id: incident.site_id,
                 address: incident.address,
                 user_agent: incident.user_agent,
+                detail,
                 count: 1,
             };
             waiting.insert(key, counted);
         }
     }
 
-    /// Writes what was counted since the last time.
+    /// Writes what was counted since the last time, in few transactions, which others that write
+    /// would wait for.
     ///
     /// # Errors
     /// When the store fails; what was not written is lost, since whether it was is not known.
     pub async fn flush(&self) -> Result<(), StoreError> {
         let waiting = std::mem::take(&mut *self.waiting());
-        for counted in waiting.into_values() {
-            store::count(&self.0.database, &counted).await?;
+        let mut waiting: Vec<_> = waiting.into_values().collect();
+        // Instances that write the same rows take them in one order, so that none waits for another
+        // that waits for it.
+        waiting.sort_unstable_by(|one, other| one.key.cmp(&other.key));
+        for batch in waiting.chunks(AT_ONCE) {
+            let mut tx = self.0.database.begin().await?;
+            for counted in batch {
+                store::count(&mut tx, counted).await?;
+            }
+            tx.commit().await?;
         }
         Ok(())
     }

@@ -87,6 +87,15 @@ impl Caller {
         }
     }
 
+    /// Whether what belongs to `owner` is the caller's to see and to change.
+    #[must_use]
+    pub fn may_see(&self, owner: Option<AccountId>) -> bool {
+        match self.role {
+            Role::Admin => true,
+            Role::Owner => owner == Some(self.account_id),
+        }
+    }
+
     fn from_session(proven: Proven, client: &Client) -> Self {
         let session_id = proven.session_id;
         Self {

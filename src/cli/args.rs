@@ -8,7 +8,10 @@ use crate::{
     accounts::Role,
     keys::{Algorithm, Kid},
     sites::MAX_GRACE,
-    types::ids::{AccountId, SiteId, TokenId, WpUserId},
+    types::{
+        clock::Timestamp,
+        ids::{AccountId, SiteId, TokenId, WpUserId},
+    },
 };
 
 /// A self-hosted token service for desktop apps that are sold through a WordPress site.
@@ -42,12 +45,15 @@ pub(super) enum Command {
         /// The site.
         site_id: SiteId,
     },
-    /// Signing keys.
+    /// Signing keys and the master key.
     #[command(subcommand)]
     Key(KeyCommand),
     /// The people who run sites.
     #[command(subcommand)]
     Account(AccountCommand),
+    /// Who did what, when and from where.
+    #[command(subcommand)]
+    Audit(AuditCommand),
     /// Print the configuration in force, without its secrets.
     Config,
     /// Print the OpenAPI 3.1 document.
@@ -105,6 +111,13 @@ pub(super) enum SiteChange {
         /// The site.
         site_id: SiteId,
     },
+    /// Give a site to an account, which then sees and changes it.
+    Assign {
+        /// The site.
+        site_id: SiteId,
+        /// The account.
+        account_id: AccountId,
+    },
     /// Give a site a new proxy secret and print it, once.
     RotateSecret {
         /// The site.
@@ -153,7 +166,7 @@ pub(super) enum TokenChange {
 }
 
 #[derive(Debug, Subcommand)]
-pub(super) enum KeyCommand {
+pub(super) enum SigningKeyCommand {
     /// Print the signing keys.
     List,
     /// Make a key that signs in 2 seconds; the old one goes on verifying.
@@ -166,6 +179,27 @@ pub(super) enum KeyCommand {
     Revoke {
         /// The key.
         kid: Kid,
+    },
+}
+
+#[derive(Debug, Subcommand)]
+pub(super) enum KeyCommand {
+    #[command(flatten)]
+    OfTokens(SigningKeyCommand),
+    /// Put another master key in the place of the one that is configured.
+    ///
+    /// Wraps the data key anew, under which all else lies; servers that run go on. Can be run again
+    /// with the same new key when it was cut off.
+    ///
+    /// With a configured key (`secrets.master_key`, as PostgreSQL needs it): make the new one with
+    /// `openssl rand -base64 32 > new.key`, run this with the old one still configured and
+    /// `--new-key-file new.key`, then configure the new one for every instance before it starts
+    /// again. Without: the key in `master.key` beside the embedded store is replaced. Keep the old
+    /// key as long as back-ups of the store that were made under it.
+    RotateMaster {
+        /// The file with the new key, 32 bytes in base64; `-` is stdin.
+        #[arg(long, value_name = "FILE")]
+        new_key_file: Option<PathBuf>,
     },
 }
 
@@ -220,6 +254,29 @@ pub(super) enum AccountChange {
         /// The account.
         account_id: AccountId,
     },
+}
+
+#[derive(Debug, Subcommand)]
+pub(super) enum AuditCommand {
+    /// Print the audit log, the newest first.
+    List {
+        /// Only rows of this event, as in secret.rotated.
+        #[arg(long)]
+        event: Option<String>,
+        /// Only rows about this site.
+        #[arg(long)]
+        site: Option<SiteId>,
+        /// Only rows from this moment on, as in 2026-12-31T23:59:59Z.
+        #[arg(long, value_parser = parse_moment)]
+        since: Option<Timestamp>,
+        /// At most so many.
+        #[arg(long, default_value_t = 1000, value_parser = clap::value_parser!(u32).range(1..))]
+        limit: u32,
+    },
+}
+
+fn parse_moment(text: &str) -> Result<Timestamp, String> {
+    Timestamp::parse(text).ok_or_else(|| "must be a time in RFC 3339".to_owned())
 }
 
 /// A whole number and its unit: s, m, h or d; seconds without one.

@@ -2,9 +2,11 @@
 
 mod account;
 mod args;
+mod audit;
 mod healthcheck;
 mod introduction;
 mod key;
+mod master_key;
 mod output;
 mod serve;
 mod site;
@@ -102,6 +104,7 @@ async fn execute(context: Context, command: Command, format: Format) -> Result<A
         Command::Usage { site_id } => usage::run(&context, site_id).await,
         Command::Key(command) => key::run(&context, command).await,
         Command::Account(command) => account::run(&context, command).await,
+        Command::Audit(command) => audit::run(&context, command).await,
         Command::Config => {
             let toml = context
                 .config

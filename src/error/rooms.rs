@@ -57,6 +57,7 @@ impl From<AccountError> for ApiError {
         match error {
             AccountError::Store(error) => error.into(),
             AccountError::Taken => Self::Conflict("The e-mail address or the username is taken."),
+            AccountError::OwnsSites => Self::Conflict("The account still owns sites."),
             AccountError::LastAdmin => Self::Conflict("The last admin cannot go."),
             AccountError::Changed => Self::InvalidCredentials,
             AccountError::Gone => Self::Unauthorized,

@@ -55,6 +55,9 @@ pub enum KeysError {
     /// The store's data key was written, and is not there.
     #[error("the store lost its data key as soon as it was made")]
     NoDataKey,
+    /// There is nothing under a master key.
+    #[error("the store has no keys yet: `mirrory serve` makes them")]
+    NothingSealed,
     /// The work of making a key was cut off.
     #[error("making a key was cut off")]
     Interrupted(#[from] tokio::task::JoinError),

@@ -26,6 +26,15 @@ pub struct Client {
 }
 
 impl Client {
+    /// The client of a request whose address is known.
+    pub(crate) fn of(parts: &Parts) -> Option<Self> {
+        let ClientAddress(address) = *parts.extensions.get()?;
+        Some(Self {
+            address,
+            user_agent: user_agent(&parts.headers),
+        })
+    }
+
     /// What a change is recorded with that the client asks for as `actor`.
     #[must_use]
     pub fn acting_as(&self, actor: Actor) -> Context {
@@ -41,13 +50,7 @@ impl<S: Sync> FromRequestParts<S> for Client {
     type Rejection = ApiError;
 
     async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, ApiError> {
-        let address = parts.extensions.get();
-        let ClientAddress(address) =
-            *address.ok_or_else(|| ApiError::missing_layer("client address"))?;
-        Ok(Self {
-            address,
-            user_agent: user_agent(&parts.headers),
-        })
+        Self::of(parts).ok_or_else(|| ApiError::missing_layer("client address"))
     }
 }
 

@@ -6,6 +6,7 @@
 mod account_problems;
 mod headers;
 mod jwks;
+mod management_problems;
 mod page;
 mod problems;
 mod security;
@@ -20,15 +21,20 @@ pub(crate) use self::{
         DeleteAccountProblems, LoginProblems, OwnItemProblems, RefreshProblems, RevokeProblems,
         SignInProblems, SignedInProblems, TwoFactorProblems, UpdateAccountProblems,
     },
+    management_problems::{
+        AuditLogProblems, ChangeSiteProblems, ChangeTokenProblems, CreateSiteProblems,
+        ListSitesProblems, ListTokensProblems, PlansProblems, RotateSecretProblems,
+        SeeSiteProblems, SeeUsageProblems, UpdateSiteProblems,
+    },
     page::router,
     problems::{GenerateTokenProblems, JwksProblems, ManageTokenProblems, ValidateTokenProblems},
     types::{WpUserIdInput, always},
 };
 use self::{security::Security, shared::Shared};
 use crate::{
-    accounts, api_tokens,
+    accounts, api_tokens, audit,
     error::{Plain, ProblemDetails},
-    health, keys, sessions, sign_in, tokens, two_factor,
+    health, keys, quota, sessions, sign_in, sites, tokens, two_factor,
 };
 
 /// The document: every operation of the service.
@@ -63,6 +69,18 @@ use crate::{
         api_tokens::endpoints::list_api_tokens,
         api_tokens::endpoints::create_api_token,
         api_tokens::endpoints::revoke_api_token,
+        sites::endpoints::list_sites,
+        sites::endpoints::create_site,
+        sites::endpoints::get_site,
+        sites::endpoints::update_site,
+        sites::endpoints::delete_site,
+        sites::endpoints::rotate_secret,
+        quota::endpoints::get_site_usage,
+        tokens::of_site::list_site_tokens,
+        tokens::of_site::revoke_site_token,
+        tokens::of_site::release_site_token,
+        quota::endpoints::list_plans,
+        audit::listing::list_audit_log,
         keys::endpoint::get_jwks,
         health::get_health,
         health::get_liveness,
@@ -81,6 +99,11 @@ use crate::{
             description = "For the people who run sites: tokens for a password."
         ),
         (name = "account", description = "The account that is signed in."),
+        (
+            name = "sites",
+            description = "The sites of whoever is signed in, their secrets, tokens and usage."
+        ),
+        (name = "audit", description = "Who did what, when and from where."),
         (name = "keys", description = "The public keys, to check a token without this service."),
         (name = "operation", description = "Whether the service is well, for those who run it.")
     )

@@ -11,7 +11,7 @@ use utoipa::{
 
 use crate::types::{
     clock::Timestamp,
-    ids::{AccountId, ApiTokenId, MachineId, SessionId, TokenId, WpUserId},
+    ids::{AccountId, ApiTokenId, AuditId, MachineId, SessionId, SiteId, TokenId, WpUserId},
     secret::{MAX_SECRET_BYTES, ProxySecret},
 };
 
@@ -35,7 +35,9 @@ macro_rules! schemas {
 schemas! {
     WpUserId => user_id
     WpUserIdInput => user_id_input
+    SiteId => site_id
     TokenId => token_id
+    AuditId => audit_id
     AccountId => account_id
     SessionId => session_id
     ApiTokenId => api_token_id
@@ -91,6 +93,19 @@ fn user_id_input() -> utoipa::openapi::OneOf {
 
 fn token_id() -> Object {
     uuid("The id of a token, its claim `jti`")
+}
+
+fn site_id() -> Object {
+    string(
+        "The id of a site: `site_` and a UUIDv7 in lower-case Crockford base32.",
+        "site_01h455vb4pex5vsknk084sn02q",
+    )
+    .pattern(Some("^site_[0-7][0-9a-hjkmnp-tv-z]{25}$"))
+    .build()
+}
+
+fn audit_id() -> Object {
+    uuid("The id of a row of the audit log")
 }
 
 fn account_id() -> Object {

@@ -3,6 +3,7 @@
 mod accounts;
 mod answer;
 mod database;
+mod managing;
 mod openapi;
 mod operator;
 mod request;
@@ -40,6 +41,7 @@ pub use self::{
     accounts::{PASSWORD, Person, SignedIn},
     answer::Answer,
     database::eventually,
+    managing::Manager,
     request::Call,
     stores::Store,
 };

@@ -171,6 +171,19 @@ impl Store {
         numbers[0]
     }
 
+    /// Waits until the server has ended all that the rooms did over `instances`, and has counted it.
+    pub async fn end(&self, instances: &[Instance]) {
+        for instance in instances {
+            instance.database.close().await;
+        }
+        let sessions = "SELECT count(*) FROM pg_stat_activity \
+                        WHERE datname = current_database() AND pid <> pg_backend_pid() \
+                        AND backend_type = 'client backend'";
+        while self.kind() == DatabaseKind::Postgres && self.number(sessions).await > 0 {
+            tokio::task::yield_now().await;
+        }
+    }
+
     /// Reads one column behind the rooms' backs.
     pub async fn column<T>(&self, sql: &str) -> Vec<T>
     where
@@ -197,20 +210,26 @@ impl Store {
     }
 }
 
-/// A connection that lets nobody else write records.
+/// A connection that lets nobody else write a table.
 pub enum Hold {
     Postgres(PgConnection),
     Sqlite(SqliteConnection),
 }
 
 impl Hold {
-    /// Waits until nobody else writes.
+    /// Waits until nobody else writes records.
     pub async fn of(store: &Store) -> Self {
+        Self::of_table(store, "tokens").await
+    }
+
+    /// Waits until nobody else writes this table.
+    pub async fn of_table(store: &Store, table: &str) -> Self {
         let url = store.config.database.url.expose();
         match store.kind() {
             DatabaseKind::Postgres => {
                 let mut connection = PgConnection::connect(url).await.unwrap();
-                sqlx::raw_sql("BEGIN; LOCK TABLE tokens IN EXCLUSIVE MODE")
+                let lock = format!("BEGIN; LOCK TABLE {table} IN EXCLUSIVE MODE");
+                sqlx::raw_sql(AssertSqlSafe(lock))
                     .execute(&mut connection)
                     .await
                     .unwrap();

@@ -5,7 +5,7 @@ use std::time::Duration;
 use mirrory::{
     store::{
         Database,
-        changes::{self, Actor, Change},
+        changes::{self, Actor, Change, SiteChange},
         listener::{Listener, TRUSTED_SILENCE},
     },
     types::{
@@ -109,7 +109,7 @@ async fn a_change_is_told_with_its_commit_and_a_call_never() {
     reserve(&ledger, site_id).await.settle(None).await;
     ledger.flush().await.unwrap();
     let mut undone = instance.database.begin().await.unwrap();
-    let suspended = Change::SiteSuspended(site_id);
+    let suspended = Change::OfSite(site_id, SiteChange::Suspended);
     let operator = Actor::Operator.into();
     changes::record(&mut undone, &operator, &suspended, NOON, &store.randomness)
         .await

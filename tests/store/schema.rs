@@ -80,6 +80,7 @@ const TABLES: &[Table] = &[
             ("created_at", Number),
             ("deleted_at", OptionalNumber),
             ("singleton", OptionalText),
+            ("owner_id", OptionalId),
         ],
     ),
     table(
@@ -299,8 +300,8 @@ async fn emptied(store: &Store, table: &Table) {
     }
     store.execute(&sql).await.unwrap();
     let parents: &[&str] = match table.name {
-        "proxy_secrets" => &["sites"],
-        "sessions" | "two_factor" | "api_tokens" => &["accounts"],
+        "sites" | "sessions" | "two_factor" | "api_tokens" => &["accounts"],
+        "proxy_secrets" => &["accounts", "sites"],
         "recovery_codes" => &["accounts", "two_factor"],
         _ => &[],
     };

@@ -2,21 +2,14 @@
 
 use serde_json::{Value, json};
 
+use super::SiteChange;
 use crate::types::ids::{AccountId, ApiTokenId, SessionId, SiteId, TokenId};
 
 /// What was changed. The names are stored.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Change {
-    /// A site was made.
-    SiteCreated(SiteId),
-    /// A site's plan was set, or it was resumed.
-    SiteUpdated(SiteId),
-    /// A site was suspended.
-    SiteSuspended(SiteId),
-    /// A site was deleted.
-    SiteDeleted(SiteId),
-    /// A site has a new secret, and its old one an end.
-    SecretRotated(SiteId),
+    /// Something about a site.
+    OfSite(SiteId, SiteChange),
     /// A token of a site was revoked.
     TokenRevoked(TokenId, SiteId),
     /// A token of a site was released from its machine.
@@ -25,6 +18,8 @@ pub enum Change {
     KeyRotated(String),
     /// A signing key was revoked; by its `kid`.
     KeyRevoked(String),
+    /// The master key is another one.
+    MasterKeyRotated,
     /// Something about an account.
     OfAccount(AccountId, AccountChange),
 }
@@ -74,15 +69,12 @@ impl Change {
     /// What happened; stored.
     pub(crate) const fn event(&self) -> &'static str {
         match self {
-            Self::SiteCreated(_) => "site.created",
-            Self::SiteUpdated(_) => "site.updated",
-            Self::SiteSuspended(_) => "site.suspended",
-            Self::SiteDeleted(_) => "site.deleted",
-            Self::SecretRotated(_) => "secret.rotated",
+            Self::OfSite(_, change) => change.event(),
             Self::TokenRevoked(..) => "token.revoked",
             Self::MachineReleased(..) => "machine.released",
             Self::KeyRotated(_) => "key.rotated",
             Self::KeyRevoked(_) => "key.revoked",
+            Self::MasterKeyRotated => "master_key.rotated",
             Self::OfAccount(_, change) => change.event(),
         }
     }
@@ -90,15 +82,12 @@ impl Change {
     /// The id of what it happened to.
     pub(crate) fn subject(&self) -> String {
         match self {
-            Self::SiteCreated(site_id)
-            | Self::SiteUpdated(site_id)
-            | Self::SiteSuspended(site_id)
-            | Self::SiteDeleted(site_id)
-            | Self::SecretRotated(site_id) => site_id.to_string(),
+            Self::OfSite(site_id, _) => site_id.to_string(),
             Self::TokenRevoked(token_id, _) | Self::MachineReleased(token_id, _) => {
                 token_id.to_string()
             }
             Self::KeyRotated(kid) | Self::KeyRevoked(kid) => kid.clone(),
+            Self::MasterKeyRotated => "master key".to_owned(),
             Self::OfAccount(account_id, change) => change.subject(*account_id),
         }
     }
@@ -107,6 +96,7 @@ impl Change {
     pub(crate) const fn account_id(&self) -> Option<AccountId> {
         match self {
             Self::OfAccount(account_id, _) => Some(*account_id),
+            Self::OfSite(_, change) => change.account_id(),
             _ => None,
         }
     }
@@ -114,20 +104,20 @@ impl Change {
     /// The site that it is about.
     pub(crate) const fn site_id(&self) -> Option<SiteId> {
         match self {
-            Self::SiteCreated(site_id)
-            | Self::SiteUpdated(site_id)
-            | Self::SiteSuspended(site_id)
-            | Self::SiteDeleted(site_id)
-            | Self::SecretRotated(site_id)
+            Self::OfSite(site_id, _)
             | Self::TokenRevoked(_, site_id)
             | Self::MachineReleased(_, site_id) => Some(*site_id),
-            Self::KeyRotated(_) | Self::KeyRevoked(_) | Self::OfAccount(..) => None,
+            Self::KeyRotated(_)
+            | Self::KeyRevoked(_)
+            | Self::MasterKeyRotated
+            | Self::OfAccount(..) => None,
         }
     }
 
     /// What else there is to say.
     pub(crate) fn detail(&self) -> Value {
         match self {
+            Self::OfSite(_, change) => change.detail(),
             Self::OfAccount(_, AccountChange::Created { role }) => json!({ "role": role }),
             Self::OfAccount(_, AccountChange::PasswordChanged { ended }) => {
                 json!({ "sessions_ended": ended })
@@ -145,9 +135,10 @@ impl Change {
         )
     }
 
-    /// Whether instances must hear of it. Of accounts they keep nothing in memory.
+    /// Whether instances must hear of it. Of accounts they keep nothing in memory, and the data key
+    /// that they have there stays what it is.
     pub(super) const fn is_followed(&self) -> bool {
-        !matches!(self, Self::OfAccount(..))
+        !matches!(self, Self::OfAccount(..) | Self::MasterKeyRotated)
     }
 }
 

@@ -6,6 +6,7 @@
 
 mod actor;
 mod change;
+mod site_change;
 
 use std::str::FromStr;
 
@@ -26,6 +27,7 @@ use crate::{
 pub use self::{
     actor::{Actor, Context},
     change::{AccountChange, Change},
+    site_change::{FieldChange, SiteChange},
 };
 
 /// A number is taken from a one-row counter and not from a sequence: a sequence gives a lower

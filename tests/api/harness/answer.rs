@@ -103,7 +103,13 @@ impl Answer {
             assert!(self.bytes.is_empty(), "{context}");
             return;
         }
-        let secrets = ["token", "access_token", "secret", "recovery_codes"];
+        let secrets = [
+            "token",
+            "access_token",
+            "secret",
+            "proxy_secret",
+            "recovery_codes",
+        ];
         let has_secret = secrets.iter().any(|secret| self.body.get(secret).is_some());
         if has_secret || self.body.pointer("/data/token").is_some() {
             assert_eq!(self.header("cache-control"), Some("no-store"), "{context}");

@@ -20,6 +20,8 @@ const HEADERS: &[&str] = &[
     "allow",
     "cache-control",
     "idempotency-replayed",
+    "link",
+    "location",
     "ratelimit",
     "ratelimit-policy",
     "retry-after",

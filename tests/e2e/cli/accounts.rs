@@ -44,7 +44,7 @@ fn with_password(place: &Place, arguments: &[&str], password: &str) -> Done {
     done
 }
 
-fn create(place: &Place, arguments: &[&str]) -> Value {
+pub(super) fn create(place: &Place, arguments: &[&str]) -> Value {
     let arguments = [&["account", "create"], arguments].concat();
     let done = with_password(place, &arguments, PASSWORD);
     assert_eq!(done.code, Some(0), "{done:?}");
