@@ -290,6 +290,7 @@ impl Tokens {
         site_id: SiteId,
         token_id: TokenId,
     ) -> Result<(), StoreError> {
+        changes::lock(tx).await?;
         if store::revoke(tx, token_id, self.clock.now()).await? {
             let change = Change::TokenRevoked(token_id, site_id);
             self.record(tx, by, &change).await?;
@@ -341,6 +342,7 @@ impl Tokens {
         site_id: SiteId,
         token_id: TokenId,
     ) -> Result<(), StoreError> {
+        changes::lock(tx).await?;
         if store::release(tx, token_id).await? {
             let change = Change::MachineReleased(token_id, site_id);
             self.record(tx, by, &change).await?;
