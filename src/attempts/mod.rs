@@ -20,9 +20,8 @@ use std::{net::IpAddr, num::NonZeroU32, time::Duration};
 
 use sha2::{Digest, Sha256};
 
-use self::{
-    address_key::AddressKey, allowance::Allowance, ladder::Ladder, limiter::Limiter, window::Window,
-};
+pub use self::address_key::AddressKey;
+use self::{allowance::Allowance, ladder::Ladder, limiter::Limiter, window::Window};
 use crate::{
     config::Limits,
     types::{

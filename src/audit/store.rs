@@ -20,14 +20,11 @@ INSERT INTO audit_log (audit_id, happened_at, event, actor_kind, actor_id, actor
 subject, account_id, site_id, address, user_agent, outcome, detail, count) \
 VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, 1)";
 
-/// The first account that was tried stays the subject: a row is about an address, not an account.
 const COUNT: &str = "\
 INSERT INTO audit_log (audit_id, happened_at, event, actor_kind, subject, account_id, site_id, \
 address, user_agent, outcome, detail, count, tally) \
 VALUES ($1, $2, $3, 'nobody', $4, $5, $6, $7, $8, 'refused', $9, $10, $11) \
-ON CONFLICT (tally) DO UPDATE SET count = audit_log.count + excluded.count, \
-subject = COALESCE(audit_log.subject, excluded.subject), \
-account_id = COALESCE(audit_log.account_id, excluded.account_id)";
+ON CONFLICT (tally) DO UPDATE SET count = audit_log.count + excluded.count";
 
 const PAGE: &str = "\
 SELECT audit_id, happened_at, event, actor_kind, actor_id, actor_account_id, subject, account_id, \
@@ -162,7 +159,7 @@ pub(crate) async fn record(tx: &mut Tx, entry: &Entry) -> Result<(), StoreError>
     Ok(())
 }
 
-/// Adds to the row of an address and hour.
+/// Adds to the row of what was counted.
 pub(super) async fn count(tx: &mut Tx, counted: &Counted) -> Result<(), StoreError> {
     in_tx!(tx, |connection| affected(
         sqlx::query(COUNT)

@@ -3,7 +3,7 @@
 use std::{
     collections::HashMap,
     net::IpAddr,
-    sync::{Arc, Mutex, PoisonError},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
 use serde_json::{Value, json};
@@ -18,7 +18,7 @@ use crate::{
     },
 };
 
-/// The most rows that wait to be written; what comes beyond is not counted.
+/// The most rows of one event that wait to be written; what comes beyond is not counted.
 const WAITING: usize = 4096;
 
 /// How many rows one transaction writes.
@@ -31,7 +31,7 @@ const MICROS_PER_HOUR: i64 = 3_600_000_000;
 pub struct Incident {
     /// What happened, as in `sign_in.failed`.
     pub event: &'static str,
-    /// What it is counted by: an address, or the id of a token.
+    /// What it is counted by: a client, or the id of a token.
     pub counted_by: String,
     /// The id of what was tried, when it is one of ours.
     pub subject: Option<String>,
@@ -61,15 +61,18 @@ pub(super) struct Counted {
     pub(super) count: i64,
 }
 
-/// Counts incidents: one row for what each is counted by and hour. Clones share it.
+/// Counts incidents: one row for what each is counted by, account and hour. Clones share it.
 #[derive(Clone)]
 pub struct Tally(Arc<Shared>);
+
+/// What waits of each event, by its key: a flood of one leaves the others their room.
+type Waiting = HashMap<&'static str, HashMap<String, Counted>>;
 
 struct Shared {
     database: Database,
     clock: Clock,
     randomness: Randomness,
-    waiting: Mutex<HashMap<String, Counted>>,
+    waiting: Mutex<Waiting>,
 }
 
 impl Tally {
@@ -88,7 +91,14 @@ impl Tally {
     pub fn count(&self, incident: Incident) {
         let now = self.0.clock.now();
         let hour = now.as_micros().div_euclid(MICROS_PER_HOUR);
-        let key = format!("{} {} {hour}", incident.event, incident.counted_by);
+        // An account that is tried has a row of its own: in one with others it would hide them, and
+        // tell that they are none.
+        let account = incident.account_id.map(|id| id.to_string());
+        let account = account.as_deref().unwrap_or("-");
+        let key = format!(
+            "{} {} {account} {hour}",
+            incident.event, incident.counted_by
+        );
         self.add(key, now, incident, json!({}));
     }
 
@@ -111,12 +121,9 @@ impl Tally {
 
     fn add(&self, key: String, now: Timestamp, incident: Incident, detail: Value) {
         let mut waiting = self.waiting();
+        let waiting = waiting.entry(incident.event).or_default();
         if let Some(counted) = waiting.get_mut(&key) {
             counted.count += 1;
-            if counted.account_id.is_none() {
-                counted.account_id = incident.account_id;
-                counted.subject = incident.subject;
-            }
         } else if waiting.len() < WAITING {
             let counted = Counted {
                 key: key.clone(),
@@ -139,24 +146,34 @@ impl Tally {
     /// would wait for.
     ///
     /// # Errors
-    /// When the store fails; what was not written is lost, since whether it was is not known.
+    /// When the store fails, of which the first is told; what was not written is lost, since whether
+    /// it was is not known.
     pub async fn flush(&self) -> Result<(), StoreError> {
         let waiting = std::mem::take(&mut *self.waiting());
-        let mut waiting: Vec<_> = waiting.into_values().collect();
+        let mut waiting: Vec<_> = waiting
+            .into_values()
+            .flat_map(HashMap::into_values)
+            .collect();
         // Instances that write the same rows take them in one order, so that none waits for another
         // that waits for it.
         waiting.sort_unstable_by(|one, other| one.key.cmp(&other.key));
+        let mut outcome = Ok(());
         for batch in waiting.chunks(AT_ONCE) {
-            let mut tx = self.0.database.begin().await?;
-            for counted in batch {
-                store::count(&mut tx, counted).await?;
-            }
-            tx.commit().await?;
+            // One that fails takes none of the others with it.
+            outcome = outcome.and(self.write(batch).await);
         }
-        Ok(())
+        outcome
     }
 
-    fn waiting(&self) -> std::sync::MutexGuard<'_, HashMap<String, Counted>> {
+    async fn write(&self, batch: &[Counted]) -> Result<(), StoreError> {
+        let mut tx = self.0.database.begin().await?;
+        for counted in batch {
+            store::count(&mut tx, counted).await?;
+        }
+        tx.commit().await
+    }
+
+    fn waiting(&self) -> MutexGuard<'_, Waiting> {
         self.0
             .waiting
             .lock()

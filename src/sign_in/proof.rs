@@ -4,7 +4,7 @@ use axum::extract::FromRef;
 
 use crate::{
     accounts::{AccountStatus, LoginName, Proof},
-    attempts::TooManyAttempts,
+    attempts::{AddressKey, TooManyAttempts},
     audit::Incident,
     callers::Caller,
     middleware::client::Client,
@@ -199,7 +199,7 @@ impl SignIn {
     fn count_failure(&self, account_id: Option<AccountId>, client: &Client) {
         self.0.tally.count(Incident {
             event: "sign_in.failed",
-            counted_by: client.address.to_string(),
+            counted_by: AddressKey::from(client.address).to_string(),
             subject: account_id.map(|account_id| account_id.to_string()),
             account_id,
             site_id: None,

@@ -16,6 +16,8 @@ on_both_stores! {
     a_refused_machine_is_one_row_a_token_and_hour,
     a_used_up_quota_is_one_row_a_window,
     what_strangers_cause_waits_bounded_in_memory,
+    a_flood_of_one_event_leaves_the_others_their_room,
+    rows_that_cannot_be_written_take_no_others_with_them,
     an_owner_sees_its_own_account_and_sites_and_an_admin_all,
     an_owner_sees_that_its_site_was_deleted,
     rows_are_found_by_event_site_and_time,
@@ -345,6 +347,44 @@ async fn what_strangers_cause_waits_bounded_in_memory(store: Store) {
     app.background.tally.flush().await.unwrap();
     let count = "SELECT CAST(count(*) AS TEXT) FROM audit_log WHERE event = 'quota.exhausted'";
     assert_eq!(app.column(count).await, ["4096"]);
+}
+
+async fn a_flood_of_one_event_leaves_the_others_their_room(store: Store) {
+    let app = TestApp::start(store).await;
+    let site = app.site("free").await;
+    for window in 0..5000 {
+        let ends = Timestamp::from_seconds(START + window);
+        app.state.tally.exhausted(site.id, "day", ends);
+    }
+    app.try_sign_in("nobody", "a wrong password").await;
+    let rows = app.audit().await;
+    let failed = "nobody sign_in.failed refused 1".to_owned();
+    assert!(rows.contains(&failed), "{rows:?}");
+}
+
+async fn rows_that_cannot_be_written_take_no_others_with_them(store: Store) {
+    let app = TestApp::start(store).await;
+    let site = app.site("free").await;
+    let early = Timestamp::from_seconds(START);
+    app.state.tally.exhausted(site.id, "a first window", early);
+    for window in 0..150 {
+        let ends = Timestamp::from_seconds(START + window);
+        app.state.tally.exhausted(site.id, "day", ends);
+    }
+    app.execute(match store {
+        Store::Sqlite => {
+            "CREATE TRIGGER refuse BEFORE INSERT ON audit_log WHEN NEW.tally LIKE '%first%' \
+             BEGIN SELECT RAISE(ABORT, 'refused'); END"
+        }
+        Store::Postgres => {
+            "ALTER TABLE audit_log ADD CONSTRAINT refuse CHECK (tally NOT LIKE '%first%')"
+        }
+    })
+    .await;
+    app.background.tally.flush().await.unwrap_err();
+    let count = "SELECT CAST(count(*) AS TEXT) FROM audit_log WHERE event = 'quota.exhausted'";
+    // The batch of 100 that it was in is lost.
+    assert_eq!(app.column(count).await, ["51"]);
 }
 
 async fn an_owner_sees_its_own_account_and_sites_and_an_admin_all(store: Store) {

@@ -25,7 +25,8 @@ on_both_stores! {
     a_hash_with_older_parameters_is_renewed,
     a_login_gives_a_token_of_an_hour,
     errors_of_a_login_have_a_shape_of_their_own,
-    failures_are_one_row_an_address_and_hour,
+    failures_are_one_row_an_address_account_and_hour,
+    failures_of_one_ipv6_network_are_one_row,
     a_sign_in_is_recorded_with_address_and_user_agent,
     rows_of_the_audit_log_are_kept_for_400_days,
     no_secret_of_an_account_is_in_the_store,
@@ -333,7 +334,7 @@ async fn errors_of_a_login_have_a_shape_of_their_own(store: Store) {
     assert_eq!(answer.header("content-type"), Some("application/json"));
 }
 
-async fn failures_are_one_row_an_address_and_hour(store: Store) {
+async fn failures_are_one_row_an_address_account_and_hour(store: Store) {
     let app = TestApp::start(store).await;
     let ada = app.owner("ada").await;
     let other = app.another().await;
@@ -345,22 +346,35 @@ async fn failures_are_one_row_an_address_and_hour(store: Store) {
     }
     fail(&app, "203.0.113.9:1", "nobody").await;
     let rows = "SELECT coalesce(address, '-') || ' ' || coalesce(subject, '-') || ' ' || count \
-                FROM audit_log WHERE event = 'sign_in.failed' ORDER BY address";
+                FROM audit_log WHERE event = 'sign_in.failed' ORDER BY address, count";
     app.background.tally.flush().await.unwrap();
     let expected = [
-        format!("192.0.2.1 {} 6", ada.id),
+        format!("192.0.2.1 {} 2", ada.id),
+        "192.0.2.1 - 4".to_owned(),
         "203.0.113.9 - 1".to_owned(),
     ];
     assert_eq!(app.column(rows).await, expected);
     app.advance(Duration::from_hours(1));
     fail(&app, "203.0.113.9:1", "nobody").await;
     app.background.tally.flush().await.unwrap();
-    assert_eq!(app.column(rows).await.len(), 3);
+    assert_eq!(app.column(rows).await.len(), 4);
     let whole = "SELECT coalesce(subject, '') || detail || coalesce(tally, '') FROM audit_log";
     for row in app.column(whole).await {
         let tells = row.contains("nobody") || row.contains("secret typed");
         assert!(!tells, "{row}");
     }
+}
+
+async fn failures_of_one_ipv6_network_are_one_row(store: Store) {
+    let app = TestApp::start(store).await;
+    for host in 1..4 {
+        fail(&app, &format!("[2001:db8:1:2::{host}]:1"), "nobody").await;
+    }
+    fail(&app, "[2001:db8:1:3::1]:1", "nobody").await;
+    app.background.tally.flush().await.unwrap();
+    let rows = "SELECT CAST(count AS TEXT) FROM audit_log WHERE event = 'sign_in.failed' \
+                ORDER BY count";
+    assert_eq!(app.column(rows).await, ["1", "3"]);
 }
 
 async fn a_sign_in_is_recorded_with_address_and_user_agent(store: Store) {
