@@ -206,7 +206,9 @@ impl Sessions {
         by: &Context,
     ) -> Result<RefreshError, StoreError> {
         let mut tx = self.store.database().begin().await?;
-        let Some(account_id) = store::end_reused(&mut tx, ticket, now).await? else {
+        let Some(account_id) =
+            store::end_reused(&mut tx, ticket, now, now.before(REPLACED_GRACE)).await?
+        else {
             return Ok(RefreshError::Invalid);
         };
         let change = AccountChange::RefreshTokenReused(ticket.session_id);

@@ -43,9 +43,10 @@ AND EXISTS (SELECT 1 FROM accounts \
 WHERE accounts.account_id = sessions.account_id AND accounts.status = 'active') \
 RETURNING account_id, generation";
 
+/// Only what [`REFRESH`] does not take, also when the token was replaced in between.
 const END_REUSED: &str = "\
 DELETE FROM sessions WHERE session_id = $1 AND kind = 'refreshed' AND expires_at > $3 \
-AND generation > $2 RETURNING account_id";
+AND (generation > $2 + 1 OR (generation = $2 + 1 AND rotated_at < $4)) RETURNING account_id";
 
 const LIST: &str = "\
 SELECT session_id, kind, address, user_agent, created_at, last_used_at, expires_at FROM sessions \
@@ -222,11 +223,13 @@ pub(super) async fn end_reused(
     tx: &mut Tx,
     ticket: Ticket,
     now: Timestamp,
+    replaced_since: Timestamp,
 ) -> Result<Option<AccountId>, StoreError> {
     let ended: Option<(AccountId,)> = in_tx!(tx, |connection| sqlx::query_as(END_REUSED)
         .bind(ticket.session_id)
         .bind(ticket.generation)
         .bind(now)
+        .bind(replaced_since)
         .fetch_optional(connection))?;
     Ok(ended.map(|(account_id,)| account_id))
 }
