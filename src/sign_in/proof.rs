@@ -83,29 +83,49 @@ impl SignIn {
     ) -> Result<Opened, SignInError> {
         let turn = self.0.passwords.enter()?;
         let attempt = self.limited_by_address(client, async || {
-            let proof = self.0.accounts.find_proof(&credentials.name).await?;
-            let password = &credentials.password;
-            let (proven, kept) = self.prove(&turn, password, proof, client).await?;
-            let code = credentials.code.as_ref();
-            let two_factor = &self.0.two_factor;
-            let presented = two_factor.judge(proven.account_id, code).await?;
-            let by = client.acting_as(Actor::Account(proven.account_id));
-            let mut tx = self.0.database.begin().await?;
-            if !self.0.accounts.claim(&mut tx, &proven, &kept).await? {
-                return Err(SignInError::Invalid);
+            // Another sign-in may have renewed the hash meanwhile, which is then read again.
+            for _ in 0..2 {
+                let opened = self.try_open(&turn, credentials, client, kind).await?;
+                if let Some(opened) = opened {
+                    return Ok(opened);
+                }
             }
-            if let Some(presented) = &presented
-                && !two_factor.use_up(&mut tx, &by, presented).await?
-            {
-                drop(tx);
-                return Err(two_factor.failed(proven.account_id).await?.into());
-            }
-            let sessions = &self.0.sessions;
-            let opened = sessions.open(&mut tx, &by, proven.account_id, kind).await?;
-            tx.commit().await?;
-            Ok(opened)
+            Err(SignInError::Invalid)
         });
         self.limited_by_name(&credentials.name, attempt).await
+    }
+
+    /// None when the password that was proven is no longer the account's.
+    async fn try_open(
+        &self,
+        turn: &Turn,
+        credentials: &Credentials,
+        client: &Client,
+        kind: SessionKind,
+    ) -> Result<Option<Opened>, SignInError> {
+        let proof = self.0.accounts.find_proof(&credentials.name).await?;
+        let password = &credentials.password;
+        let (proven, kept) = self.prove(turn, password, proof, client).await?;
+        let account_id = proven.account_id;
+        let code = credentials.code.as_ref();
+        let presented = self.0.two_factor.judge(account_id, code).await;
+        let presented = presented.map_err(|error| self.refused(error, account_id, client))?;
+        let by = client.acting_as(Actor::Account(account_id));
+        let mut tx = self.0.database.begin().await?;
+        if !self.0.accounts.claim(&mut tx, &proven, &kept).await? {
+            return Ok(None);
+        }
+        if let Some(presented) = &presented
+            && !self.0.two_factor.use_up(&mut tx, &by, presented).await?
+        {
+            drop(tx);
+            let failed = self.0.two_factor.failed(account_id).await?;
+            return Err(self.refused(failed, account_id, client));
+        }
+        let sessions = &self.0.sessions;
+        let opened = sessions.open(&mut tx, &by, account_id, kind).await?;
+        tx.commit().await?;
+        Ok(Some(opened))
     }
 
     /// Asks somebody who is signed in for their password again. What it was held against.
@@ -122,6 +142,24 @@ impl SignIn {
             let proof = self.0.accounts.find_proof_by_id(caller.account_id).await?;
             let proven = self.prove(&turn, password, proof, &caller.client).await?;
             Ok(proven.0)
+        })
+        .await
+    }
+
+    /// Judges a code of somebody who is signed in, as one who signs in is judged: wrong ones are
+    /// limited by address and counted.
+    ///
+    /// # Errors
+    /// When it is wrong, a limit is reached, or the store fails.
+    pub async fn confirm_code<T>(
+        &self,
+        caller: &Caller,
+        judged: impl Future<Output = Result<T, TwoFactorError>>,
+    ) -> Result<T, SignInError> {
+        let (account_id, client) = (caller.account_id, &caller.client);
+        self.limited_by_address(client, async || {
+            let outcome = judged.await;
+            outcome.map_err(|error| self.refused(error, account_id, client))
         })
         .await
     }
@@ -194,6 +232,22 @@ impl SignIn {
             Verdict::Right | Verdict::Wrong => proven.password_hash.clone(),
         };
         Ok((proven, kept))
+    }
+
+    /// Counts what was refused for the second factor, unless it only asks for a code.
+    fn refused(
+        &self,
+        error: TwoFactorError,
+        account_id: AccountId,
+        client: &Client,
+    ) -> SignInError {
+        if matches!(
+            error,
+            TwoFactorError::InvalidCode | TwoFactorError::Locked { .. }
+        ) {
+            self.count_failure(Some(account_id), client);
+        }
+        error.into()
     }
 
     fn count_failure(&self, account_id: Option<AccountId>, client: &Client) {

@@ -114,14 +114,16 @@ pub(crate) async fn begin_two_factor(
 )]
 pub(crate) async fn confirm_two_factor(
     State(transactions): State<Transactions>,
+    State(sign_in): State<SignIn>,
     State(two_factor): State<TwoFactor>,
     caller: Caller,
     Body(GivenCode(code)): Body<GivenCode>,
 ) -> Result<Unstored<RecoveryCodesResponse>, ApiError> {
+    let judged = two_factor.judge_first(caller.account_id, &code);
+    let first = sign_in.confirm_code(&caller, judged).await?;
     let mut tx = transactions.begin(&caller).await?;
     let by = caller.context();
-    let codes = two_factor.confirm(&mut tx, &by, caller.account_id, &code);
-    let codes = codes.await?;
+    let codes = two_factor.confirm(&mut tx, &by, &first).await?;
     tx.commit().await?;
     Ok(Unstored(codes.into()))
 }
@@ -153,7 +155,8 @@ pub(crate) async fn replace_recovery_codes(
     Body(given): Body<GivenBoth>,
 ) -> Result<Unstored<RecoveryCodesResponse>, ApiError> {
     let proven = sign_in.confirm(&caller, &given.password).await?;
-    let presented = two_factor.require(caller.account_id, &given.code).await?;
+    let judged = two_factor.require(caller.account_id, &given.code);
+    let presented = sign_in.confirm_code(&caller, judged).await?;
     let by = caller.context();
     let mut tx = transactions.begin_proven(&caller, &proven).await?;
     if !two_factor.use_up(&mut tx, &by, &presented).await? {
@@ -188,7 +191,8 @@ pub(crate) async fn disable_two_factor(
     Body(given): Body<GivenBoth>,
 ) -> Result<Json<Done>, ApiError> {
     let proven = sign_in.confirm(&caller, &given.password).await?;
-    let presented = two_factor.require(caller.account_id, &given.code).await?;
+    let judged = two_factor.require(caller.account_id, &given.code);
+    let presented = sign_in.confirm_code(&caller, judged).await?;
     let by = caller.context();
     let mut tx = transactions.begin_proven(&caller, &proven).await?;
     if !two_factor.use_up(&mut tx, &by, &presented).await? {

@@ -11,7 +11,9 @@ mod store;
 use axum::{Router, routing::post};
 
 pub use code::{Code, InvalidCode};
-pub use registry::{Enrolment, LOCKED_FOR, Presented, TwoFactor, TwoFactorError, disable};
+pub use registry::{
+    Enrolment, FirstCode, LOCKED_FOR, Presented, TwoFactor, TwoFactorError, disable,
+};
 
 use crate::{
     callers::{CallerLayer, Door},

@@ -24,6 +24,9 @@ use crate::{
 /// How long five wrong codes in a row lock it.
 pub const LOCKED_FOR: Duration = Duration::from_mins(15);
 
+/// How long a secret that was begun with can be confirmed.
+const PENDING_FOR: Duration = Duration::from_hours(1);
+
 /// How many recovery codes an account is given.
 const RECOVERY_CODES: usize = 10;
 
@@ -71,6 +74,24 @@ pub struct Enrolment {
 pub struct Presented {
     account_id: AccountId,
     kind: Kind,
+}
+
+/// A code that is right of a secret that is yet to be confirmed.
+pub struct FirstCode {
+    account_id: AccountId,
+    sealed: Vec<u8>,
+    step: i64,
+}
+
+impl Enrolled {
+    fn refuse_locked(&self, now: Timestamp) -> Result<(), TwoFactorError> {
+        match self.locked_until.filter(|until| *until > now) {
+            Some(until) => Err(TwoFactorError::Locked {
+                retry_after: now.distance(until),
+            }),
+            None => Ok(()),
+        }
+    }
 }
 
 enum Kind {
@@ -121,27 +142,50 @@ impl TwoFactor {
         })
     }
 
-    /// Turns it on, by a code of the secret that was begun with. The recovery codes, to be shown
-    /// once.
+    /// Judges a code of the secret that was begun with. Before the transaction of
+    /// [`Self::confirm`]: one that waits for a second connection can keep all others waiting.
     ///
     /// # Errors
-    /// When the code is wrong, nothing was begun, or the store fails.
-    pub async fn confirm(
+    /// When the code is wrong or too many were, nothing was begun in the last hour, or the store
+    /// fails.
+    pub async fn judge_first(
         &self,
-        tx: &mut Tx,
-        by: &Context,
         account_id: AccountId,
         code: &Code,
-    ) -> Result<Vec<SecretString>, TwoFactorError> {
+    ) -> Result<FirstCode, TwoFactorError> {
+        let now = self.clock.now();
         let enrolled = self.store.find(account_id).await?;
         let enrolled = enrolled.ok_or(TwoFactorError::Off)?;
         if enrolled.confirmed_at.is_some() {
             return Err(TwoFactorError::On);
         }
-        let step = self.step(account_id, &enrolled, code)?;
-        let step = step.ok_or(TwoFactorError::InvalidCode)?;
+        if enrolled.created_at <= now.before(PENDING_FOR) {
+            return Err(TwoFactorError::Off);
+        }
+        enrolled.refuse_locked(now)?;
+        match self.step(account_id, &enrolled, code)? {
+            Some(step) => Ok(FirstCode {
+                account_id,
+                sealed: enrolled.sealed,
+                step,
+            }),
+            None => Err(self.failed(account_id).await?),
+        }
+    }
+
+    /// Turns it on. The recovery codes, to be shown once.
+    ///
+    /// # Errors
+    /// When it was begun anew meanwhile, or the store fails.
+    pub async fn confirm(
+        &self,
+        tx: &mut Tx,
+        by: &Context,
+        code: &FirstCode,
+    ) -> Result<Vec<SecretString>, TwoFactorError> {
+        let account_id = code.account_id;
         let now = self.clock.now();
-        if !store::confirm(tx, account_id, &enrolled.sealed, step, now).await? {
+        if !store::confirm(tx, account_id, &code.sealed, code.step, now).await? {
             return Err(TwoFactorError::InvalidCode);
         }
         self.record(tx, by, account_id, AccountChange::TwoFactorEnabled)
@@ -168,11 +212,7 @@ impl TwoFactor {
             return Ok(Some(Presented { account_id, kind }));
         }
         let now = self.clock.now();
-        if let Some(locked_until) = enrolled.locked_until.filter(|until| *until > now) {
-            return Err(TwoFactorError::Locked {
-                retry_after: now.distance(locked_until),
-            });
-        }
+        enrolled.refuse_locked(now)?;
         match self.step(account_id, &enrolled, code)? {
             Some(step) => {
                 let sealed = enrolled.sealed;

@@ -12,7 +12,7 @@ VALUES ($1, $2, $3, 0, 0) ON CONFLICT (account_id) DO UPDATE SET \
 sealed = excluded.sealed, created_at = excluded.created_at WHERE two_factor.confirmed_at IS NULL";
 
 const FIND: &str = "\
-SELECT sealed, confirmed_at, locked_until FROM two_factor WHERE account_id = $1";
+SELECT sealed, created_at, confirmed_at, locked_until FROM two_factor WHERE account_id = $1";
 
 const CONFIRM: &str = "\
 UPDATE two_factor SET confirmed_at = $4, last_step = $3 \
@@ -45,6 +45,7 @@ const FAILURES: i64 = 5;
 #[derive(Clone, Debug, sqlx::FromRow)]
 pub(super) struct Enrolled {
     pub(super) sealed: Vec<u8>,
+    pub(super) created_at: Timestamp,
     pub(super) confirmed_at: Option<Timestamp>,
     pub(super) locked_until: Option<Timestamp>,
 }

@@ -19,6 +19,9 @@ on_both_stores! {
     recovery_codes_are_replaced,
     it_is_turned_off_by_password_and_code,
     beginning_takes_the_password_and_confirming_a_code,
+    wrong_codes_are_failed_sign_ins,
+    wrong_codes_at_the_confirmation_lock_it_and_count_for_the_address,
+    a_secret_is_confirmed_within_an_hour,
     the_secret_is_not_readable_in_the_store,
 }
 
@@ -280,6 +283,64 @@ async fn beginning_takes_the_password_and_confirming_a_code(store: Store) {
     confirm(&app.code(&second)).await.ok();
     assert_eq!(confirm("123456").await.problem(), (409, "conflict"));
     assert_eq!(begin(PASSWORD).await.problem(), (409, "conflict"));
+}
+
+async fn wrong_codes_are_failed_sign_ins(store: Store) {
+    let app = TestApp::start(store).await;
+    let (ada, _, _, _) = enrolled(&app).await;
+    wrong_codes(&app, &ada, 1).await;
+    let answer = app.try_sign_in(&ada.email, PASSWORD).await;
+    assert_eq!(answer.problem(), (401, "otp_required"));
+    let rows = app.audit().await;
+    let failed = "nobody sign_in.failed refused 1".to_owned();
+    assert_eq!(rows.iter().filter(|row| **row == failed).count(), 1);
+}
+
+async fn wrong_codes_at_the_confirmation_lock_it_and_count_for_the_address(store: Store) {
+    let app = TestApp::start(store).await;
+    let ada = app.owner("ada").await;
+    let session = app.sign_in(&ada).await;
+    app.ask(&session, "POST", PATH, json!({"password": PASSWORD}))
+        .await
+        .ok();
+    let confirm = async |code: &str| {
+        let path = format!("{PATH}/confirm");
+        app.ask(&session, "POST", &path, json!({"otp_attempt": code}))
+            .await
+    };
+    for _ in 0..5 {
+        assert_eq!(confirm("not a code").await.problem(), (401, "invalid_otp"));
+    }
+    assert_eq!(
+        confirm("not a code").await.problem(),
+        (429, "two_factor_locked")
+    );
+    for _ in 0..2 {
+        let answer = app.try_sign_in("nobody", PASSWORD).await;
+        assert_eq!(answer.problem(), (401, "invalid_credentials"));
+    }
+    assert_eq!(
+        confirm("not a code").await.problem(),
+        (429, "too_many_attempts")
+    );
+}
+
+async fn a_secret_is_confirmed_within_an_hour(store: Store) {
+    let app = TestApp::start(store).await;
+    let ada = app.owner("ada").await;
+    let session = app.sign_in(&ada).await;
+    let begun = app
+        .ask(&session, "POST", PATH, json!({"password": PASSWORD}))
+        .await
+        .ok();
+    let secret = begun["secret"].as_str().unwrap();
+    app.advance(Duration::from_hours(1));
+    let session = app.sign_in(&ada).await;
+    let body = json!({"otp_attempt": app.code(secret)});
+    let answer = app
+        .ask(&session, "POST", &format!("{PATH}/confirm"), body)
+        .await;
+    assert_eq!(answer.problem(), (409, "conflict"));
 }
 
 async fn the_secret_is_not_readable_in_the_store(store: Store) {
