@@ -147,7 +147,9 @@ impl InvalidSite {
     pub const fn rule(self) -> &'static str {
         match self {
             Self::Name => "must be 1 to 200 bytes without control characters",
-            Self::Url => "must be an http or https address of at most 2048 bytes",
+            Self::Url => {
+                "must be an http or https address of at most 2048 bytes without user and password"
+            }
         }
     }
 }
@@ -172,15 +174,18 @@ impl SiteName {
 }
 
 impl SiteUrl {
-    /// Takes an `http` or `https` URL of at most 2048 bytes.
+    /// Takes an `http` or `https` URL of at most 2048 bytes, without a user and a password: it is
+    /// shown and logged.
     ///
     /// # Errors
     /// When the text has another form.
     pub fn parse(raw: &str) -> Result<Self, InvalidSite> {
         let is_web_address = raw.len() <= 2048
             && !raw.chars().any(char::is_control)
-            && Url::parse(raw)
-                .is_ok_and(|url| matches!(url.scheme(), "http" | "https") && url.has_host());
+            && Url::parse(raw).is_ok_and(|url| {
+                let is_anonymous = url.username().is_empty() && url.password().is_none();
+                matches!(url.scheme(), "http" | "https") && url.has_host() && is_anonymous
+            });
         if is_web_address {
             Ok(Self(raw.to_owned()))
         } else {
