@@ -1,5 +1,7 @@
 //! An account and what it is made from.
 
+use std::fmt;
+
 use serde::Serialize;
 use utoipa::ToSchema;
 
@@ -85,8 +87,9 @@ words! {
     AccountStatus { Active: "active", Disabled: "disabled" }
 }
 
-/// An e-mail address. Kept as it was typed, compared without regard to case.
-#[derive(Clone, Debug, PartialEq, Eq)]
+/// An e-mail address. Kept as it was typed, compared without regard to case. Shows as
+/// `[e-mail address]`.
+#[derive(Clone, PartialEq, Eq)]
 pub struct EmailAddress(String);
 
 /// A username. Kept as it was typed, compared without regard to case; it is never an e-mail address.
@@ -195,7 +198,8 @@ impl Role {
 }
 
 /// What somebody types to say who they are: an e-mail address or a username, in whatever case.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+/// Some type a password there: it shows as `[name]`.
+#[derive(Clone, PartialEq, Eq, Hash)]
 pub struct LoginName(String);
 
 impl LoginName {
@@ -207,6 +211,18 @@ impl LoginName {
 
     pub(crate) fn as_str(&self) -> &str {
         &self.0
+    }
+}
+
+impl fmt::Debug for EmailAddress {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str("[e-mail address]")
+    }
+}
+
+impl fmt::Debug for LoginName {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str("[name]")
     }
 }
 

@@ -3,7 +3,7 @@
 use axum::http::{HeaderMap, header};
 
 /// What was presented, by its scheme.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, PartialEq, Eq)]
 pub(super) enum Presented<'a> {
     /// `Authorization: token …`
     ApiToken(&'a str),
@@ -51,17 +51,20 @@ mod tests {
 
     #[test]
     fn the_scheme_says_what_it_is_in_any_case() {
-        let read = |value| Presented::read(&headers(&[value])).map(|read| format!("{read:?}"));
-        assert_eq!(read("token mat_x").unwrap(), "ApiToken(\"mat_x\")");
-        assert_eq!(read("Token  mat_x").unwrap(), "ApiToken(\"mat_x\")");
-        assert_eq!(read("BEARER a.b.c").unwrap(), "Bearer(\"a.b.c\")");
-        assert_eq!(read("a.b.c").unwrap(), "Bare(\"a.b.c\")");
-        assert_eq!(read("Basic YTpi"), None);
+        for (value, expected) in [
+            ("token mat_x", Some(Presented::ApiToken("mat_x"))),
+            ("Token  mat_x", Some(Presented::ApiToken("mat_x"))),
+            ("BEARER a.b.c", Some(Presented::Bearer("a.b.c"))),
+            ("a.b.c", Some(Presented::Bare("a.b.c"))),
+            ("Basic YTpi", None),
+        ] {
+            assert!(Presented::read(&headers(&[value])) == expected, "{value}");
+        }
     }
 
     #[test]
     fn two_headers_are_none() {
-        assert_eq!(Presented::read(&headers(&["a.b.c", "a.b.c"])), None);
-        assert_eq!(Presented::read(&headers(&[])), None);
+        assert!(Presented::read(&headers(&["a.b.c", "a.b.c"])).is_none());
+        assert!(Presented::read(&headers(&[])).is_none());
     }
 }
