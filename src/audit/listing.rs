@@ -164,7 +164,7 @@ impl IntoParams for AuditQuery {
 ///
 /// Who did what, when and from where, the newest first. An owner sees the rows about its own
 /// account and about the sites that it owns, an admin all. Rows are kept as long as the setting
-/// `audit.keep_days` says, 400 days unless told otherwise.
+/// `audit.kept_days` says, 400 days unless told otherwise.
 ///
 /// An API token needs the scope `audit:read`.
 #[utoipa::path(
