@@ -198,7 +198,8 @@ impl Accounts {
         }
         let ended = sessions::end_others(tx, account_id, kept).await?;
         let change = AccountChange::PasswordChanged { ended };
-        Ok(self.record(tx, by, account_id, change).await?)
+        self.record(tx, by, account_id, change).await?;
+        Ok(self.record_ended(tx, by, account_id, ended).await?)
     }
 
     /// Gives an account another password, and ends every session.
@@ -217,8 +218,9 @@ impl Accounts {
             return Err(AccountError::Gone);
         }
         let ended = sessions::end_all(tx, account_id).await?;
-        let change = AccountChange::PasswordChanged { ended };
-        self.record(tx, &by.into(), account_id, change).await?;
+        let (by, change) = (by.into(), AccountChange::PasswordChanged { ended });
+        self.record(tx, &by, account_id, change).await?;
+        self.record_ended(tx, &by, account_id, ended).await?;
         self.found(tx, account_id).await
     }
 
@@ -251,9 +253,11 @@ impl Accounts {
         changes::lock(tx).await?;
         self.spare_last_admin(tx, account_id).await?;
         if store::set_status(tx, account_id, AccountStatus::Disabled).await? {
-            sessions::end_all(tx, account_id).await?;
-            self.record(tx, &by.into(), account_id, AccountChange::Disabled)
+            let ended = sessions::end_all(tx, account_id).await?;
+            let by = by.into();
+            self.record(tx, &by, account_id, AccountChange::Disabled)
                 .await?;
+            self.record_ended(tx, &by, account_id, ended).await?;
         }
         self.found(tx, account_id).await
     }
@@ -317,6 +321,20 @@ impl Accounts {
     async fn found(&self, tx: &mut Tx, account_id: AccountId) -> Result<Account, AccountError> {
         let account = store::find_in(tx, account_id).await?;
         account.ok_or(AccountError::Gone)
+    }
+
+    async fn record_ended(
+        &self,
+        tx: &mut Tx,
+        by: &Context,
+        account_id: AccountId,
+        ended: u64,
+    ) -> Result<(), StoreError> {
+        if ended == 0 {
+            return Ok(());
+        }
+        let change = AccountChange::SessionsEnded(ended);
+        self.record(tx, by, account_id, change).await
     }
 
     async fn record(

@@ -44,6 +44,8 @@ pub enum AccountChange {
     SignedIn(SessionId),
     /// One of its sessions was ended.
     SessionEnded(SessionId),
+    /// So many of its sessions were ended by another change of it.
+    SessionsEnded(u64),
     /// A refresh token came that had been replaced: its session was ended.
     RefreshTokenReused(SessionId),
     /// It has another password.
@@ -122,6 +124,7 @@ impl Change {
             Self::OfAccount(_, AccountChange::PasswordChanged { ended }) => {
                 json!({ "sessions_ended": ended })
             }
+            Self::OfAccount(_, AccountChange::SessionsEnded(ended)) => json!({ "count": ended }),
             Self::OfAccount(_, AccountChange::Updated(fields)) => json!({ "fields": fields }),
             _ => json!({}),
         }
@@ -151,7 +154,7 @@ impl AccountChange {
             Self::Enabled => "account.enabled",
             Self::Deleted => "account.deleted",
             Self::SignedIn(_) => "sign_in.succeeded",
-            Self::SessionEnded(_) => "session.ended",
+            Self::SessionEnded(_) | Self::SessionsEnded(_) => "session.ended",
             Self::RefreshTokenReused(_) => "refresh_token.reused",
             Self::PasswordChanged { .. } => "password.changed",
             Self::TwoFactorEnabled => "two_factor.enabled",
