@@ -14,6 +14,7 @@ use self::store::ApiTokenStore;
 use crate::{
     accounts::Role,
     callers::{CallerLayer, Door, Scopes},
+    error::Chain,
     state::AppState,
     store::{
         Database, StoreError, Tx,
@@ -112,7 +113,10 @@ impl ApiTokens {
         let Some(live) = found.filter(|live| live.digest.matches(&secret.digest())) else {
             return Ok(None);
         };
-        self.store.touch(token_id, live.last_used_at, now).await?;
+        // Who only reads is not refused because that cannot be written.
+        if let Err(error) = self.store.touch(token_id, live.last_used_at, now).await {
+            tracing::warn!(error = %Chain(&error), "a last use was not written");
+        }
         Ok(Some(ProvenApiToken {
             token_id,
             account_id: live.account_id,

@@ -11,6 +11,7 @@ use super::{
 };
 use crate::{
     accounts::Role,
+    error::Chain,
     keys::{AccountClaims, AccountTokenKind, Keys, KeysError},
     store::{
         Database, StoreError, Tx,
@@ -238,7 +239,10 @@ impl Sessions {
             return Ok(None);
         }
         if live.last_used_at < now.before(LAST_USE_PRECISION) {
-            self.store.touch(claims.session_id, now).await?;
+            // Who only reads is not refused because that cannot be written.
+            if let Err(error) = self.store.touch(claims.session_id, now).await {
+                tracing::warn!(error = %Chain(&error), "a last use was not written");
+            }
         }
         Ok(Some(Proven {
             session_id: claims.session_id,
