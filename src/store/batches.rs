@@ -7,7 +7,6 @@ use std::{
     collections::{BTreeSet, VecDeque},
     fmt,
     panic::AssertUnwindSafe,
-    slice,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
@@ -21,8 +20,8 @@ use super::StoreError;
 /// trip and the flush to disk that they share are a small part of the cost already.
 const LARGEST: usize = 256;
 
-/// How many calls may wait: as many as a busy store does within half a deadline. Who came later
-/// would wait in vain.
+/// How many calls may wait: as many as a busy store does before they have waited too long. Who came
+/// later would wait in vain.
 pub(super) const PLACES: usize = 8192;
 
 /// What is done in batches.
@@ -37,7 +36,7 @@ pub(crate) trait Work: Send + Sync + 'static {
     /// What an item is about, if that matters.
     fn subject(item: &Self::Item) -> Option<Self::Subject>;
 
-    /// Does all of it or nothing, before `deadline`, and gives an answer for each item, in their
+    /// Does all of it or nothing before `deadline`, and gives an answer for each item, in their
     /// order. They come sorted by subject, so that two instances that lock the same rows do not
     /// wait for each other.
     fn run(
@@ -52,8 +51,8 @@ pub(crate) struct Batches<W: Work>(Arc<Shared<W>>);
 
 struct Shared<W: Work> {
     work: W,
-    /// How long a call may take, from when it was made.
-    patience: Duration,
+    /// How long one statement may take.
+    deadline: Duration,
     /// How many batches may be on their way at once.
     lanes: usize,
     queue: Mutex<Queue<W>>,
@@ -75,10 +74,13 @@ type Outcome<W> = Result<<W as Work>::Answer, StoreError>;
 type Caller<W> = oneshot::Sender<Outcome<W>>;
 
 impl<W: Work> Batches<W> {
-    pub(crate) fn new(work: W, lanes: usize, patience: Duration) -> Self {
+    /// Begins a call's batch within half of `deadline`, and gives it all of `deadline` from then on:
+    /// the server ends a statement a little before that, and with less its callers might be told
+    /// that it failed and it take effect later.
+    pub(crate) fn new(work: W, lanes: usize, deadline: Duration) -> Self {
         Self(Arc::new(Shared {
             work,
-            patience,
+            deadline,
             lanes,
             queue: Mutex::new(Queue {
                 waiting: VecDeque::new(),
@@ -144,57 +146,64 @@ impl<W: Work> Shared<W> {
 
     /// Runs one batch and tells each of its callers what became of their call.
     async fn answer(&self, calls: Vec<Call<W>>) {
-        // What is left of a call's time must do for the store's answer.
         let (calls, late): (Vec<_>, Vec<_>) = calls
             .into_iter()
-            .partition(|call| call.made_at.elapsed() < self.patience / 2);
+            .partition(|call| call.made_at.elapsed() < self.patience());
         for Call { caller, .. } in late {
-            let not_begun = StoreError::of_connecting(sqlx::Error::PoolTimedOut);
-            answer(caller, Err(not_begun));
+            answer(caller, Err(not_begun()));
         }
-        let Some(oldest) = calls.iter().map(|call| call.made_at).min() else {
+        if calls.is_empty() {
             return;
-        };
+        }
         let (items, callers): (Vec<_>, Vec<_>) = calls
             .into_iter()
             .map(|call| (call.item, call.caller))
             .unzip();
-        let outcomes = self.run(&items, oldest + self.patience).await;
+        let outcomes = self.run(&items).await;
         for (caller, outcome) in callers.into_iter().zip(outcomes) {
             answer(caller, outcome);
         }
     }
 
-    /// What became of each item. Of a batch that the store refused each is tried by itself, so that
-    /// one that is to blame hurts nobody else.
-    async fn run(&self, items: &[W::Item], deadline: Instant) -> Vec<Outcome<W>> {
-        match self.work.run(items, deadline).await {
-            Ok(answers) => answers.into_iter().map(Ok).collect(),
-            Err(error) if error.is_refusal() && items.len() > 1 => {
-                self.run_one_by_one(items, deadline).await
-            }
-            Err(error) => items.iter().map(|_| Err(error.clone())).collect(),
-        }
-    }
-
-    async fn run_one_by_one(&self, items: &[W::Item], deadline: Instant) -> Vec<Outcome<W>> {
+    /// What became of each item. A batch that the store refused is halved until only what is to
+    /// blame fails.
+    async fn run(&self, items: &[W::Item]) -> Vec<Outcome<W>> {
+        let began = Instant::now();
         let mut outcomes = Vec::with_capacity(items.len());
-        for item in items {
-            match self.work.run(slice::from_ref(item), deadline).await {
+        let mut parts = vec![items];
+        while let Some(part) = parts.pop()
+            && began.elapsed() < self.patience()
+        {
+            match self.work.run(part, Instant::now() + self.deadline).await {
                 Ok(answers) => outcomes.extend(answers.into_iter().map(Ok)),
-                Err(error) if error.is_refusal() => outcomes.push(Err(error)),
-                Err(outage) => {
-                    outcomes.resize_with(items.len(), || Err(outage.clone()));
-                    break;
+                Err(error) if error.is_refusal() && part.len() > 1 => {
+                    let (first, second) = part.split_at(part.len() / 2);
+                    parts.extend([second, first]);
+                }
+                Err(error) => {
+                    outcomes.extend(part.iter().map(|_| Err(error.clone())));
+                    if !error.is_refusal() {
+                        break;
+                    }
                 }
             }
         }
+        outcomes.resize_with(items.len(), || Err(not_begun()));
         outcomes
+    }
+
+    /// How long a call waits for its turn, and a half of a refused batch for its own.
+    fn patience(&self) -> Duration {
+        self.deadline / 2
     }
 
     fn queue(&self) -> MutexGuard<'_, Queue<W>> {
         self.queue.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+fn not_begun() -> StoreError {
+    StoreError::of_connecting(sqlx::Error::PoolTimedOut)
 }
 
 fn answer<T>(caller: oneshot::Sender<Result<T, StoreError>>, outcome: Result<T, StoreError>) {

@@ -21,7 +21,8 @@ use crate::{
     types::clock::Timestamp,
 };
 
-/// How long a server waits for one call to the store before it answers 503.
+/// How long a server waits for one statement or transaction before it answers 503. What is done in
+/// batches waits for its turn before that, for at most half as long.
 pub const SERVING_DEADLINE: Duration = Duration::from_secs(1);
 
 /// How long a command waits: it has no caller to answer within a second, and on the embedded store

@@ -1,6 +1,8 @@
 //! What can go wrong between us and the store.
 
-use std::sync::Arc;
+use std::{borrow::Cow, sync::Arc};
+
+use sqlx::postgres::PgDatabaseError;
 
 /// A failed call to the store. Cheap to clone: many calls may fail with one batch.
 #[derive(Clone, Debug, thiserror::Error)]
@@ -53,9 +55,16 @@ impl StoreError {
         Self::Fault(Arc::new(sqlx::Error::Decode(cause.into())))
     }
 
-    /// Whether what was asked may have been done all the same.
-    pub(crate) const fn leaves_doubt(&self) -> bool {
-        matches!(self, Self::Timeout | Self::Unavailable(_))
+    /// Whether the one statement that was asked may have been done all the same: unless the store
+    /// answered that it failed, or was not asked.
+    pub(crate) fn leaves_doubt(&self) -> bool {
+        match self {
+            Self::Timeout => true,
+            Self::Unavailable(error) | Self::Fault(error) => {
+                !Code::of(error).is_some_and(|code| code.is_answer())
+            }
+            Self::Overloaded | Self::Unreachable(_) | Self::Refused(_) => false,
+        }
     }
 
     /// Whether the connection that gave this error, and those beside it, may be dead.
@@ -63,16 +72,53 @@ impl StoreError {
         !matches!(self, Self::Fault(_) | Self::Refused(_) | Self::Overloaded)
     }
 
-    /// Whether the store itself said that it did nothing of what it was asked. What was asked for
-    /// many may then be asked again for each: one of them may have been to blame.
+    /// Whether the store answered that it did nothing, for what may be the fault of one of many that
+    /// were asked for at once. Each may then be asked for again.
     pub(super) fn is_refusal(&self) -> bool {
         match self {
-            Self::Fault(_) => true,
-            Self::Unavailable(error) => error
-                .as_database_error()
-                .and_then(sqlx::error::DatabaseError::code)
-                .is_some_and(|code| is_rollback_of_postgres(&code)),
-            Self::Unreachable(_) | Self::Timeout | Self::Refused(_) | Self::Overloaded => false,
+            Self::Fault(error) => Code::of(error).is_some_and(|code| code.is_answer()),
+            Self::Unavailable(error) => Code::of(error).is_some_and(|code| code.is_rollback()),
+            Self::Overloaded | Self::Unreachable(_) | Self::Timeout | Self::Refused(_) => false,
+        }
+    }
+}
+
+/// A code of an error that the store answered with.
+enum Code<'a> {
+    Postgres(Cow<'a, str>),
+    Sqlite(Cow<'a, str>),
+}
+
+impl<'a> Code<'a> {
+    fn of(error: &'a sqlx::Error) -> Option<Self> {
+        let error = error.as_database_error()?;
+        let code = error.code()?;
+        let is_of_postgres = error.try_downcast_ref::<PgDatabaseError>().is_some();
+        Some(if is_of_postgres {
+            Self::Postgres(code)
+        } else {
+            Self::Sqlite(code)
+        })
+    }
+
+    fn is_transient(&self) -> bool {
+        match self {
+            Self::Postgres(code) => is_transient_in_postgres(code),
+            Self::Sqlite(code) => is_transient_in_sqlite(code),
+        }
+    }
+
+    /// Whether a concurrent transaction was to blame; among it that two waited for each other.
+    fn is_rollback(&self) -> bool {
+        matches!(self, Self::Postgres(code) if matches!(&**code, "40001" | "40P01"))
+    }
+
+    /// Whether the store undid what it was asked. A server that cuts the connection (08, 57P01 to
+    /// 57P05) may have committed before, and SQLite may have written what it could not flush.
+    fn is_answer(&self) -> bool {
+        match self {
+            Self::Postgres(code) => !code.starts_with("08") && !code.starts_with("57P0"),
+            Self::Sqlite(code) => primary(code) != Some(IOERR),
         }
     }
 }
@@ -86,36 +132,30 @@ fn is_transient(error: &sqlx::Error) -> bool {
         | sqlx::Error::PoolClosed
         | sqlx::Error::WorkerCrashed
         | sqlx::Error::BeginFailed => true,
-        sqlx::Error::Database(error) => error.code().is_some_and(|code| {
-            if error
-                .try_downcast_ref::<sqlx::postgres::PgDatabaseError>()
-                .is_some()
-            {
-                is_transient_in_postgres(&code)
-            } else {
-                is_transient_in_sqlite(&code)
-            }
-        }),
+        sqlx::Error::Database(_) => Code::of(error).is_some_and(|code| code.is_transient()),
         _ => false,
     }
 }
 
 /// By SQLSTATE class (PostgreSQL's documentation, appendix A): 08 connection, 53 resources,
-/// 57 operator intervention, 58 system error; and of class 25 and 40 what a fail-over or a
-/// concurrent transaction causes.
+/// 57 operator intervention, 58 system error; and of class 25, 40 and 55 what a fail-over, a
+/// concurrent transaction or a lock causes.
 fn is_transient_in_postgres(code: &str) -> bool {
     matches!(code.get(..2), Some("08" | "53" | "57" | "58"))
-        || matches!(code, "25006" | "55P03")
-        || is_rollback_of_postgres(code)
-}
-
-/// What a concurrent transaction causes; among it that two waited for each other (40P01).
-fn is_rollback_of_postgres(code: &str) -> bool {
-    matches!(code, "40001" | "40P01")
+        || matches!(code, "25006" | "40001" | "40P01" | "55P03")
 }
 
 /// By primary result code: `BUSY`, `LOCKED`, `READONLY`, `IOERR`, `FULL`, `CANTOPEN`.
 fn is_transient_in_sqlite(code: &str) -> bool {
-    code.parse::<u32>()
-        .is_ok_and(|code| matches!(code & 0xff, 5 | 6 | 8 | 10 | 13 | 14))
+    primary(code).is_some_and(|code| matches!(code, 5 | 6 | 8 | IOERR | 13 | 14))
 }
+
+const IOERR: u32 = 10;
+
+/// SQLite's primary result code, which is a part of the extended one.
+fn primary(code: &str) -> Option<u32> {
+    code.parse::<u32>().ok().map(|code| code & 0xff)
+}
+
+#[cfg(test)]
+pub(super) mod tests;

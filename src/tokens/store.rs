@@ -159,11 +159,11 @@ pub(super) struct TokenStore {
 
 impl TokenStore {
     pub(super) fn new(database: Database) -> Self {
-        let patience = database.deadline();
+        let deadline = database.deadline();
         Self {
-            insertions: Batches::new(Insertions(database.clone()), WRITERS, patience),
-            bindings: Batches::new(Bindings(database.clone()), WRITERS, patience),
-            findings: Batches::new(Findings(database.clone()), READERS, patience),
+            insertions: Batches::new(Insertions(database.clone()), WRITERS, deadline),
+            bindings: Batches::new(Bindings(database.clone()), WRITERS, deadline),
+            findings: Batches::new(Findings(database.clone()), READERS, deadline),
             database,
         }
     }
@@ -180,7 +180,7 @@ impl TokenStore {
 
     /// A record with the state of its site, not older than the call.
     pub(super) async fn find(&self, token_id: TokenId) -> Result<Option<HeldToken>, StoreError> {
-        self.findings.call(token_id).await
+        self.findings.call(token_id).await?
     }
 
     /// What an idempotency key of the site stands for, if it was used after `keys_expire`.

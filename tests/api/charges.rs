@@ -66,13 +66,13 @@ async fn a_charge_that_was_given_up_is_not_made_later() {
 
 #[tokio::test]
 async fn what_may_have_been_issued_stays_charged_if_it_can_be_asked_for_again() {
-    let app = TestApp::impatient().await;
+    let app = TestApp::start(Store::Postgres).await;
     let site = app.site("free").await;
     let held = app.hold(LOCK_TOKENS).await;
-    let without_key = app.generate_for(&site).await;
+    let without_key = while_it_waits(&app, CUT, app.generate_for(&site)).await;
     assert_eq!(without_key.problem(), UNAVAILABLE);
     assert_eq!(app.used(&site).await, (0, 0));
-    let with_key = generate_once(&app, &site).send().await;
+    let with_key = while_it_waits(&app, CUT, generate_once(&app, &site).send()).await;
     assert_eq!(with_key.problem(), UNAVAILABLE);
     assert_eq!(app.used(&site).await, (1, 1));
     assert_eq!(issued(&app, &site).await, 0);
@@ -80,6 +80,35 @@ async fn what_may_have_been_issued_stays_charged_if_it_can_be_asked_for_again() 
     generate_once(&app, &site).send().await.ok();
     assert_eq!(app.used(&site).await, (2, 2));
     assert_eq!(issued(&app, &site).await, 1);
+}
+
+const CUT: &str = "pg_terminate_backend";
+const CANCEL: &str = "pg_cancel_backend";
+
+/// Makes a call whose statement waits for a lock, and ends it there.
+async fn while_it_waits(app: &TestApp, end: &str, call: impl Future<Output = Answer>) -> Answer {
+    let ending = async {
+        eventually(async || app.statements_that_wait().await == 1).await;
+        let waiting = format!(
+            "SELECT count({end}(pid)) FROM pg_stat_activity \
+             WHERE datname = current_database() AND wait_event_type = 'Lock'"
+        );
+        assert_eq!(app.number(&waiting).await, 1);
+    };
+    tokio::join!(call, ending).0
+}
+
+#[tokio::test]
+async fn what_the_store_answered_that_it_did_not_write_is_not_charged() {
+    let app = TestApp::start(Store::Postgres).await;
+    let site = app.site("free").await;
+    let held = app.hold(LOCK_TOKENS).await;
+    let canceled = while_it_waits(&app, CANCEL, generate_once(&app, &site).send()).await;
+    assert_eq!(canceled.problem(), UNAVAILABLE);
+    assert_eq!(app.used(&site).await, (0, 0));
+    held.release().await;
+    generate_once(&app, &site).send().await.ok();
+    assert_eq!(app.used(&site).await, (1, 1));
 }
 
 #[tokio::test]

@@ -4,12 +4,13 @@ use std::{collections::HashSet, pin::pin};
 
 use futures_util::future::join_all;
 use mirrory::{
-    store::StoreError,
+    config::DatabaseKind,
+    store::{StoreError, changes::Actor},
     tokens::{Idempotency, Inserted, TokenRecord},
     types::ids::{SiteId, TokenId},
 };
 
-use crate::harness::{Hold, Instance, Store, machine, on_both_stores, user};
+use crate::harness::{DAY, Hold, Instance, NOON, Store, commit, machine, on_both_stores, user};
 
 on_both_stores!(
     what_comes_while_the_store_is_busy_is_all_done,
@@ -19,6 +20,7 @@ on_both_stores!(
     tokens_raced_by_two_instances_in_opposite_orders_are_bound_once,
     what_its_caller_hung_up_on_is_written_all_the_same,
     records_are_found_with_what_is_not_there_and_what_is_asked_twice,
+    a_record_that_cannot_be_read_hurts_no_other_look,
 );
 
 /// Makes all the calls while nobody can write, and only then lets them through.
@@ -82,7 +84,7 @@ async fn one_bad_row_hurts_nobody_else(store: Store) {
     let instance = store.instance().await;
     let (site_id, _) = instance.create_site().await;
     let known = instance.issue(site_id).await;
-    let mut drafts = drafts(&instance, site_id, 20);
+    let mut drafts = drafts(&instance, site_id, 300);
     drafts[10].token_id = known.token_id;
     let insert = async |record| instance.tokens.insert(record, None).await;
     let inserted = all_at_once(&store, drafts.iter().map(insert)).await;
@@ -93,7 +95,7 @@ async fn one_bad_row_hurts_nobody_else(store: Store) {
             other => panic!("{number}: {other:?}"),
         }
     }
-    assert_eq!(store.number("SELECT count(*) FROM tokens").await, 20);
+    assert_eq!(store.number("SELECT count(*) FROM tokens").await, 300);
     assert_eq!(found(&instance, known.token_id).await, Some(known));
 }
 
@@ -184,6 +186,44 @@ async fn tokens_raced_by_two_instances_in_opposite_orders_are_bound_once(store: 
     }
 }
 
+/// The server knows nothing of these tables yet, as when a service is new.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_batch_of_bindings_reads_no_rows_but_its_own() {
+    let store = Store::postgres().await;
+    let instance = store.instance().await;
+    for _ in 0..60 {
+        instance.create_site().await;
+    }
+    let issued = format!(
+        "ALTER TABLE sites SET (autovacuum_enabled = off); \
+         ALTER TABLE tokens SET (autovacuum_enabled = off); \
+         INSERT INTO tokens (token_id, site_id, user_id, coins, issued_at, expires_at) \
+         SELECT gen_random_uuid(), site_id, 1, 200, 0, {} FROM sites, generate_series(1, 200)",
+        NOON.after(DAY).as_micros()
+    );
+    store.execute(&issued).await.unwrap();
+    let token_ids: Vec<TokenId> = store
+        .column("SELECT token_id FROM tokens ORDER BY token_id LIMIT 1000")
+        .await;
+    store.end(&[instance]).await;
+    let read = "SELECT sum(idx_tup_fetch + seq_tup_read)::bigint FROM pg_stat_user_tables \
+                WHERE relname IN ('sites', 'tokens')";
+    let before = store.number(read).await;
+
+    let instance = store.instance().await;
+    let machine_id = machine("m");
+    let bind = async |token_id: &TokenId| instance.tokens.bind(*token_id, &machine_id).await;
+    let (lone, others) = token_ids.split_at(10);
+    for token_id in lone {
+        assert!(bind(token_id).await.unwrap());
+    }
+    let bound = all_at_once(&store, others.iter().map(bind)).await;
+    assert!(bound.into_iter().all(Result::unwrap));
+    store.end(&[instance]).await;
+    let rows = store.number(read).await - before;
+    assert!(rows < 10_000, "{rows} rows read to bind 1000 tokens");
+}
+
 async fn what_its_caller_hung_up_on_is_written_all_the_same(store: Store) {
     let instance = store.instance().await;
     let (site_id, _) = instance.create_site().await;
@@ -227,4 +267,37 @@ async fn records_are_found_with_what_is_not_there_and_what_is_asked_twice(store:
     }
     let distinct: HashSet<_> = issued.iter().map(|record| record.token_id).collect();
     assert_eq!(distinct.len(), 40);
+}
+
+async fn a_record_that_cannot_be_read_hurts_no_other_look(store: Store) {
+    let instance = store.instance().await;
+    let (known, _) = instance.create_site().await;
+    let (strange, _) = instance.create_site().await;
+    commit!(instance.database, |tx| instance.sites.suspend(
+        tx,
+        Actor::Operator,
+        strange
+    ));
+    let mut issued = Vec::new();
+    for number in 0..40 {
+        let site_id = if number % 2 == 0 { known } else { strange };
+        issued.push(instance.issue(site_id).await);
+    }
+    let later_version = match store.kind() {
+        DatabaseKind::Postgres => "ALTER TABLE sites DROP CONSTRAINT sites_status_check",
+        DatabaseKind::Sqlite => "PRAGMA ignore_check_constraints = ON",
+    };
+    let closed =
+        format!("{later_version}; UPDATE sites SET status = 'closed' WHERE status = 'suspended'");
+    store.execute(&closed).await.unwrap();
+    let looks = issued
+        .iter()
+        .map(|record| instance.tokens.find(record.token_id));
+    for (record, found) in issued.iter().zip(join_all(looks).await) {
+        match found {
+            Ok(found) => assert_eq!(found.unwrap().record.site_id, known),
+            Err(StoreError::Fault(_)) => assert_eq!(record.site_id, strange),
+            Err(other) => panic!("{other:?}"),
+        }
+    }
 }

@@ -171,6 +171,19 @@ impl Store {
         numbers[0]
     }
 
+    /// Waits until the server has ended all that the rooms did over `instances`, and has counted it.
+    pub async fn end(&self, instances: &[Instance]) {
+        for instance in instances {
+            instance.database.close().await;
+        }
+        let sessions = "SELECT count(*) FROM pg_stat_activity \
+                        WHERE datname = current_database() AND pid <> pg_backend_pid() \
+                        AND backend_type = 'client backend'";
+        while self.kind() == DatabaseKind::Postgres && self.number(sessions).await > 0 {
+            tokio::task::yield_now().await;
+        }
+    }
+
     /// Reads one column behind the rooms' backs.
     pub async fn column<T>(&self, sql: &str) -> Vec<T>
     where

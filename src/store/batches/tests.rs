@@ -2,7 +2,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use tokio::{sync::Semaphore, task::JoinHandle};
 
-use super::*;
+use super::{super::error::tests::refusal, *};
 
 const LONG: Duration = Duration::from_mins(1);
 
@@ -23,6 +23,7 @@ struct Doubling {
     begun: Arc<Mutex<Vec<Vec<u32>>>>,
     gate: Arc<Semaphore>,
     left: Arc<AtomicUsize>,
+    deadlines: Arc<Mutex<Vec<Instant>>>,
 }
 
 impl Work for Doubling {
@@ -34,7 +35,8 @@ impl Work for Doubling {
         (*number >= 10).then_some(number / 10)
     }
 
-    async fn run(&self, numbers: &[u32], _: Instant) -> Result<Vec<u32>, StoreError> {
+    async fn run(&self, numbers: &[u32], deadline: Instant) -> Result<Vec<u32>, StoreError> {
+        self.deadlines.lock().unwrap().push(deadline);
         self.begun.lock().unwrap().push(numbers.to_vec());
         self.gate.acquire().await.unwrap().forget();
         self.left.fetch_add(1, Ordering::SeqCst);
@@ -43,7 +45,7 @@ impl Work for Doubling {
             return Err(StoreError::Timeout);
         }
         if numbers.contains(&BAD) || numbers.contains(&BAD_THEN_OUTAGE) {
-            return Err(StoreError::unreadable("on purpose"));
+            return Err(refusal());
         }
         Ok(numbers.iter().map(|number| number * 2).collect())
     }
@@ -55,13 +57,14 @@ struct Bench {
 }
 
 impl Bench {
-    fn new(lanes: usize, patience: Duration) -> Self {
+    fn new(lanes: usize, deadline: Duration) -> Self {
         let work = Doubling {
             begun: Arc::default(),
             gate: Arc::new(Semaphore::new(0)),
             left: Arc::default(),
+            deadlines: Arc::default(),
         };
-        let batches = Batches::new(work.clone(), lanes, patience);
+        let batches = Batches::new(work.clone(), lanes, deadline);
         Self { work, batches }
     }
 
@@ -198,19 +201,45 @@ async fn an_outage_is_everybodys_and_nothing_is_tried_again() {
 }
 
 #[tokio::test]
-async fn an_outage_while_each_is_tried_is_that_of_the_rest() {
+async fn a_bad_one_among_many_is_found_by_halving() {
     let bench = Bench::new(1, LONG);
     let held = bench.hold(1).await;
-    let calls = bench.calls(&[2, BAD_THEN_OUTAGE, 3]).await;
+    let mut numbers = vec![2; LARGEST];
+    numbers[LARGEST - 1] = BAD;
+    let calls = bench.calls(&numbers).await;
     bench.let_pass();
     held.await.unwrap().unwrap();
-    let outcomes = outcomes(calls).await;
-    assert_eq!(outcomes[0], Ok(4));
-    assert_eq!(outcomes[1], Err(StoreError::Timeout.to_string()));
-    assert_eq!(outcomes[2], outcomes[1]);
+    let mut outcomes = outcomes(calls).await;
+    assert!(outcomes.pop().unwrap().is_err());
+    assert!(outcomes.iter().all(|outcome| *outcome == Ok(4)));
+    let halvings = LARGEST.ilog2() as usize;
+    assert_eq!(bench.begun().len(), 1 + 1 + 2 * halvings);
+}
+
+#[tokio::test]
+async fn an_outage_while_halves_are_tried_ends_it_and_the_rest_was_not_begun() {
+    let bench = Bench::new(1, LONG);
+    let held = bench.hold(1).await;
+    let calls = bench.calls(&[2, BAD_THEN_OUTAGE, 3, 4]).await;
+    bench.let_pass();
+    held.await.unwrap().unwrap();
+    let mut outcomes = Vec::new();
+    for call in calls {
+        outcomes.push(call.await.unwrap());
+    }
+    assert!(matches!(
+        outcomes[..],
+        [
+            Ok(4),
+            Err(StoreError::Timeout),
+            Err(StoreError::Unreachable(_)),
+            Err(StoreError::Unreachable(_))
+        ]
+    ));
     let tried = [
         vec![1],
-        vec![2, BAD_THEN_OUTAGE, 3],
+        vec![2, BAD_THEN_OUTAGE, 3, 4],
+        vec![2, BAD_THEN_OUTAGE],
         vec![2],
         vec![BAD_THEN_OUTAGE],
     ];
@@ -266,5 +295,31 @@ async fn what_has_waited_too_long_is_not_begun() {
     let refused = bench.batches.call(1).await.unwrap_err();
     assert!(matches!(refused, StoreError::Unreachable(_)), "{refused:?}");
     assert!(!refused.leaves_doubt());
+    assert!(bench.begun().is_empty());
+}
+
+#[tokio::test]
+async fn what_has_waited_has_all_of_the_deadline_from_its_beginning() {
+    let bench = Bench::new(1, LONG);
+    let held = bench.hold(1).await;
+    let waiting = bench.call(2).await;
+    let before_its_turn = Instant::now();
+    bench.let_pass();
+    held.await.unwrap().unwrap();
+    assert_eq!(waiting.await.unwrap().unwrap(), 4);
+    assert!(bench.work.deadlines.lock().unwrap()[1] >= before_its_turn + LONG);
+}
+
+#[tokio::test]
+async fn parts_of_a_batch_that_takes_too_long_are_not_begun() {
+    let bench = Bench::new(1, Duration::ZERO);
+    let outcomes = bench.batches.0.run(&[2, BAD]).await;
+    assert!(matches!(
+        outcomes[..],
+        [
+            Err(StoreError::Unreachable(_)),
+            Err(StoreError::Unreachable(_))
+        ]
+    ));
     assert!(bench.begun().is_empty());
 }

@@ -21,6 +21,9 @@ use crate::{
 /// Binds tokens to machines, or finds them bound to these, if they are still good: of any number of
 /// machines that race for one, exactly one gets a row. The rows are locked in the order in which
 /// they are asked for, and judged as they are then.
+///
+/// A site's status is looked up for each token: with `EXISTS`, which the planner takes for a join,
+/// it may begin at the sites and read all of their tokens.
 const BIND_IN_POSTGRES: &str = "\
 UPDATE tokens SET machine_id = held.asked_machine_id, \
   bound_at = COALESCE(tokens.bound_at, held.asked_at), last_validated_at = held.asked_at \
@@ -29,8 +32,8 @@ FROM (SELECT tokens.token_id, asked.machine_id AS asked_machine_id, asked.asked_
   JOIN tokens ON tokens.token_id = asked.token_id \
   WHERE (tokens.machine_id IS NULL OR tokens.machine_id = asked.machine_id) \
     AND tokens.revoked_at IS NULL AND tokens.expires_at > asked.asked_at \
-    AND EXISTS (SELECT 1 FROM sites WHERE sites.site_id = tokens.site_id \
-      AND sites.deleted_at IS NULL AND sites.status = 'active') \
+    AND (SELECT sites.status FROM sites WHERE sites.site_id = tokens.site_id \
+      AND sites.deleted_at IS NULL) = 'active' \
   ORDER BY tokens.token_id FOR UPDATE OF tokens) AS held \
 WHERE tokens.token_id = held.token_id \
 RETURNING tokens.token_id";
@@ -43,8 +46,8 @@ FROM (SELECT unhex(value ->> 0, '-') AS token_id, value ->> 1 AS machine_id, \
 WHERE tokens.token_id = asked.token_id \
   AND (tokens.machine_id IS NULL OR tokens.machine_id = asked.machine_id) \
   AND tokens.revoked_at IS NULL AND tokens.expires_at > asked.asked_at \
-  AND EXISTS (SELECT 1 FROM sites WHERE sites.site_id = tokens.site_id \
-    AND sites.deleted_at IS NULL AND sites.status = 'active') \
+  AND (SELECT sites.status FROM sites WHERE sites.site_id = tokens.site_id \
+    AND sites.deleted_at IS NULL) = 'active' \
 RETURNING tokens.token_id";
 
 /// A token to be bound to a machine.

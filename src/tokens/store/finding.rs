@@ -38,7 +38,7 @@ pub(super) struct Findings(pub(super) Database);
 
 impl Work for Findings {
     type Item = TokenId;
-    type Answer = Option<HeldToken>;
+    type Answer = Result<Option<HeldToken>, StoreError>;
     type Subject = ();
 
     fn subject(_: &TokenId) -> Option<()> {
@@ -49,7 +49,7 @@ impl Work for Findings {
         &self,
         token_ids: &[TokenId],
         deadline: Instant,
-    ) -> Result<Vec<Option<HeldToken>>, StoreError> {
+    ) -> Result<Vec<Self::Answer>, StoreError> {
         let rows: Vec<HeldRow> = match self.0.pools() {
             Pools::Postgres(pool) => with_connection!(self.0, pool, deadline, |connection| {
                 sqlx::query_as(FIND_IN_POSTGRES)
@@ -65,11 +65,15 @@ impl Work for Findings {
                 })?
             }
         };
-        let found = rows
+        // One that cannot be read, as when a later version wrote it, fails its own callers alone.
+        let found: HashMap<_, _> = rows
             .into_iter()
-            .map(|row| Ok((row.token.token_id, HeldToken::try_from(row)?)))
-            .collect::<Result<HashMap<_, _>, StoreError>>()?;
-        Ok(token_ids.iter().map(|id| found.get(id).cloned()).collect())
+            .map(|row| (row.token.token_id, HeldToken::try_from(row)))
+            .collect();
+        Ok(token_ids
+            .iter()
+            .map(|id| found.get(id).cloned().transpose())
+            .collect())
     }
 }
 
