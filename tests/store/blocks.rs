@@ -445,6 +445,23 @@ async fn what_the_store_refused_to_be_told_is_told_later_and_once(store: Store) 
     assert_eq!(counts.issued, 20);
 }
 
+/// The server ends the statement by itself, and says so.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_waited_too_long_for_a_row_is_told_later_and_once() {
+    let store = Store::postgres().await;
+    let plans = plans(&[("plan", LIMIT, 30_000)]);
+    let ledger = ledger(&store, store.open_with(SECOND).await, plans);
+    let site_id = new_site(&store);
+    issue(&ledger, site_id, 20).await;
+    let held = Hold::of_table(&store, "usage").await;
+    assert!(ledger.close().await.is_err());
+    held.release().await;
+    for _ in 0..2 {
+        ledger.flush().await.unwrap();
+        assert_eq!(stored(&store, site_id).await, [(20, 0); 2]);
+    }
+}
+
 /// The block has too little left for any of them, and is to be given back first.
 async fn of_many_that_wait_for_a_block_all_are_told_soon_that_it_cannot_be_had(store: Store) {
     let deadline = 2 * SECOND;
