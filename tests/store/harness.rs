@@ -171,6 +171,15 @@ impl Store {
         numbers[0]
     }
 
+    /// Waits until as many statements wait for locks.
+    pub async fn until_waiting(&self, statements: i64) {
+        let waiting = "SELECT count(*) FROM pg_stat_activity \
+                       WHERE datname = current_database() AND wait_event_type = 'Lock'";
+        while self.number(waiting).await < statements {
+            tokio::task::yield_now().await;
+        }
+    }
+
     /// Waits until the server has ended all that the rooms did over `instances`, and has counted it.
     pub async fn end(&self, instances: &[Instance]) {
         for instance in instances {
@@ -222,12 +231,7 @@ impl Hold {
         let url = store.config.database.url.expose();
         match store.kind() {
             DatabaseKind::Postgres => {
-                let mut connection = PgConnection::connect(url).await.unwrap();
-                sqlx::raw_sql("BEGIN; LOCK TABLE tokens IN EXCLUSIVE MODE")
-                    .execute(&mut connection)
-                    .await
-                    .unwrap();
-                Self::Postgres(connection)
+                Self::with(store, "LOCK TABLE tokens IN EXCLUSIVE MODE").await
             }
             DatabaseKind::Sqlite => {
                 let mut connection = SqliteConnection::connect(url).await.unwrap();
@@ -238,6 +242,16 @@ impl Hold {
                 Self::Sqlite(connection)
             }
         }
+    }
+
+    /// Waits until PostgreSQL has run a statement, and keeps what it locked.
+    pub async fn with(store: &Store, sql: &str) -> Self {
+        let url = store.config.database.url.expose();
+        let mut connection = PgConnection::connect(url).await.unwrap();
+        let begin = AssertSqlSafe(format!("BEGIN; {sql}"));
+        let begun = sqlx::raw_sql(begin).execute(&mut connection).await;
+        begun.unwrap();
+        Self::Postgres(connection)
     }
 
     pub async fn release(self) {
