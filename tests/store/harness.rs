@@ -173,11 +173,18 @@ impl Store {
 
     /// Waits until as many statements wait for locks.
     pub async fn until_waiting(&self, statements: i64) {
-        let waiting = "SELECT count(*) FROM pg_stat_activity \
-                       WHERE datname = current_database() AND wait_event_type = 'Lock'";
-        while self.number(waiting).await < statements {
+        while self.waiting().await < statements {
             tokio::task::yield_now().await;
         }
+    }
+
+    /// How many statements wait for locks.
+    pub async fn waiting(&self) -> i64 {
+        self.number(
+            "SELECT count(*) FROM pg_stat_activity \
+             WHERE datname = current_database() AND wait_event_type = 'Lock'",
+        )
+        .await
     }
 
     /// Waits until the server has ended all that the rooms did over `instances`, and has counted it.
