@@ -9,6 +9,7 @@ use crate::{
     config::Config,
     health::Health,
     keys::Keys,
+    middleware::admission::Admission,
     quota::Ledger,
     sites::Sites,
     store::Database,
@@ -42,6 +43,8 @@ pub struct Rooms {
     pub tokens: Tokens,
     /// How the service is.
     pub health: Health,
+    /// How many requests about tokens are worked on at once.
+    pub admission: Admission,
 }
 
 impl From<Rooms> for AppState {

@@ -33,6 +33,8 @@ pub struct Background {
     pub follower: Arc<Follower>,
     /// Removes what is past its use.
     pub janitor: Arc<Janitor>,
+    /// How often the change log is read when nothing is heard of it.
+    pub poll_interval: Duration,
     ledger: Ledger,
     tokens: Tokens,
     database: Database,
@@ -47,14 +49,15 @@ impl Background {
             state.clock.clone(),
             freshness,
             vec![
-                Arc::new(state.keys.clone()),
                 Arc::new(state.sites.clone()),
                 Arc::new(state.tokens.clone()),
+                Arc::new(state.keys.clone()),
             ],
         );
         Self {
             follower: Arc::new(follower),
             janitor: Arc::new(Janitor::new(state)),
+            poll_interval: POLL_INTERVAL,
             ledger: state.ledger.clone(),
             tokens: state.tokens.clone(),
             database: state.database.clone(),
@@ -69,6 +72,7 @@ impl Background {
         let Self {
             follower,
             janitor,
+            poll_interval,
             ledger,
             database,
             tokens,
@@ -79,7 +83,7 @@ impl Background {
         }
         let follow = Work {
             name: "follow the change log",
-            interval: POLL_INTERVAL,
+            interval: poll_interval,
             sooner: grown,
         };
         tasks.spawn(repeat(stopped.clone(), follow, move || {
@@ -140,9 +144,16 @@ impl Work {
 
 /// Says when the change log has grown. In no place is it relied upon: the log is read anyway.
 async fn listen(mut stopped: watch::Receiver<()>, listener: Listener, grown: Arc<Notify>) {
+    let listening = async {
+        // A panic must not end it for good.
+        loop {
+            let run = AssertUnwindSafe(listener.run(|| grown.notify_one()));
+            let _panicked = run.catch_unwind().await;
+        }
+    };
     tokio::select! {
         _ = stopped.changed() => {}
-        () = listener.run(|| grown.notify_one()) => {}
+        () = listening => {}
     }
 }
 

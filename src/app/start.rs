@@ -8,6 +8,7 @@ use crate::{
     config::{self, Config, DatabaseKind},
     health::Health,
     keys::{self, KeySettings, Keys, KeysError},
+    middleware::admission::Admission,
     quota::Ledger,
     sites::Sites,
     state::{AppState, Rooms},
@@ -191,6 +192,7 @@ pub async fn open_state(
         tokens: open_tokens(&config, &database, &clock, &randomness)
             .remembering(config.tokens.cache_capacity, freshness),
         health: Health::new(database.clone(), clock.clone()),
+        admission: Admission::new(config.server.concurrent_requests),
         config,
         database,
         clock,

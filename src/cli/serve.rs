@@ -26,9 +26,10 @@ use crate::{
 };
 
 /// How long the last writes may take when the requests have ended.
-const WRAP_UP: Duration = Duration::from_secs(5);
+const WRAP_UP: Duration = Duration::from_secs(7);
 
-/// How much of that the work in the background has to finish its round.
+/// How much of that the calls have whose callers hung up, and the work in the background to finish
+/// its round.
 const LAST_ROUND: Duration = Duration::from_secs(2);
 
 pub(super) async fn run(context: Context, format: Format) -> Result<Answer, Failure> {
@@ -105,8 +106,12 @@ impl Signals {
     }
 }
 
-/// Writes what is still in memory, also when a long clean-up must be cut off for it.
+/// Writes what is still in memory, also when a long clean-up must be cut off for it. Calls go on whose
+/// callers have hung up: they come first.
 async fn wrap_up(state: &AppState, work: Running) {
+    if timeout(LAST_ROUND, state.admission.close()).await.is_err() {
+        tracing::warn!("some calls were cut off: the store did not answer them in time");
+    }
     if timeout(LAST_ROUND, work.stop()).await.is_err() {
         tracing::info!("a clean-up was cut off; another one will go on with it");
     }

@@ -84,8 +84,9 @@ pub struct KeySettings {
 type TokenDigest = [u8; 32];
 
 /// A token whose signature was checked, by a key that may have gone since.
+#[derive(Clone)]
 struct Verified {
-    kid: Kid,
+    key: Arc<SigningKey>,
     claims: TokenClaims,
 }
 
@@ -102,7 +103,7 @@ pub(super) struct Keyring {
     freshness: Freshness,
     current: RwLock<Arc<Keyset>>,
     /// What a key has signed stays so, and its key is looked at each time: nothing here grows stale.
-    verified: Cache<TokenDigest, Arc<Verified>>,
+    verified: Cache<TokenDigest, Verified>,
     /// What came of the last reading of the keys; held while they are read.
     reading: tokio::sync::Mutex<Option<Reading>>,
     /// When an unknown `kid` last made us read.
@@ -192,8 +193,8 @@ impl Keys {
         let Ok(claims) = usable.key.verify(&token) else {
             return Ok(Err(Rejected::BadSignature));
         };
-        let kid = usable.record.kid.clone();
-        let verified = Arc::new(Verified { kid, claims });
+        let key = Arc::clone(&usable.key);
+        let verified = Verified { key, claims };
         self.0.verified.insert(digest, verified);
         Ok(Ok(claims))
     }
@@ -266,7 +267,7 @@ impl Keyring {
         }
         let known = self.verified.get(digest)?;
         let keyset = self.in_memory();
-        keyset.verifying(known.kid.as_str(), self.clock.now())?;
+        keyset.verifying(known.key.kid().as_str(), self.clock.now())?;
         Some(known.claims)
     }
 

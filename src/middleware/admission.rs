@@ -15,7 +15,10 @@ const PATIENCE: Duration = Duration::from_millis(500);
 ///
 /// A request is to be admitted once its body is there: a slow client holds nothing that others need.
 #[derive(Clone, Debug)]
-pub(crate) struct Admission(Arc<Semaphore>);
+pub struct Admission {
+    semaphore: Arc<Semaphore>,
+    places: usize,
+}
 
 /// A request that was let in. Whatever goes on for it holds a clone, and the last one lets the next
 /// request in.
@@ -26,7 +29,19 @@ pub(crate) struct Admitted {
 
 impl Admission {
     pub(crate) fn new(requests_at_once: usize) -> Self {
-        Self(Arc::new(Semaphore::new(requests_at_once)))
+        Self {
+            semaphore: Arc::new(Semaphore::new(requests_at_once)),
+            places: requests_at_once,
+        }
+    }
+
+    /// Waits until nobody who was let in is at work, callers that hung up included, and lets nobody in
+    /// any more.
+    pub(crate) async fn close(&self) {
+        let all = u32::try_from(self.places).unwrap_or(u32::MAX);
+        if let Ok(places) = self.semaphore.acquire_many(all).await {
+            places.forget();
+        }
     }
 
     /// Waits for a place.
@@ -34,7 +49,7 @@ impl Admission {
     /// # Errors
     /// 503 `overloaded` when none comes free in time.
     pub(crate) async fn admit(&self) -> Result<Admitted, ApiError> {
-        match within(PATIENCE, Arc::clone(&self.0).acquire_owned()).await {
+        match within(PATIENCE, Arc::clone(&self.semaphore).acquire_owned()).await {
             Some(Ok(permit)) => Ok(Admitted {
                 _permit: Arc::new(permit),
             }),

@@ -1,6 +1,6 @@
 //! Tower layers that know no capability, and what they are made from.
 
-pub(crate) mod admission;
+pub mod admission;
 pub mod client_address;
 pub mod cors;
 pub mod edge;

@@ -41,6 +41,10 @@ struct State {
     blocks_taken: u64,
     size: Size,
     used_up: Option<UsedUp>,
+    /// How many takings failed.
+    failures: u64,
+    /// How the last taking failed, if it did.
+    failure: Option<StoreError>,
     tallies: Tallies,
 }
 
@@ -103,6 +107,7 @@ impl Account {
         let mut state = self.state();
         state.retire();
         state.used_up = None;
+        state.failure = None;
         state.blocks_taken += 1;
         let number = state.blocks_taken;
         state.block = Some(Block::new(
@@ -162,6 +167,24 @@ impl Account {
         });
     }
 
+    /// How many takings failed until now.
+    pub(super) fn failures(&self) -> u64 {
+        self.state().failures
+    }
+
+    /// How the last taking failed, if it did and was not among the first `failures` that failed.
+    pub(super) fn failure_after(&self, failures: u64) -> Option<StoreError> {
+        let state = self.state();
+        let is_later = state.failures > failures;
+        state.failure.clone().filter(|_| is_later)
+    }
+
+    pub(super) fn note_failure(&self, failure: StoreError) {
+        let mut state = self.state();
+        state.failures += 1;
+        state.failure = Some(failure);
+    }
+
     /// Gives up a block that is over or idle.
     pub(super) fn retire_unused(&self, now: Timestamp, monotonic: Monotonic) {
         let mut state = self.state();
@@ -208,8 +231,8 @@ impl Account {
         }
     }
 
-    /// Gives back calls that were taken from the store one by one, now or, if it cannot be asked,
-    /// later.
+    /// Gives back calls that were taken from the store one by one: now, or later if the store did
+    /// not do it. If it does not say, they stay charged.
     pub(super) async fn give_back(
         self: &Arc<Self>,
         period: Period,

@@ -2,6 +2,8 @@
 
 use std::sync::Arc;
 
+use tokio::time::timeout;
+
 use super::{
     account::{Account, Taken},
     accounts::Accounts,
@@ -14,7 +16,6 @@ use super::{
 };
 use crate::{
     config::{Plan, Plans},
-    error::Chain,
     store::{Database, StoreError},
     types::{clock::Clock, ids::SiteId},
 };
@@ -52,6 +53,9 @@ struct Inner {
     plans: Plans,
     clock: Clock,
     accounts: Accounts,
+    /// Held while the store is told of all: told out of order, a call that was given back into its
+    /// block and made again would seem to be made twice.
+    flushing: tokio::sync::Mutex<()>,
 }
 
 impl Ledger {
@@ -64,6 +68,7 @@ impl Ledger {
             store,
             plans,
             clock,
+            flushing: tokio::sync::Mutex::default(),
         }))
     }
 
@@ -95,7 +100,7 @@ impl Ledger {
         if is_taken_in_blocks(limits.calls_per_day) {
             return self.take(&account, plan, limits, calls).await;
         }
-        self.give_up_remains(&account).await;
+        self.give_up_remains(&account).await?;
         let charged = self.charge(site_id, limits, calls, 0).await?;
         Ok(Permit {
             account,
@@ -113,6 +118,9 @@ impl Ledger {
     }
 
     /// Takes a block, and the first calls out of it.
+    ///
+    /// Whoever waits while another takes one shares what comes of it, also its failure: one after
+    /// the other they would each wait for a store that does not answer.
     async fn take(
         &self,
         account: &Arc<Account>,
@@ -121,7 +129,11 @@ impl Ledger {
         calls: u64,
     ) -> Result<Permit, QuotaError> {
         let clock = &self.0.clock;
-        let _turn = account.turn.lock().await;
+        let failures = account.failures();
+        // Who waits in vain waited for the store, as the one whose turn it is.
+        let _turn = timeout(self.0.store.deadline(), account.turn.lock())
+            .await
+            .map_err(|_| StoreError::Timeout)?;
         // Who came first may have taken enough for those who waited, or heard that there is no more.
         if let Some(permit) = account.spend(plan, calls, clock.now()) {
             return Ok(permit);
@@ -129,39 +141,51 @@ impl Ledger {
         if let Some(standing) = account.used_up(plan, calls, clock.now(), clock.monotonic()) {
             return Err(QuotaError::Exceeded(standing));
         }
+        if let Some(failure) = account.failure_after(failures) {
+            return Err(failure.into());
+        }
+        let taken = self.take_block(account, plan, limits, calls).await;
+        match &taken {
+            Err(QuotaError::Exceeded(standing)) => {
+                account.note_used_up(plan, *standing, clock.monotonic());
+            }
+            Err(QuotaError::Store(failure)) => account.note_failure(failure.clone()),
+            _ => {}
+        }
+        Ok(account.open(taken?))
+    }
+
+    async fn take_block(
+        &self,
+        account: &Arc<Account>,
+        plan: &str,
+        limits: &Plan,
+        calls: u64,
+    ) -> Result<Taken, QuotaError> {
+        let clock = &self.0.clock;
         let extra = account.wanted(plan, calls, clock.monotonic());
-        self.give_up_remains(account).await;
-        let charged = self
-            .charge(account.site_id(), limits, calls, extra)
-            .await
-            .inspect_err(|error| {
-                if let QuotaError::Exceeded(standing) = error {
-                    account.note_used_up(plan, *standing, clock.monotonic());
-                }
-            })?;
-        Ok(account.open(Taken {
+        self.give_up_remains(account).await?;
+        let charged = self.charge(account.site_id(), limits, calls, extra).await?;
+        Ok(Taken {
             plan: plan.into(),
             period: charged.period,
             calls,
             left: charged.extra,
             standing: charged.standing,
             at: clock.monotonic(),
-        }))
+        })
     }
 
     /// Gives back what is left of a block that cannot be spent: it is too little, its day is over, or
-    /// the site has another plan now.
-    async fn give_up_remains(&self, account: &Arc<Account>) {
+    /// the site has another plan now. Until that is done there may seem to be too few calls left.
+    async fn give_up_remains(&self, account: &Arc<Account>) -> Result<(), StoreError> {
         if !account.retire_remains() {
-            return;
+            return Ok(());
         }
-        if let Err(error) = report::settle_one(&self.0.store, account).await {
-            let site_id = account.site_id();
-            tracing::warn!(site.id = %site_id, error = %Chain(&error), "calls were not given back at once");
-        }
+        report::settle_one(&self.0.store, account).await
     }
 
-    /// Takes `calls` calls as used, and `extra` as reserved if so many are left.
+    /// Takes `calls` calls, and reserves `extra` more if so many are left.
     async fn charge(
         &self,
         site_id: SiteId,
@@ -219,7 +243,7 @@ impl Ledger {
     }
 
     /// Tells the store what was spent and what it came to, and gives back blocks that are over or
-    /// idle. What fails is kept for the next time.
+    /// idle. What could not be told is kept for the next time; of what is in doubt the counts alone.
     ///
     /// # Errors
     /// When the store fails.
@@ -228,8 +252,11 @@ impl Ledger {
             store,
             clock,
             accounts,
+            flushing,
             ..
         } = &*self.0;
+        // What a flush before this one could not tell is told now.
+        let _one_by_one = flushing.lock().await;
         let all = accounts.all();
         for account in &all {
             account.retire_unused(clock.now(), clock.monotonic());

@@ -24,8 +24,8 @@ impl Report {
     }
 }
 
-/// Tells the store all that these accounts know and it does not. What fails is kept for the next
-/// time.
+/// Tells the store all that these accounts know and it does not. What could not be told is kept for
+/// the next time; of what is in doubt the counts alone.
 pub(super) async fn settle(
     store: &QuotaStore,
     accounts: &[Arc<Account>],
@@ -69,7 +69,8 @@ fn rounds(accounts: &[Arc<Account>]) -> Vec<Vec<Report>> {
     rounds
 }
 
-/// Tells the store what is reported, of each site once. What fails is kept for the next time.
+/// Tells the store what is reported, of each site once. What could not be told is kept for the next
+/// time; of what is in doubt the counts alone.
 pub(super) async fn tell(store: &QuotaStore, mut reports: Vec<Report>) -> Result<(), StoreError> {
     let told = tell_all(store, &mut reports).await;
     if told.is_err() {
@@ -80,9 +81,12 @@ pub(super) async fn tell(store: &QuotaStore, mut reports: Vec<Report>) -> Result
 
 async fn tell_all(store: &QuotaStore, reports: &mut [Report]) -> Result<(), StoreError> {
     let moved = store.move_calls(reports).await;
-    // What may have been moved is let go: given back twice, it would let through more calls than the
-    // plan allows.
-    if !matches!(moved, Err(StoreError::Unreachable(_))) {
+    // What may have been moved is let go, too: given back twice, it would let through more calls than
+    // the plan allows.
+    if moved
+        .as_ref()
+        .map_or_else(StoreError::leaves_doubt, |()| true)
+    {
         for report in &mut *reports {
             report.tally.moved = Moved::default();
         }

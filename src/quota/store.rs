@@ -1,5 +1,7 @@
 //! The only SQL of the quota room.
 
+use std::time::Duration;
+
 use sqlx::postgres::PgBindIterExt;
 
 use super::{
@@ -17,9 +19,12 @@ use crate::{
     types::ids::SiteId,
 };
 
-/// Takes `$4` calls as used and `$5` as reserved if both windows have them, and rolls a window over
-/// that is past: one statement, so that no two instances can take the same call. A window never
+/// Takes `$4` calls, `$5` of them to be spent later, if both windows have them, and rolls a window
+/// over that is past: one statement, so that no two instances can take the same call. A window never
 /// rolls backwards.
+///
+/// What is reserved is a part of what is used: the limit holds also beside an instance that knows
+/// of no reserved calls, as while a deployment is upgraded.
 const RESERVE: &str = "\
 INSERT INTO usage \
   (site_id, day, month, day_used, month_used, day_reserved, month_reserved) \
@@ -35,10 +40,10 @@ ON CONFLICT (site_id) DO UPDATE SET \
     + excluded.day_reserved, \
   month_reserved = CASE WHEN usage.month >= excluded.month THEN usage.month_reserved ELSE 0 END \
     + excluded.month_reserved \
-WHERE CASE WHEN usage.day >= excluded.day THEN usage.day_used + usage.day_reserved ELSE 0 END \
-    <= $6 - excluded.day_used - excluded.day_reserved \
-  AND CASE WHEN usage.month >= excluded.month THEN usage.month_used + usage.month_reserved \
-    ELSE 0 END <= $7 - excluded.month_used - excluded.month_reserved \
+WHERE CASE WHEN usage.day >= excluded.day THEN usage.day_used ELSE 0 END \
+    <= $6 - excluded.day_used \
+  AND CASE WHEN usage.month >= excluded.month THEN usage.month_used ELSE 0 END \
+    <= $7 - excluded.month_used \
 RETURNING day, day_used, day_reserved, month, month_used, month_reserved";
 
 /// Moves calls of the windows that they were taken from, as far as these are still the current ones.
@@ -118,7 +123,11 @@ impl QuotaStore {
         Self { database }
     }
 
-    /// Takes `calls` calls as used and `extra` as reserved; none when a window has too few left.
+    pub(super) fn deadline(&self) -> Duration {
+        self.database.deadline()
+    }
+
+    /// Takes `calls` calls, and reserves `extra` more; none when a window has too few left.
     pub(super) async fn reserve(
         &self,
         site_id: SiteId,
@@ -135,7 +144,7 @@ impl QuotaStore {
             .bind(site_id)
             .bind(windows.day)
             .bind(windows.month)
-            .bind(calls.cast_signed())
+            .bind(all.cast_signed())
             .bind(extra.cast_signed())
             .bind(plan.calls_per_day.cast_signed())
             .bind(plan.calls_per_month.cast_signed())

@@ -13,11 +13,12 @@ pub(super) struct Period {
 
 /// By how many calls the store's counters are to change.
 ///
-/// Only what both lose together is given back. One that is told twice, or never, may therefore stand
-/// for more calls than were made, but never for fewer.
+/// Told never, or told twice where nothing is given back, they let through no call too many.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct Moved {
+    /// By how many more count towards the limits.
     pub(super) used: i64,
+    /// By how many more of these are not spent yet.
     pub(super) reserved: i64,
 }
 
@@ -25,7 +26,7 @@ impl Moved {
     /// Reserved calls that were made.
     pub(super) const fn spent(calls: u64) -> Self {
         Self {
-            used: calls.cast_signed(),
+            used: 0,
             reserved: -calls.cast_signed(),
         }
     }
@@ -33,12 +34,12 @@ impl Moved {
     /// Calls that were not made after all, and are reserved again.
     pub(super) const fn unspent(calls: u64) -> Self {
         Self {
-            used: -calls.cast_signed(),
+            used: 0,
             reserved: calls.cast_signed(),
         }
     }
 
-    /// Calls that count as made, and are given back.
+    /// Calls that count as spent, and are given back.
     pub(super) const fn returned(calls: u64) -> Self {
         Self {
             used: -calls.cast_signed(),
@@ -49,7 +50,7 @@ impl Moved {
     /// Reserved calls that nobody made, and that are given back.
     pub(super) const fn left_over(calls: u64) -> Self {
         Self {
-            used: 0,
+            used: -calls.cast_signed(),
             reserved: -calls.cast_signed(),
         }
     }

@@ -43,7 +43,8 @@ impl Windows {
     }
 }
 
-/// What a site has used, as the store has it: of the windows in which it last made a call.
+/// What a site has used, as the store has it: of the windows in which it last made a call. What is
+/// reserved is a part of what is used.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, sqlx::FromRow)]
 pub struct StoredUsage {
     pub(super) day: i64,
@@ -107,27 +108,32 @@ impl Standing {
         let windows = &ahead.map_or(*windows, |usage| {
             Windows::at(Timestamp::from_seconds(usage.day * SECONDS_PER_DAY))
         });
-        let counts = |is_over: bool, count: i64| {
+        let parts = |is_over: bool, used: i64, reserved: i64| {
             if is_over {
-                0
-            } else {
-                count.max(0).unsigned_abs()
+                return (0, 0);
             }
+            let all = used.max(0).unsigned_abs();
+            // An instance of a version that knows of none does not end them with their window.
+            let reserved = reserved.max(0).unsigned_abs().min(all);
+            (all - reserved, reserved)
         };
         let day_is_over = usage.is_none_or(|usage| usage.day < windows.day);
         let month_is_over = usage.is_none_or(|usage| usage.month < windows.month);
         let usage = usage.unwrap_or_default();
+        let (day_used, day_reserved) = parts(day_is_over, usage.day_used, usage.day_reserved);
+        let (month_used, month_reserved) =
+            parts(month_is_over, usage.month_used, usage.month_reserved);
         Self {
             day: WindowUsage {
                 limit: plan.calls_per_day,
-                used: counts(day_is_over, usage.day_used),
-                reserved: counts(day_is_over, usage.day_reserved),
+                used: day_used,
+                reserved: day_reserved,
                 resets_at: windows.day_ends,
             },
             month: WindowUsage {
                 limit: plan.calls_per_month,
-                used: counts(month_is_over, usage.month_used),
-                reserved: counts(month_is_over, usage.month_reserved),
+                used: month_used,
+                reserved: month_reserved,
                 resets_at: windows.month_ends,
             },
             month_seconds: windows.month_seconds,

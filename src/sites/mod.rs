@@ -101,10 +101,10 @@ impl Sites {
         };
         let now = self.clock.now();
         let known = self.known_secret(name, now).await?;
-        let Some(known) = known.filter(|known| known.is_good(&digest, now)) else {
+        let Some((known, state)) = known.filter(|(known, _)| known.is_good(&digest, now)) else {
             return Ok(None);
         };
-        Ok(match self.state(known.site_id).await? {
+        Ok(match state {
             SiteState::Present { status, plan } => Some(Caller {
                 site_id: known.site_id,
                 plan,
@@ -123,13 +123,15 @@ impl Sites {
         configured.matches(digest).then_some(SecretName::Configured)
     }
 
+    /// A secret and the state of its site, from memory or from the store.
     async fn known_secret(
         &self,
         name: SecretName,
         now: Timestamp,
-    ) -> Result<Option<Arc<KnownSecret>>, StoreError> {
+    ) -> Result<Option<(Arc<KnownSecret>, SiteState)>, StoreError> {
         if let Some(known) = self.memory.secret(name) {
-            return Ok(Some(known));
+            let state = self.state(known.site_id).await?;
+            return Ok(Some((known, state)));
         }
         let reading = self.memory.reading();
         let (known, state) = match name {
@@ -154,9 +156,10 @@ impl Sites {
             }
         };
         let known = Arc::new(known);
-        self.memory.keep_state(reading, known.site_id, state);
+        self.memory
+            .keep_state(reading, known.site_id, state.clone());
         self.memory.keep_secret(reading, name, Arc::clone(&known));
-        Ok(Some(known))
+        Ok(Some((known, state)))
     }
 
     /// What of a site decides over its tokens and calls, from memory or from the store.

@@ -32,11 +32,13 @@ pub trait Follows: Send + Sync {
 pub(super) struct Followers(Vec<Arc<dyn Follows>>);
 
 impl Followers {
+    /// Tells each of them, also when one before it fails.
     pub(super) async fn apply(&self, changes: &[SeenChange]) -> Result<(), StoreError> {
+        let mut outcome = Ok(());
         for follower in &self.0 {
-            follower.apply(changes).await?;
+            outcome = outcome.and(follower.apply(changes).await);
         }
-        Ok(())
+        outcome
     }
 
     async fn reset(&self) -> Result<(), StoreError> {

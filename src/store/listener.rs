@@ -10,7 +10,7 @@ use sqlx::{
     Acquire, Connection,
     postgres::{PgConnectOptions, PgListener, PgPoolOptions},
 };
-use tokio::time::{sleep, timeout};
+use tokio::time::{Instant, sleep, timeout};
 
 use super::{Database, StoreError, database::Pools};
 use crate::error::Chain;
@@ -60,9 +60,14 @@ impl Listener {
                         tracing::info!("changes made by others are heard of at once again");
                     }
                     is_lost = false;
-                    pause = SHORTEST_PAUSE;
                     wake();
-                    self.hear(connection, &wake).await
+                    let begun = Instant::now();
+                    let error = self.hear(connection, &wake).await;
+                    // One that is dropped as soon as it was made is not tried ten times a second.
+                    if begun.elapsed() > LONGEST_PAUSE {
+                        pause = SHORTEST_PAUSE;
+                    }
+                    error
                 }
                 Err(error) => error,
             };

@@ -10,6 +10,10 @@ use crate::config;
 /// How many connections read.
 const READERS: u32 = 4;
 
+/// How much of the file a reader keeps in memory, in KiB, as SQLite writes it: half of the default,
+/// since what is read again and again is remembered as rows.
+const READER_CACHE: &str = "-1024";
+
 /// Where an embedded store lies.
 ///
 /// # Errors
@@ -33,7 +37,8 @@ pub(super) async fn open(
     };
     // The writer first: it makes the file and turns on the write-ahead log, which readers cannot.
     let writer = pool(1).connect_with(options.clone()).await?;
-    let readers = pool(READERS).connect_with(options).await?;
+    let readers = options.pragma("cache_size", READER_CACHE);
+    let readers = pool(READERS).connect_with(readers).await?;
     Ok(Pools::Sqlite { writer, readers })
 }
 

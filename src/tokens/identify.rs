@@ -21,11 +21,7 @@ use super::second_look::LastLook;
 use crate::{
     error::ApiError,
     extract::{read_body, require_json},
-    middleware::{
-        admission::{Admission, Admitted},
-        client_address::ClientAddress,
-        edge::LoggedSite,
-    },
+    middleware::{admission::Admitted, client_address::ClientAddress, edge::LoggedSite},
     quota::{Meter, Outcome, QuotaLayer},
     sites::Caller,
     state::AppState,
@@ -107,21 +103,15 @@ pub(super) async fn prove(
 pub(super) struct IdentifyLayer<C> {
     state: AppState,
     quota: QuotaLayer<LastLook>,
-    admission: Admission,
     body_patience: Duration,
     call: PhantomData<fn() -> C>,
 }
 
 impl<C> IdentifyLayer<C> {
-    pub(super) fn new(
-        state: &AppState,
-        quota: &QuotaLayer<LastLook>,
-        admission: &Admission,
-    ) -> Self {
+    pub(super) fn new(state: &AppState, quota: &QuotaLayer<LastLook>) -> Self {
         Self {
             state: state.clone(),
             quota: quota.clone(),
-            admission: admission.clone(),
             body_patience: Duration::from_secs(state.config.server.body_timeout_seconds.into()),
             call: PhantomData,
         }
@@ -133,7 +123,6 @@ impl<C> Clone for IdentifyLayer<C> {
         Self {
             state: self.state.clone(),
             quota: self.quota.clone(),
-            admission: self.admission.clone(),
             body_patience: self.body_patience,
             call: PhantomData,
         }
@@ -219,7 +208,7 @@ impl<C: Call> IdentifyLayer<C> {
     async fn read(&self, headers: &HeaderMap, body: Body) -> Result<(Admitted, Bytes), ApiError> {
         let body = read_body(headers, body, self.body_patience).await?;
         require_json(headers)?;
-        Ok((self.admission.admit().await?, body))
+        Ok((self.state.admission.admit().await?, body))
     }
 
     async fn identify(&self, parts: &Parts, body: &[u8]) -> Result<Identified<C>, Refused> {

@@ -1,12 +1,9 @@
-//! What an instance remembers of the token records: those that are active and bound. A binding is
-//! no change that others hear of, so what is not bound must be read each time.
+//! What an instance remembers of the token records: those that are bound, or revoked. A binding is no
+//! change that others hear of, so what can still be bound must be read each time.
 
 use std::{fmt, sync::Arc};
 
-use super::{
-    last_use::LastNoted,
-    record::{HeldToken, TokenRecord, TokenState},
-};
+use super::record::{HeldToken, NotedRecord, TokenState};
 use crate::{
     sites::Sites,
     store::{
@@ -20,14 +17,7 @@ use crate::{
 
 /// Clones share it.
 #[derive(Clone)]
-pub(super) struct TokenMemory(Arc<Memory<TokenId, Remembered>>);
-
-/// What of a [`HeldToken`] is the token's own; its site is remembered by itself.
-#[derive(Clone)]
-struct Remembered {
-    record: Arc<TokenRecord>,
-    last_noted: Arc<LastNoted>,
-}
+pub(super) struct TokenMemory(Arc<Memory<TokenId, Arc<NotedRecord>>>);
 
 impl TokenMemory {
     pub(super) fn new(capacity: usize, freshness: Freshness) -> Self {
@@ -36,12 +26,9 @@ impl TokenMemory {
 
     /// A token with the state of its site, if both are remembered and may be trusted.
     pub(super) fn get(&self, token_id: TokenId, sites: &Sites) -> Option<HeldToken> {
-        let Remembered { record, last_noted } = self.0.get(&token_id)?;
-        Some(HeldToken {
-            site: sites.remembered(record.site_id)?,
-            record,
-            last_noted,
-        })
+        let record = self.0.get(&token_id)?;
+        let site = sites.remembered(record.site_id)?;
+        Some(HeldToken { record, site })
     }
 
     /// To be taken before a record is read.
@@ -52,12 +39,9 @@ impl TokenMemory {
     /// Remembers a record that was read, if it is one that only changes can make untrue.
     pub(super) fn keep(&self, reading: Reading, held: &HeldToken) {
         let record = &held.record;
-        if record.state == TokenState::Active && record.machine_id.is_some() {
-            let remembered = Remembered {
-                record: Arc::clone(record),
-                last_noted: Arc::clone(&held.last_noted),
-            };
-            self.0.keep(reading, record.token_id, remembered);
+        let is_revoked = record.state != TokenState::Active;
+        if is_revoked || record.machine_id.is_some() {
+            self.0.keep(reading, record.token_id, Arc::clone(record));
         }
     }
 }

@@ -27,7 +27,7 @@ use axum::{
 use tower::Layer;
 
 pub use last_use::{LAST_USE_STEP, LastNoted};
-pub use record::{Binding, HeldToken, Reason, TokenRecord, TokenState, judge};
+pub use record::{Binding, HeldToken, NotedRecord, Reason, TokenRecord, TokenState, judge};
 pub use registry::{KEPT_AFTER_END, KEY_LIFETIME, TokenSettings, Tokens};
 pub use store::{Idempotency, Inserted, KeyUse};
 
@@ -38,11 +38,7 @@ use self::{
     second_look::LastLook,
     validate::{ValidateToken, validate_token},
 };
-use crate::{
-    middleware::{admission::Admission, cors},
-    quota::QuotaLayer,
-    state::AppState,
-};
+use crate::{middleware::cors, quota::QuotaLayer, state::AppState};
 
 /// The four endpoints, each behind its two layers.
 pub fn router(state: &AppState) -> Router<AppState> {
@@ -50,7 +46,6 @@ pub fn router(state: &AppState) -> Router<AppState> {
     let layers = Layers {
         state,
         quota: QuotaLayer::new(state.ledger.clone(), state.clock.clone(), last_look),
-        admission: Admission::new(state.config.server.concurrent_requests),
     };
     let generate = layers.around::<GenerateToken, _>(generate_token);
     let validate = layers.around::<ValidateToken, _>(validate_token);
@@ -68,7 +63,6 @@ pub fn router(state: &AppState) -> Router<AppState> {
 struct Layers<'a> {
     state: &'a AppState,
     quota: QuotaLayer<LastLook>,
-    admission: Admission,
 }
 
 impl Layers<'_> {
@@ -79,7 +73,7 @@ impl Layers<'_> {
         &self,
         endpoint: impl Handler<Arguments, AppState>,
     ) -> MethodRouter<AppState> {
-        let identify = IdentifyLayer::<C>::new(self.state, &self.quota, &self.admission);
+        let identify = IdentifyLayer::<C>::new(self.state, &self.quota);
         let endpoint = endpoint.with_state(self.state.clone());
         post_service((identify, self.quota.clone()).layer(endpoint))
     }

@@ -1,6 +1,6 @@
 //! The token record, its states, and the rules by which a token is valid.
 
-use std::sync::Arc;
+use std::{ops::Deref, sync::Arc};
 
 use serde::Serialize;
 use utoipa::ToSchema;
@@ -64,13 +64,27 @@ impl TokenRecord {
     }
 }
 
+/// A record as it was read, and when its use was last noted here.
+#[derive(Debug)]
+pub struct NotedRecord {
+    record: TokenRecord,
+    /// When its use was last noted here.
+    pub last_noted: LastNoted,
+}
+
+impl Deref for NotedRecord {
+    type Target = TokenRecord;
+
+    fn deref(&self) -> &TokenRecord {
+        &self.record
+    }
+}
+
 /// A record together with the state of its site, read in one statement.
 #[derive(Clone, Debug)]
 pub struct HeldToken {
     /// The record.
-    pub record: Arc<TokenRecord>,
-    /// When its use was last noted here.
-    pub last_noted: Arc<LastNoted>,
+    pub record: Arc<NotedRecord>,
     /// The state of its site.
     pub site: SiteState,
 }
@@ -80,8 +94,10 @@ impl HeldToken {
     #[must_use]
     pub fn new(record: TokenRecord, site: SiteState) -> Self {
         Self {
-            last_noted: Arc::new(LastNoted::new(record.last_validated_at)),
-            record: Arc::new(record),
+            record: Arc::new(NotedRecord {
+                last_noted: LastNoted::new(record.last_validated_at),
+                record,
+            }),
             site,
         }
     }
@@ -92,7 +108,7 @@ impl HeldToken {
         let record = TokenRecord {
             machine_id: Some(machine_id),
             last_validated_at: Some(now),
-            ..TokenRecord::clone(&self.record)
+            ..self.record.record.clone()
         };
         Self::new(record, self.site.clone())
     }

@@ -22,8 +22,8 @@ const PATIENCE: Duration = Duration::from_secs(2);
 pub(super) enum Subject {
     /// An idempotency key of a site, as its digest.
     Key(SiteId, [u8; 32]),
-    /// A token that is not remembered: its record, and its first binding.
-    Token(TokenId),
+    /// The first binding of a token.
+    Binding(TokenId),
 }
 
 type Waiting = Mutex<HashMap<Subject, Arc<tokio::sync::Mutex<()>>>>;
@@ -36,6 +36,8 @@ pub(super) struct Turns(Arc<Waiting>);
 #[derive(Debug)]
 pub(super) struct Turn {
     guard: Option<OwnedMutexGuard<()>>,
+    /// Whether another request had the turn before it, and may have changed what was known.
+    pub(super) has_waited: bool,
     subject: Subject,
     turns: Turns,
 }
@@ -47,12 +49,17 @@ impl Turns {
         // Made before the wait, so that who gives up leaves nothing behind.
         let mut turn = Turn {
             guard: None,
+            has_waited: false,
             subject,
             turns: self.clone(),
         };
-        let guard = tokio::time::timeout(PATIENCE, lock.lock_owned())
-            .await
-            .ok()?;
+        let guard = if let Ok(guard) = Arc::clone(&lock).try_lock_owned() {
+            guard
+        } else {
+            turn.has_waited = true;
+            let waiting = tokio::time::timeout(PATIENCE, lock.lock_owned());
+            waiting.await.ok()?
+        };
         turn.guard = Some(guard);
         Some(turn)
     }
@@ -83,7 +90,7 @@ mod tests {
     use super::*;
 
     fn subject(number: u128) -> Subject {
-        Subject::Token(TokenId::from_uuid(Uuid::from_u128(number)))
+        Subject::Binding(TokenId::from_uuid(Uuid::from_u128(number)))
     }
 
     #[tokio::test]

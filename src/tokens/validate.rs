@@ -1,7 +1,7 @@
 //! `POST /mirrory/validate-token`: a desktop app asks, at its start, whether its token is good on
 //! this machine.
 
-use std::{net::IpAddr, sync::Arc};
+use std::{net::IpAddr, sync::Arc, time::Duration};
 
 use axum::{
     Extension,
@@ -28,13 +28,17 @@ use crate::{
     quota::Outcome,
     state::{AppState, Rooms},
     types::{
-        clock::Timestamp,
+        clock::{Monotonic, Timestamp},
         ids::{MachineId, TokenId, WpUserId},
     },
 };
 
 /// The longest token that is looked at, in bytes.
 const MAX_TOKEN_BYTES: usize = 8192;
+
+/// How long a verdict stands while its call waits to be charged. When the store is slow a token may
+/// be revoked, or end, before the answer is given.
+const JUDGED_FOR: Duration = Duration::from_millis(100);
 
 /// How often a binding is tried again when the token was released between two looks at it.
 const TRIES: usize = 5;
@@ -105,6 +109,7 @@ pub struct RefusedToken {
 pub(crate) struct ValidateToken {
     machine_id: MachineId,
     verdict: Verdict,
+    judged_at: Monotonic,
     turn: Option<Arc<Turn>>,
 }
 
@@ -151,6 +156,7 @@ impl Call for ValidateToken {
         let call = Self {
             machine_id,
             verdict,
+            judged_at: state.clock.monotonic(),
             turn: turn.map(Arc::new),
         };
         Ok(Identified { call, meter })
@@ -247,18 +253,22 @@ fn token(value: &RawValue) -> Result<String, String> {
 )]
 pub(crate) async fn validate_token(
     State(state): State<AppState>,
-    Known(call): Known<ValidateToken>,
+    Known(mut call): Known<ValidateToken>,
 ) -> Result<Response, ApiError> {
+    let Rooms { tokens, clock, .. } = &*state;
+    if clock.monotonic().since(call.judged_at) > JUDGED_FOR {
+        call.judge_again(tokens, clock.now()).await?;
+    }
     let ValidateToken {
         machine_id,
         mut verdict,
         turn: _turn,
+        ..
     } = call;
-    let Rooms { tokens, clock, .. } = &*state;
     for _ in 0..TRIES {
         let (claims, held) = match verdict {
             Verdict::Refused { reason, record } => {
-                let record = record.as_ref().map(|held| held.record.as_ref());
+                let record = record.as_ref().map(|held| &**held.record);
                 return Ok(Json(refusal(reason, record)).into_response());
             }
             Verdict::Good {
@@ -267,7 +277,7 @@ pub(crate) async fn validate_token(
                 ..
             } => {
                 let now = clock.now();
-                if held.last_noted.is_due(now) {
+                if held.record.last_noted.is_due(now) {
                     tokens.note_use(held.record.token_id, now);
                 }
                 return Ok(valid(&held.record, machine_id));

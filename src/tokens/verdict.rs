@@ -46,13 +46,21 @@ impl Verdict {
             Ok(claims) => claims,
             Err(rejected) => return Ok((rejected.into(), None)),
         };
+        let token_id = claims.token_id;
         let of = |held| Self::of(claims, held, machine_id, state.clock.now());
-        if let Some(held) = state.tokens.remembered(claims.token_id, &state.sites) {
-            return Ok((of(Some(held)), None));
+        let verdict = of(look_up(token_id, state).await?);
+        if !verdict.is_to_bind() {
+            return Ok((verdict, None));
         }
-        let turn = state.tokens.turn(Subject::Token(claims.token_id)).await;
+        // Only now: requests about a token that nobody binds need not wait for each other.
+        let turn = state.tokens.turn(Subject::Binding(token_id)).await;
         let turn = turn.ok_or(ApiError::Overloaded)?;
-        let verdict = of(look_up(claims.token_id, state).await?);
+        let is_bound_meanwhile =
+            turn.has_waited || state.tokens.remembered(token_id, &state.sites).is_some();
+        if !is_bound_meanwhile {
+            return Ok((verdict, Some(turn)));
+        }
+        let verdict = of(look_up(token_id, state).await?);
         let turn = verdict.is_to_bind().then_some(turn);
         Ok((verdict, turn))
     }

@@ -3,10 +3,11 @@
 
 use std::time::Duration;
 
+use futures_util::FutureExt;
 use mirrory::keys::Algorithm;
 use serde_json::json;
 
-use crate::harness::{Answer, Store, TestApp};
+use crate::harness::{Answer, Store, TestApp, eventually};
 
 on_both_stores! {
     a_revoked_key_is_seen_within_a_second_also_when_nothing_follows,
@@ -14,6 +15,7 @@ on_both_stores! {
     whatever_is_changed_elsewhere_is_seen_by_who_follows,
     whatever_is_changed_elsewhere_is_seen_within_a_second_also_when_nothing_follows,
     an_instance_obeys_its_own_changes_at_once,
+    a_revoked_token_is_refused_from_memory,
     without_a_store_nothing_is_valid,
     without_a_store_no_verdict_is_made_up_once_memory_is_stale,
     without_a_store_what_needs_none_is_still_answered,
@@ -144,6 +146,68 @@ async fn an_instance_obeys_its_own_changes_at_once(store: Store) {
     app.issue(&renewed).await;
     app.delete(&site).await;
     assert_eq!(app.generate_for(&renewed).await.status, 401);
+}
+
+/// Whoever hammers with one costs the store nothing.
+async fn a_revoked_token_is_refused_from_memory(store: Store) {
+    let app = TestApp::start(store).await;
+    let site = app.site("developer").await;
+    let issued = app.issue(&site).await;
+    app.tick().await;
+    app.revoke(&site, &issued.token_id).await.ok();
+    assert_eq!(app.validate(&issued.token, "m").await.reason(), "revoked");
+    app.break_store().await;
+    assert_eq!(app.validate(&issued.token, "m").await.reason(), "revoked");
+    app.advance(Duration::from_secs(1));
+    assert_unavailable(&app.validate(&issued.token, "m").await);
+}
+
+/// A verdict from memory is not told when its call was charged so slowly that it may not be true any
+/// more.
+#[tokio::test]
+async fn what_is_revoked_while_its_call_is_charged_is_not_valid() {
+    let app = TestApp::start(Store::Postgres).await;
+    let site = app.site("developer").await;
+    let issued = app.issue(&site).await;
+    app.tick().await;
+    assert!(app.validate(&issued.token, "m").await.is_valid());
+    let held = app.hold("SELECT * FROM usage FOR UPDATE").await;
+    let mut call = Box::pin(app.validate(&issued.token, "m"));
+    eventually(async || {
+        assert!(call.as_mut().now_or_never().is_none(), "it waits");
+        app.statements_that_wait().await == 1
+    })
+    .await;
+    app.another()
+        .await
+        .revoke(&site, &issued.token_id)
+        .await
+        .ok();
+    app.advance(Duration::from_secs(1));
+    held.release().await;
+    assert_eq!(call.await.reason(), "revoked");
+    assert_eq!(app.used(&site).await, (2, 2));
+}
+
+#[tokio::test]
+async fn who_hears_of_a_change_does_not_wait_for_the_next_look() {
+    let unlimited = [("LIMITS__VALIDATIONS_PER_TOKEN_PER_HOUR", "0")];
+    let app = TestApp::with(Store::Postgres, &unlimited).await;
+    let operator = app.another().await;
+    let site = app.site("enterprise").await;
+    let issued = app.issue(&site).await;
+    let mut background = app.background.clone();
+    background.poll_interval = Duration::from_hours(1);
+    let running = background.spawn();
+    eventually(async || app.freshness.holds()).await;
+    assert!(app.validate(&issued.token, "m").await.is_valid());
+    operator.revoke(&site, &issued.token_id).await.ok();
+    eventually(async || {
+        let answer = app.validate(&issued.token, "m").await;
+        !answer.is_valid() && answer.reason() == "revoked"
+    })
+    .await;
+    running.stop().await;
 }
 
 fn assert_unavailable(answer: &Answer) {

@@ -32,7 +32,7 @@ on_both_stores! {
 }
 
 /// Asks until the answer is there, for at most [`FOLLOWS_WITHIN`].
-async fn follows<T: PartialEq + std::fmt::Debug>(expected: T, mut ask: impl AsyncFnMut() -> T) {
+pub async fn follows<T: PartialEq + std::fmt::Debug>(expected: T, mut ask: impl AsyncFnMut() -> T) {
     let began = Instant::now();
     loop {
         let asked = began.elapsed();

@@ -92,9 +92,15 @@ async fn logs_are_on_stderr_and_nothing_else_is() {
     let place = Place::sqlite();
     let server = start_bare(&place).await;
     server.client().get("/livez").await.unwrap().ok();
-    let stdout = server.stdout();
-    let log = server.stderr();
     server.stop().await;
+    let said = |end: &str| {
+        let mut files = place.said().into_iter();
+        files
+            .find(|(file, _)| file.to_string_lossy().ends_with(end))
+            .unwrap()
+            .1
+    };
+    let (stdout, log) = (said(".stdout"), said(".stderr"));
     assert!(!stdout.contains("INFO") && !stdout.contains("timestamp"));
     assert!(log.lines().count() > 1);
     for line in log.lines() {

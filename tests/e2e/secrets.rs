@@ -13,6 +13,7 @@ use self::{
     refusals::{assert_refused, exhaust, provoke},
 };
 use crate::{
+    cli::follows,
     harness::{MASTER_KEY, Place},
     postgres::Cluster,
     server::Server,
@@ -112,15 +113,21 @@ async fn run(place: &Place, server: &Server, secrets: &mut Secrets) -> Run {
     client.reason(&forged, "canary-wrong-machine").await;
     provoke(server, &secret, secrets).await;
     place.ask(["site", "suspend", site]);
+    follows(403, async || client.generate(&secret, 1).await.status).await;
     let suspended = client.generate(&secret, 1).await;
     assert_refused(&suspended, "site_suspended", &[&secret]);
     place.ask(["site", "resume", site]);
 
     let rotated = place.ask(["site", "rotate-secret", site]);
     let secret = secrets.shown_in(&rotated);
+    follows(200, async || client.generate(&secret, 1).await.status).await;
     secrets.token(&client.generate(&secret, 1).await.ok());
     let token_id = issued.field("token_id");
     give_commands(place, server, site, &token_id);
+    follows(false, async || {
+        client.validate(&token, "canary-machine").await.is_valid()
+    })
+    .await;
     let refused = client.validate(&token, "canary-machine").await;
     assert!(!refused.is_valid() && !refused.text.contains(&token));
     exhaust(&mut client, &secret, secrets).await;

@@ -1,9 +1,9 @@
 //! Blocks of calls: plans of more than 1,000 a day are charged in memory, and the limit holds all the
 //! same.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use futures_util::future::join_all;
+use futures_util::{FutureExt, future::join_all};
 use mirrory::{
     quota::{DayCounts, Ledger, Outcome, Permit, QuotaError, Standing},
     store::StoreError,
@@ -11,7 +11,7 @@ use mirrory::{
 };
 
 use crate::{
-    harness::{DAY, MICRO, NOON, Store, just_under, on_both_stores},
+    harness::{DAY, Hold, MICRO, NOON, Store, just_under, on_both_stores},
     quota::{END_OF_NOVEMBER, ledger, new_site, plans},
 };
 
@@ -26,6 +26,7 @@ on_both_stores!(
     what_was_spent_is_told_with_the_next_flush,
     an_idle_block_comes_back,
     a_closed_ledger_holds_nothing,
+    a_ledger_is_not_closed_while_the_store_is_still_being_told,
     an_instance_that_is_gone_keeps_its_block_from_the_others,
     a_call_that_came_to_nothing_can_be_made_again,
     a_call_of_a_block_that_is_gone_is_given_back_to_the_store,
@@ -36,14 +37,16 @@ on_both_stores!(
     a_site_that_used_up_its_quota_is_asked_about_again_a_second_later,
     a_refusal_from_memory_ends_with_its_day,
     what_cannot_be_told_is_told_later_and_once,
+    what_the_store_refused_to_be_told_is_told_later_and_once,
+    of_many_that_wait_for_a_block_all_are_told_soon_that_it_cannot_be_had,
     many_sites_are_told_of_together_also_across_midnight,
 );
 
-const LIMIT: u64 = 1_200;
+pub const LIMIT: u64 = 1_200;
 const SECOND: Duration = Duration::from_secs(1);
 
 /// A ledger of one more instance, on a plan of [`LIMIT`] calls a day.
-async fn instance(store: &Store) -> Ledger {
+pub async fn instance(store: &Store) -> Ledger {
     let plans = plans(&[
         ("plan", LIMIT, 30_000),
         ("larger", 50_000, 50_000),
@@ -62,7 +65,7 @@ async fn call(ledger: &Ledger, site_id: SiteId) -> Result<Permit, Standing> {
 }
 
 /// Makes so many calls that come to something.
-async fn issue(ledger: &Ledger, site_id: SiteId, calls: u64) {
+pub async fn issue(ledger: &Ledger, site_id: SiteId, calls: u64) {
     for _ in 0..calls {
         let permit = call(ledger, site_id).await.unwrap();
         permit.settle(Some(Outcome::Issued)).await;
@@ -70,7 +73,7 @@ async fn issue(ledger: &Ledger, site_id: SiteId, calls: u64) {
 }
 
 /// Makes calls until one is refused; how many were made.
-async fn use_up(ledger: &Ledger, site_id: SiteId) -> u64 {
+pub async fn use_up(ledger: &Ledger, site_id: SiteId) -> u64 {
     let mut made = 0;
     while let Ok(permit) = call(ledger, site_id).await {
         permit.settle(Some(Outcome::Validated)).await;
@@ -81,7 +84,7 @@ async fn use_up(ledger: &Ledger, site_id: SiteId) -> u64 {
 }
 
 /// What the store knows: used and reserved of the day, and of the month.
-async fn stored(store: &Store, site_id: SiteId) -> [(u64, u64); 2] {
+pub async fn stored(store: &Store, site_id: SiteId) -> [(u64, u64); 2] {
     let onlooker = instance(store).await;
     let Standing { day, month, .. } = onlooker.standing(site_id, "plan").await.unwrap();
     [(day.used, day.reserved), (month.used, month.reserved)]
@@ -255,6 +258,21 @@ async fn a_closed_ledger_holds_nothing(store: Store) {
     assert_eq!(stored(&store, idle).await, [(2, 0); 2]);
 }
 
+async fn a_ledger_is_not_closed_while_the_store_is_still_being_told(store: Store) {
+    let ledger = instance(&store).await;
+    let site_id = new_site(&store);
+    issue(&ledger, site_id, 7).await;
+    let held = Hold::of_table(&store, "usage").await;
+    let mut flush = Box::pin(ledger.flush());
+    assert!(flush.as_mut().now_or_never().is_none());
+    let mut close = Box::pin(ledger.close());
+    assert!(close.as_mut().now_or_never().is_none());
+    held.release().await;
+    let (flushed, closed) = tokio::join!(flush, close);
+    flushed.and(closed).unwrap();
+    assert_eq!(stored(&store, site_id).await, [(7, 0); 2]);
+}
+
 async fn an_instance_that_is_gone_keeps_its_block_from_the_others(store: Store) {
     let site_id = new_site(&store);
     let gone = instance(&store).await;
@@ -409,6 +427,47 @@ async fn what_cannot_be_told_is_told_later_and_once(mut store: Store) {
         panic!("one day");
     };
     assert_eq!(counts.issued, 20);
+}
+
+async fn what_the_store_refused_to_be_told_is_told_later_and_once(store: Store) {
+    let ledger = instance(&store).await;
+    let site_id = new_site(&store);
+    let returned = call(&ledger, site_id).await.unwrap();
+    issue(&ledger, site_id, 20).await;
+    let away = "ALTER TABLE usage RENAME TO usage_away";
+    store.execute(away).await.unwrap();
+    returned.settle(None).await;
+    assert!(ledger.close().await.is_err());
+    let back = "ALTER TABLE usage_away RENAME TO usage";
+    store.execute(back).await.unwrap();
+    assert_eq!(stored(&store, site_id).await, [(5, 26); 2]);
+    for _ in 0..2 {
+        ledger.flush().await.unwrap();
+        assert_eq!(stored(&store, site_id).await, [(20, 0); 2]);
+    }
+    let [counts] = ledger.history(site_id).await.unwrap()[..] else {
+        panic!("one day");
+    };
+    assert_eq!(counts.issued, 20);
+}
+
+/// The block has too little left for any of them, and is to be given back first.
+async fn of_many_that_wait_for_a_block_all_are_told_soon_that_it_cannot_be_had(store: Store) {
+    let deadline = 2 * SECOND;
+    let plans = plans(&[("plan", LIMIT, 30_000)]);
+    let ledger = ledger(&store, store.open_with(deadline).await, plans);
+    let site_id = new_site(&store);
+    issue(&ledger, site_id, 2).await;
+    let held = Hold::of_table(&store, "usage").await;
+    let began = Instant::now();
+    let asked = join_all((0..20).map(|_| ledger.reserve(site_id, "plan", 2))).await;
+    let took = began.elapsed();
+    assert!(took < deadline.mul_f32(1.5), "after {took:?}");
+    for answer in asked {
+        assert!(matches!(answer, Err(QuotaError::Store(_))));
+    }
+    held.release().await;
+    assert!(ledger.reserve(site_id, "plan", 2).await.is_ok());
 }
 
 /// More than go into one statement, by two instances that meet on the same rows.

@@ -226,19 +226,24 @@ impl Store {
     }
 }
 
-/// A connection that lets nobody else write records.
+/// A connection that lets nobody else write a table.
 pub enum Hold {
     Postgres(PgConnection),
     Sqlite(SqliteConnection),
 }
 
 impl Hold {
-    /// Waits until nobody else writes.
+    /// Waits until nobody else writes records.
     pub async fn of(store: &Store) -> Self {
+        Self::of_table(store, "tokens").await
+    }
+
+    /// Waits until nobody else writes this table.
+    pub async fn of_table(store: &Store, table: &str) -> Self {
         let url = store.config.database.url.expose();
         match store.kind() {
             DatabaseKind::Postgres => {
-                Self::with(store, "LOCK TABLE tokens IN EXCLUSIVE MODE").await
+                Self::with(store, &format!("LOCK TABLE {table} IN EXCLUSIVE MODE")).await
             }
             DatabaseKind::Sqlite => {
                 let mut connection = SqliteConnection::connect(url).await.unwrap();
@@ -255,8 +260,8 @@ impl Hold {
     pub async fn with(store: &Store, sql: &str) -> Self {
         let url = store.config.database.url.expose();
         let mut connection = PgConnection::connect(url).await.unwrap();
-        let begin = AssertSqlSafe(format!("BEGIN; {sql}"));
-        let begun = sqlx::raw_sql(begin).execute(&mut connection).await;
+        let transaction = AssertSqlSafe(format!("BEGIN; {sql}"));
+        let begun = sqlx::raw_sql(transaction).execute(&mut connection).await;
         begun.unwrap();
         Self::Postgres(connection)
     }

@@ -38,5 +38,6 @@ mod schema;
 mod secrets;
 mod sites;
 mod tokens;
+mod upgrades;
 mod usage;
 mod vault;

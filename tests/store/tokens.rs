@@ -34,7 +34,7 @@ async fn a_token_is_found_as_it_was_issued(store: Store) {
     for record in [unbound, bound] {
         tokens.insert(&record, None).await.unwrap();
         let held = tokens.find(record.token_id).await.unwrap().unwrap();
-        assert_eq!(*held.record, record);
+        assert_eq!(**held.record, record);
         let SiteState::Present { status, plan } = held.site else {
             panic!("the site is there");
         };
@@ -77,7 +77,7 @@ async fn a_token_id_is_used_once(store: Store) {
         .await
         .unwrap()
         .unwrap();
-    assert_eq!(*held.record, record);
+    assert_eq!(**held.record, record);
 }
 
 async fn newest_tokens_of_a_site_or_a_user_are_listed_first(store: Store) {
@@ -148,7 +148,7 @@ async fn a_proxy_touches_the_tokens_of_its_site_alone(store: Store) {
         commit!(database, |tx| tokens.release(tx, actor, token_id));
     }
     let held = tokens.find(record.token_id).await.unwrap().unwrap();
-    assert_eq!(*held.record, record);
+    assert_eq!(**held.record, record);
     assert_eq!(changes::newest(database).await.unwrap(), before);
 }
 
