@@ -240,7 +240,11 @@ impl Tokens {
         token_id: TokenId,
     ) -> Result<(), StoreError> {
         let now = self.clock.now();
-        if may_touch(tx, actor, token_id).await? && store::revoke(tx, token_id, now).await? {
+        if !may_touch(tx, actor, token_id).await? {
+            return Ok(());
+        }
+        changes::lock(tx).await?;
+        if store::revoke(tx, token_id, now).await? {
             changes::record(tx, actor, &Change::TokenRevoked(token_id), now).await?;
         }
         Ok(())
@@ -257,7 +261,11 @@ impl Tokens {
         actor: Actor,
         token_id: TokenId,
     ) -> Result<(), StoreError> {
-        if may_touch(tx, actor, token_id).await? && store::release(tx, token_id).await? {
+        if !may_touch(tx, actor, token_id).await? {
+            return Ok(());
+        }
+        changes::lock(tx).await?;
+        if store::release(tx, token_id).await? {
             let change = Change::MachineReleased(token_id);
             changes::record(tx, actor, &change, self.clock.now()).await?;
         }
@@ -302,6 +310,9 @@ impl Follows for Tokens {
     }
 }
 
+/// Whether an actor may change a token. Who may takes the log's lock before the token's row: a row
+/// that is held while another change has the log keeps a whole batch of bindings waiting.
+///
 /// An operator may touch any token, a site's proxy only those of its site.
 async fn may_touch(tx: &mut Tx, actor: Actor, token_id: TokenId) -> Result<bool, StoreError> {
     let site_id = store::site_of(tx, token_id).await?;
