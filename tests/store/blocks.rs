@@ -1,7 +1,7 @@
 //! Blocks of calls: plans of more than 1,000 a day are charged in memory, and the limit holds all the
 //! same.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use futures_util::{FutureExt, future::join_all};
 use mirrory::{
@@ -9,6 +9,7 @@ use mirrory::{
     store::StoreError,
     types::{clock::Timestamp, ids::SiteId},
 };
+use tokio::time::Instant;
 
 use crate::{
     harness::{DAY, Hold, MICRO, NOON, Store, just_under, on_both_stores},
