@@ -3,15 +3,18 @@
 use std::{sync::Arc, time::Duration};
 
 use axum::{
-    body::{Body, Bytes},
+    body::{self, Bytes},
+    extract::{FromRequest, Request},
     http::{HeaderMap, HeaderValue, header},
     response::{IntoResponse, Response},
 };
 use http_body_util::{BodyExt, LengthLimitError, Limited};
+use serde::Deserialize;
 use serde_json::value::RawValue;
 
 use crate::{
     error::{ApiError, FieldError},
+    state::AppState,
     types::patience::within,
 };
 
@@ -24,7 +27,7 @@ pub const MAX_BODY_BYTES: usize = 16 * 1024;
 /// 413 when it is larger than [`MAX_BODY_BYTES`], 408 when it takes longer than `patience`.
 pub(crate) async fn read_body(
     headers: &HeaderMap,
-    body: Body,
+    body: body::Body,
     patience: Duration,
 ) -> Result<Bytes, ApiError> {
     let announced = headers
@@ -71,6 +74,30 @@ pub(crate) fn require_json(headers: &HeaderMap) -> Result<(), ApiError> {
     }
 }
 
+/// What is read from a request's body.
+pub(crate) trait FromBody: Sized {
+    /// Parses the body, which is labelled as JSON.
+    ///
+    /// # Errors
+    /// 400 when it is no JSON object, 422 with each field that is wrong.
+    fn parse(body: &[u8]) -> Result<Self, ApiError>;
+}
+
+/// Extracts the body of a request, read whole and parsed.
+pub(crate) struct Body<T>(pub(crate) T);
+
+impl<T: FromBody> FromRequest<AppState> for Body<T> {
+    type Rejection = ApiError;
+
+    async fn from_request(request: Request, state: &AppState) -> Result<Self, ApiError> {
+        let patience = Duration::from_secs(state.config.server.body_timeout_seconds.into());
+        let (parts, body) = request.into_parts();
+        let body = read_body(&parts.headers, body, patience).await?;
+        require_json(&parts.headers)?;
+        T::parse(&body).map(Self)
+    }
+}
+
 /// Whether a subtype has the structured syntax suffix of JSON (RFC 6839, section 3.1), and more.
 fn has_json_suffix(subtype: &str) -> bool {
     let (_, suffix) = subtype
@@ -105,6 +132,17 @@ pub(crate) fn parse_object<'a, T: serde::Deserialize<'a>>(body: &'a [u8]) -> Res
             error.column()
         ))
     })
+}
+
+/// Takes a field that is there also when it is null; to be named in `deserialize_with`, beside
+/// `default`.
+///
+/// # Errors
+/// When it is no JSON.
+pub(crate) fn given<'de: 'a, 'a, D: serde::Deserializer<'de>>(
+    deserializer: D,
+) -> Result<Option<&'a RawValue>, D::Error> {
+    <&RawValue>::deserialize(deserializer).map(Some)
 }
 
 /// Parses fields one by one, and collects what is wrong with each.
@@ -181,3 +219,18 @@ impl<T: serde::Serialize> IntoResponse for Json<T> {
         }
     }
 }
+
+/// A JSON response with a secret in it, of which no copy must be kept.
+pub(crate) struct Unstored<T>(pub(crate) T);
+
+impl<T: serde::Serialize> IntoResponse for Unstored<T> {
+    fn into_response(self) -> Response {
+        let no_store = HeaderValue::from_static("no-store");
+        ([(header::CACHE_CONTROL, no_store)], Json(self.0)).into_response()
+    }
+}
+
+/// Nothing: it is done, or there was nothing to do.
+#[derive(Debug, serde::Serialize, utoipa::ToSchema)]
+#[schema(examples(json!({})))]
+pub(crate) struct Done {}

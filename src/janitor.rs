@@ -5,9 +5,12 @@ use std::time::Duration;
 use uuid::Uuid;
 
 use crate::{
+    api_tokens::ApiTokens,
+    audit,
     health::MAX_SKEW,
     keys::Keys,
     quota::Ledger,
+    sessions::Sessions,
     sites::Sites,
     state::AppState,
     store::{Database, StoreError, changes, leases},
@@ -24,6 +27,8 @@ const BATCHES: usize = 400;
 /// How long an instance claims the work for; renewed before each kind.
 const LEASE: Duration = Duration::from_mins(3);
 
+const DAY: Duration = Duration::from_hours(24);
+
 /// How long changes are kept: far longer than any follower may lag.
 const CHANGES_KEPT: Duration = Duration::from_hours(24);
 
@@ -35,6 +40,9 @@ pub struct Janitor {
     keys: Keys,
     ledger: Ledger,
     tokens: Tokens,
+    sessions: Sessions,
+    api_tokens: ApiTokens,
+    audit_kept: Duration,
     /// This instance, among those that take turns.
     holder: Uuid,
 }
@@ -51,6 +59,9 @@ impl Janitor {
             keys: state.keys.clone(),
             ledger: state.ledger.clone(),
             tokens: state.tokens.clone(),
+            sessions: state.sessions.clone(),
+            api_tokens: state.api_tokens.clone(),
+            audit_kept: DAY * state.config.audit.kept_days,
         }
     }
 
@@ -100,6 +111,12 @@ impl Janitor {
             Kind::Sites => self.sites.sweep(BATCH).await,
             Kind::Keys => self.keys.sweep(BATCH).await,
             Kind::Usage => self.ledger.sweep(BATCH).await,
+            Kind::Sessions => self.sessions.sweep(BATCH).await,
+            Kind::ApiTokens => self.api_tokens.sweep(BATCH).await,
+            Kind::Audit => {
+                let cutoff = self.clock.now().before(self.audit_kept);
+                audit::sweep(&self.database, cutoff, BATCH).await
+            }
             Kind::Changes => {
                 let cutoff = self.clock.now().before(CHANGES_KEPT);
                 changes::sweep(&self.database, cutoff, BATCH).await
@@ -115,15 +132,21 @@ enum Kind {
     Sites,
     Keys,
     Usage,
+    Sessions,
+    ApiTokens,
+    Audit,
     Changes,
 }
 
 impl Kind {
-    const ALL: [Self; 5] = [
+    const ALL: [Self; 8] = [
         Self::Tokens,
         Self::Sites,
         Self::Keys,
         Self::Usage,
+        Self::Sessions,
+        Self::ApiTokens,
+        Self::Audit,
         Self::Changes,
     ];
 }

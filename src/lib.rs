@@ -15,6 +15,11 @@
 //! | [`quota`] | calendar windows, the ledger of calls, the layer that charges |
 //! | [`attempts`] | failures by address, verdicts by token: bounded, in memory |
 //! | [`tokens`] | issuing, validating, binding, revoking, releasing |
+//! | [`accounts`], [`passwords`] | the people who run sites; how their passwords are hashed |
+//! | [`sign_in`], [`sessions`] | proving who somebody is; sign-ins that go on, and their tokens |
+//! | [`two_factor`], [`api_tokens`] | codes of an app and recovery codes; what scripts call with |
+//! | [`callers`] | the layer before the management API: who calls, and with which scopes |
+//! | [`audit`] | who did what, when and from where |
 //!
 //! Around the rooms stands a frame that knows HTTP, configuration and start-up:
 //!
@@ -23,6 +28,7 @@
 //! | [`router`] | every mount and layer on one screen |
 //! | [`middleware`] | the layers that know no capability |
 //! | [`error`] | the one error of the API, and the only place that maps a status |
+//! | `extract`, `query`, `paging` | reading bodies and queries; lists that are told page by page |
 //! | [`store`] | both databases behind one face, transactions, the change log |
 //! | [`config`], [`telemetry`], [`types`] | settings; log lines; newtypes, the clock, randomness |
 //! | [`app`], [`janitor`], [`health`], [`openapi`] | start-up and the server; the clean-up; probes; the document |
@@ -39,8 +45,12 @@
 //! for both databases. Its SQL stays in its own `store.rs`, as static texts that both databases
 //! take, and a change that others must hear of goes through [`store::changes::record`].
 
+pub mod accounts;
+pub mod api_tokens;
 pub mod app;
 pub mod attempts;
+pub mod audit;
+pub mod callers;
 pub mod cli;
 pub mod config;
 pub mod error;
@@ -50,11 +60,17 @@ pub mod janitor;
 pub mod keys;
 pub mod middleware;
 pub mod openapi;
+pub(crate) mod paging;
+pub mod passwords;
+pub(crate) mod query;
 pub mod quota;
 pub mod router;
+pub mod sessions;
+pub mod sign_in;
 pub mod sites;
 pub mod state;
 pub mod store;
 pub mod telemetry;
 pub mod tokens;
+pub mod two_factor;
 pub mod types;

@@ -5,12 +5,13 @@ use std::time::Duration;
 use axum::Router;
 
 use crate::{
+    accounts, api_tokens, audit,
     error::ApiError,
     health, keys,
     middleware::{client_address::ClientAddressLayer, edge::EdgeLayer},
-    openapi,
+    openapi, quota, sessions, sign_in, sites,
     state::AppState,
-    tokens,
+    tokens, two_factor,
 };
 
 /// The whole service over its state.
@@ -30,6 +31,14 @@ pub fn router(state: &AppState) -> Router {
     let client_address = ClientAddressLayer::new(state.config.server.trusted_proxies.clone());
     Router::new()
         .merge(tokens::router(state))
+        .merge(sign_in::router())
+        .merge(sessions::router(state))
+        .merge(accounts::router(state))
+        .merge(two_factor::router(state))
+        .merge(api_tokens::router(state))
+        .merge(sites::router(state))
+        .merge(quota::router(state))
+        .merge(audit::router(state))
         .merge(keys::router())
         .merge(health::router(state))
         .merge(openapi::router())

@@ -5,15 +5,21 @@ use std::{ops::Deref, sync::Arc};
 use axum::extract::FromRef;
 
 use crate::{
+    accounts::Accounts,
+    api_tokens::ApiTokens,
     attempts::Attempts,
+    audit::{AuditLog, Tally},
     config::Config,
     health::Health,
     keys::Keys,
     middleware::admission::Admission,
+    passwords::Passwords,
     quota::Ledger,
+    sessions::Sessions,
     sites::Sites,
     store::Database,
     tokens::Tokens,
+    two_factor::TwoFactor,
     types::{clock::Clock, randomness::Randomness},
 };
 
@@ -41,6 +47,20 @@ pub struct Rooms {
     pub attempts: Attempts,
     /// The tokens.
     pub tokens: Tokens,
+    /// The people who run sites.
+    pub accounts: Accounts,
+    /// The queue before the hashing of passwords.
+    pub passwords: Passwords,
+    /// Sign-ins that go on.
+    pub sessions: Sessions,
+    /// Second factors.
+    pub two_factor: TwoFactor,
+    /// What scripts call with.
+    pub api_tokens: ApiTokens,
+    /// What strangers cause, until it is in the audit log.
+    pub tally: Tally,
+    /// Who did what.
+    pub audit_log: AuditLog,
     /// How the service is.
     pub health: Health,
     /// How many requests about tokens are worked on at once.
@@ -73,6 +93,15 @@ macro_rules! room {
 }
 
 room!(database: Database);
+room!(accounts: Accounts);
+room!(passwords: Passwords);
+room!(sessions: Sessions);
+room!(two_factor: TwoFactor);
+room!(api_tokens: ApiTokens);
+room!(clock: Clock);
 room!(keys: Keys);
 room!(tokens: Tokens);
+room!(sites: Sites);
+room!(ledger: Ledger);
+room!(audit_log: AuditLog);
 room!(health: Health);

@@ -10,6 +10,7 @@ use tokio::{
 };
 
 use crate::{
+    audit::Tally,
     error::Chain,
     janitor::Janitor,
     quota::Ledger,
@@ -36,6 +37,8 @@ pub struct Background {
     /// How often the change log is read when nothing is heard of it.
     pub poll_interval: Duration,
     ledger: Ledger,
+    /// Writes what strangers caused.
+    pub tally: Tally,
     tokens: Tokens,
     database: Database,
 }
@@ -59,6 +62,7 @@ impl Background {
             janitor: Arc::new(Janitor::new(state)),
             poll_interval: POLL_INTERVAL,
             ledger: state.ledger.clone(),
+            tally: state.tally.clone(),
             tokens: state.tokens.clone(),
             database: state.database.clone(),
         }
@@ -74,6 +78,7 @@ impl Background {
             janitor,
             poll_interval,
             ledger,
+            tally,
             database,
             tokens,
         } = self.clone();
@@ -99,6 +104,11 @@ impl Background {
         tasks.spawn(repeat(stopped.clone(), touch, move || {
             let tokens = tokens.clone();
             async move { tokens.flush_uses().await }
+        }));
+        let audit = Work::every(FLUSH_INTERVAL, "write the audit log");
+        tasks.spawn(repeat(stopped.clone(), audit, move || {
+            let tally = tally.clone();
+            async move { tally.flush().await }
         }));
         let clean_up = Work::every(JANITOR_INTERVAL, "clean up");
         tasks.spawn(repeat(stopped, clean_up, move || {

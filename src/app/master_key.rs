@@ -1,23 +1,23 @@
-//! Where the master key comes from: the configuration, or a file beside the embedded store.
+//! Where the master key comes from, and how it is changed: the configuration, or a file beside the
+//! embedded store.
 
-use std::{
-    fs::{self, File},
-    io::{self, Write},
-    os::unix::fs::{OpenOptionsExt, PermissionsExt},
-    path::{Path, PathBuf},
-};
+use std::path::PathBuf;
 
 use secrecy::ExposeSecret;
 
-use super::start::{StartError, lock};
+use super::{
+    master_key_file::MasterKeyFile,
+    start::{StartError, lock},
+};
 use crate::{
     config::{Config, DatabaseKind},
-    keys::{self, vault::MasterKey},
-    store::{Database, sqlite},
-    types::randomness::Randomness,
+    keys::{
+        self, KeysError, Rewrapped,
+        vault::{MasterKey, Vault, VaultError},
+    },
+    store::{Database, changes::Actor},
+    types::{clock::Clock, randomness::Randomness},
 };
-
-const FILE_NAME: &str = "master.key";
 
 /// Refuses a configuration without the master key that PostgreSQL needs: its instances share one.
 ///
@@ -31,78 +31,119 @@ pub fn require_master_key(config: &Config) -> Result<(), StartError> {
     Ok(())
 }
 
-/// The configured master key, or that of the embedded store, which is made on its first start.
-pub(super) async fn resolve(
+/// Opens the store's vault with the configured master key, or with that of the embedded store, which
+/// is made on its first start.
+pub(super) async fn open_vault(
     config: &Config,
     database: &Database,
+    clock: &Clock,
     randomness: &Randomness,
-) -> Result<MasterKey, StartError> {
-    require_master_key(config)?;
-    match &config.secrets.master_key {
-        Some(configured) => MasterKey::parse(configured.expose_secret()).map_err(|invalid| {
-            StartError::MasterKeyFile {
-                file: PathBuf::from("secrets.master_key"),
-                problem: invalid.to_string(),
-            }
-        }),
-        None => embedded(config, database, randomness).await,
+) -> Result<Vault, StartError> {
+    if let Some(master_key) = configured(config)? {
+        return Ok(keys::open_vault(database, &master_key, clock, randomness).await?);
     }
+    // Held until the vault is open: processes that start at once must not make two keys, and the
+    // key must not be changed meanwhile.
+    let _lock = lock(&config.database).await?;
+    let file = MasterKeyFile::beside(&config.database)?;
+    let master_key = in_force(&file, database, randomness).await?;
+    Ok(keys::open_vault(database, &master_key, clock, randomness).await?)
 }
 
-async fn embedded(
+/// What a change of the master key came to.
+#[derive(Debug)]
+pub struct RotatedMasterKey {
+    /// Whether there was anything to change.
+    pub rewrapped: Rewrapped,
+    /// The file that the new key is kept in; none when the configuration must be given it.
+    pub file: Option<PathBuf>,
+}
+
+/// Makes `new` the store's master key. For the key in the file beside an embedded store, a new one
+/// is made when none is given.
+///
+/// Cut off at any point, it leaves a store that opens, and can be called again.
+///
+/// # Errors
+/// When the configured key is not the store's, a new one is needed, or the store fails.
+pub async fn rotate_master_key(
     config: &Config,
+    database: &Database,
+    new: Option<MasterKey>,
+    clock: &Clock,
+    randomness: &Randomness,
+) -> Result<RotatedMasterKey, StartError> {
+    if let Some(old) = configured(config)? {
+        let new = new.ok_or(StartError::NoNewMasterKey)?;
+        let rewrapped = rewrap(database, (&old, &new), clock, randomness).await?;
+        let file = None;
+        return Ok(RotatedMasterKey { rewrapped, file });
+    }
+    let _lock = lock(&config.database).await?;
+    let file = MasterKeyFile::beside(&config.database)?;
+    let old = in_force(&file, database, randomness).await?;
+    // The file is touched only when its key is the store's.
+    keys::open_vault(database, &old, clock, randomness).await?;
+    let new = new.unwrap_or_else(|| MasterKey::generate(randomness));
+    file.write(&[&old, &new])?;
+    let rewrapped = rewrap(database, (&old, &new), clock, randomness).await?;
+    file.write(&[&new])?;
+    Ok(RotatedMasterKey {
+        rewrapped,
+        file: Some(file.path().to_owned()),
+    })
+}
+
+async fn rewrap(
+    database: &Database,
+    keys: (&MasterKey, &MasterKey),
+    clock: &Clock,
+    randomness: &Randomness,
+) -> Result<Rewrapped, StartError> {
+    let mut tx = database.begin().await?;
+    let now = clock.now();
+    let rewrapped = keys::rewrap(&mut tx, Actor::Operator, keys, now, randomness).await?;
+    tx.commit().await?;
+    Ok(rewrapped)
+}
+
+fn configured(config: &Config) -> Result<Option<MasterKey>, StartError> {
+    require_master_key(config)?;
+    let configured = config.secrets.master_key.as_ref();
+    configured
+        .map(|text| MasterKey::parse(text.expose_secret()))
+        .transpose()
+        .map_err(|invalid| StartError::MasterKeyFile {
+            file: PathBuf::from("secrets.master_key"),
+            problem: invalid.to_string(),
+        })
+}
+
+/// The key in the file that opens the store; one is made when the store needs none yet. Of the two
+/// that a change of the key left when it was cut off, the other one goes.
+async fn in_force(
+    file: &MasterKeyFile,
     database: &Database,
     randomness: &Randomness,
 ) -> Result<MasterKey, StartError> {
-    // Held until the key is there: two processes that start at once must not make two.
-    let _lock = lock(&config.database).await?;
-    let file = sqlite::path(&config.database)?.with_file_name(FILE_NAME);
     if !file.exists() {
         if keys::has_vault(database).await? {
-            return Err(StartError::LostMasterKey(file));
+            return Err(StartError::LostMasterKey(file.path().to_owned()));
         }
-        write(&file, &MasterKey::generate(randomness)).map_err(|error| unusable(&file, &error))?;
-        tracing::info!(file = %file.display(), "made a master key: back it up apart from the store");
+        file.write(&[&MasterKey::generate(randomness)])?;
+        let file = file.path().display();
+        tracing::info!(%file, "made a master key: back it up apart from the store");
     }
-    read(&file)
-}
-
-fn read(file: &Path) -> Result<MasterKey, StartError> {
-    let text = fs::read_to_string(file).map_err(|error| unusable(file, &error))?;
-    let mode = fs::metadata(file)
-        .map_err(|error| unusable(file, &error))?
-        .permissions()
-        .mode();
-    if mode & 0o077 != 0 {
-        tracing::warn!(file = %file.display(), "others may read the master key: run chmod 600 on it");
+    let keys = file.read()?;
+    let is_settled = keys.len() == 1;
+    for key in keys {
+        if is_settled {
+            return Ok(key);
+        }
+        if keys::opens(database, &key).await? {
+            file.write(&[&key])?;
+            return Ok(key);
+        }
     }
-    MasterKey::parse(&text).map_err(|invalid| unusable(file, &invalid))
-}
-
-/// Writes the whole key under another name first, so that the file is never seen half written.
-fn write(file: &Path, master_key: &MasterKey) -> io::Result<()> {
-    let unfinished = file.with_extension("key.new");
-    if unfinished.exists() {
-        fs::remove_file(&unfinished)?;
-    }
-    let mut options = File::options();
-    options.write(true).create_new(true).mode(0o600);
-    let mut writer = options.open(&unfinished)?;
-    writeln!(writer, "{}", master_key.to_base64().as_str())?;
-    writer.sync_all()?;
-    fs::rename(&unfinished, file)?;
-    match file
-        .parent()
-        .filter(|folder| !folder.as_os_str().is_empty())
-    {
-        Some(folder) => File::open(folder)?.sync_all(),
-        None => File::open(".")?.sync_all(),
-    }
-}
-
-fn unusable(file: &Path, problem: &dyn std::error::Error) -> StartError {
-    StartError::MasterKeyFile {
-        file: file.to_owned(),
-        problem: problem.to_string(),
-    }
+    Err(KeysError::from(VaultError::WrongMasterKey).into())
 }

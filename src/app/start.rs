@@ -4,16 +4,22 @@ use std::{io, net::SocketAddr, path::PathBuf, time::Duration};
 
 use super::master_key;
 use crate::{
+    accounts::Accounts,
+    api_tokens::ApiTokens,
     attempts::Attempts,
+    audit::{AuditLog, Tally},
     config::{self, Config, DatabaseKind},
     health::Health,
-    keys::{self, KeySettings, Keys, KeysError},
+    keys::{KeySettings, Keys, KeysError},
     middleware::admission::Admission,
+    passwords::Passwords,
     quota::Ledger,
+    sessions::Sessions,
     sites::Sites,
     state::{AppState, Rooms},
     store::{Database, StoreError, freshness::Freshness, migrations, sqlite},
     tokens::{TokenSettings, Tokens},
+    two_factor::TwoFactor,
     types::{clock::Clock, randomness::Randomness},
 };
 
@@ -53,6 +59,12 @@ pub enum StartError {
          export MIRRORY__SECRETS__MASTER_KEY=\"$(openssl rand -base64 32)\""
     )]
     NoMasterKey,
+    /// The configured master key is to be changed, and no other one was given.
+    #[error(
+        "the new master key is missing: make one with `openssl rand -base64 32 > new.key` and give \
+         it with --new-key-file new.key"
+    )]
+    NoNewMasterKey,
     /// The store has keys and their master key is gone.
     #[error(
         "the store's master key is missing: restore {0:?} from your back-up, or set \
@@ -141,8 +153,7 @@ pub async fn open_keys(
     randomness: &Randomness,
     freshness: Freshness,
 ) -> Result<Keys, StartError> {
-    let master_key = master_key::resolve(config, database, randomness).await?;
-    let vault = keys::open_vault(database, &master_key, clock, randomness).await?;
+    let vault = master_key::open_vault(config, database, clock, randomness).await?;
     let keys = Keys::new(
         database.clone(),
         vault,
@@ -188,6 +199,23 @@ pub async fn open_state(
     }
     let rooms = Rooms {
         ledger: Ledger::new(database.clone(), config.plans.clone(), clock.clone()),
+        accounts: Accounts::new(database.clone(), clock.clone(), randomness.clone()),
+        passwords: Passwords::new(randomness.clone()),
+        sessions: Sessions::new(
+            database.clone(),
+            keys.clone(),
+            clock.clone(),
+            randomness.clone(),
+        ),
+        two_factor: TwoFactor::new(
+            database.clone(),
+            keys.clone(),
+            clock.clone(),
+            randomness.clone(),
+        ),
+        api_tokens: ApiTokens::new(database.clone(), clock.clone(), randomness.clone()),
+        tally: Tally::new(database.clone(), clock.clone(), randomness.clone()),
+        audit_log: AuditLog::new(database.clone()),
         attempts: Attempts::new(&config.limits),
         tokens: open_tokens(&config, &database, &clock, &randomness)
             .remembering(config.tokens.cache_capacity, freshness),

@@ -1,5 +1,5 @@
-//! ROOM: attempts. How often a client address may fail, one token be found valid, and a site ask
-//! for revocations and releases.
+//! ROOM: attempts. How often a client address may fail, one token be found valid, a site ask for
+//! revocations and releases, and somebody try to sign in.
 //!
 //! The counts are kept in memory, by each instance for itself, over the monotonic clock, and in
 //! bounded space: 65,536 keys of each kind. When there are more, those whose count ends soonest
@@ -12,12 +12,17 @@
 
 mod address_key;
 mod allowance;
+mod ladder;
 mod limiter;
 mod window;
 
 use std::{net::IpAddr, num::NonZeroU32, time::Duration};
 
-use self::{address_key::AddressKey, allowance::Allowance, limiter::Limiter, window::Window};
+use sha2::{Digest, Sha256};
+
+use self::{
+    address_key::AddressKey, allowance::Allowance, ladder::Ladder, limiter::Limiter, window::Window,
+};
 use crate::{
     config::Limits,
     types::{
@@ -28,6 +33,9 @@ use crate::{
 
 const MINUTE: Duration = Duration::from_mins(1);
 const HOUR: Duration = Duration::from_hours(1);
+/// So many guesses at one name come from many addresses; yet a few people who mistype cannot keep
+/// another out.
+const SIGN_INS_PER_NAME_AND_HOUR: NonZeroU32 = NonZeroU32::new(100).unwrap();
 const MANAGEMENT_PER_MINUTE: NonZeroU32 = NonZeroU32::new(60).unwrap();
 
 /// A limit is reached.
@@ -44,6 +52,18 @@ pub struct Attempts {
     failures: Option<Limiter<AddressKey, Window>>,
     verdicts: Option<Limiter<TokenId, Allowance>>,
     management: Limiter<SiteId, Window>,
+    sign_ins: Limiter<AddressKey, Ladder>,
+    names: Limiter<NameKey, Allowance>,
+}
+
+/// A name as somebody typed it to sign in: its digest, so that long names take no room.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+struct NameKey([u8; 32]);
+
+impl From<&str> for NameKey {
+    fn from(name: &str) -> Self {
+        Self(Sha256::digest(name).into())
+    }
 }
 
 impl Attempts {
@@ -56,6 +76,8 @@ impl Attempts {
             failures: failures.map(|limit| Limiter::new(Window::new(limit, MINUTE))),
             verdicts: verdicts.map(|limit| Limiter::new(Allowance::new(limit, HOUR))),
             management: Limiter::new(Window::new(MANAGEMENT_PER_MINUTE, MINUTE)),
+            sign_ins: Limiter::new(Ladder),
+            names: Limiter::new(Allowance::new(SIGN_INS_PER_NAME_AND_HOUR, HOUR)),
         }
     }
 
@@ -95,6 +117,34 @@ impl Attempts {
     /// When the site has used them up.
     pub fn management(&self, site_id: SiteId, now: Monotonic) -> Result<(), TooManyAttempts> {
         self.management.take(site_id, now)
+    }
+
+    /// Counts an attempt to sign in as a failure of the client, before it is known for one: attempts
+    /// that race must not all pass before the first has failed.
+    ///
+    /// # Errors
+    /// When the client must wait; nothing is counted then.
+    pub fn sign_in(&self, address: IpAddr, now: Monotonic) -> Result<(), TooManyAttempts> {
+        self.sign_ins.take(AddressKey::from(address), now)
+    }
+
+    /// Takes back an attempt that has not failed.
+    pub fn sign_in_unfailed(&self, address: IpAddr, now: Monotonic) {
+        self.sign_ins.give_back(&AddressKey::from(address), now);
+    }
+
+    /// Counts an attempt under a name, whether there is such an account or not, as
+    /// [`Self::sign_in`] does.
+    ///
+    /// # Errors
+    /// When too many have failed under the name, from whatever addresses.
+    pub fn sign_in_as(&self, name: &str, now: Monotonic) -> Result<(), TooManyAttempts> {
+        self.names.take(NameKey::from(name), now)
+    }
+
+    /// Takes back an attempt under a name that has not failed.
+    pub fn sign_in_as_unfailed(&self, name: &str, now: Monotonic) {
+        self.names.give_back(&NameKey::from(name), now);
     }
 }
 

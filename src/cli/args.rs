@@ -5,9 +5,13 @@ use std::{path::PathBuf, time::Duration};
 use clap::{Parser, Subcommand};
 
 use crate::{
+    accounts::Role,
     keys::{Algorithm, Kid},
     sites::MAX_GRACE,
-    types::ids::{SiteId, TokenId, WpUserId},
+    types::{
+        clock::Timestamp,
+        ids::{AccountId, SiteId, TokenId, WpUserId},
+    },
 };
 
 /// A self-hosted token service for desktop apps that are sold through a WordPress site.
@@ -41,9 +45,15 @@ pub(super) enum Command {
         /// The site.
         site_id: SiteId,
     },
-    /// Signing keys.
+    /// Signing keys and the master key.
     #[command(subcommand)]
     Key(KeyCommand),
+    /// The people who run sites.
+    #[command(subcommand)]
+    Account(AccountCommand),
+    /// Who did what, when and from where.
+    #[command(subcommand)]
+    Audit(AuditCommand),
     /// Print the configuration in force, without its secrets.
     Config,
     /// Print the OpenAPI 3.1 document.
@@ -101,6 +111,13 @@ pub(super) enum SiteChange {
         /// The site.
         site_id: SiteId,
     },
+    /// Give a site to an account, which then sees and changes it.
+    Assign {
+        /// The site.
+        site_id: SiteId,
+        /// The account.
+        account_id: AccountId,
+    },
     /// Give a site a new proxy secret and print it, once.
     RotateSecret {
         /// The site.
@@ -149,7 +166,7 @@ pub(super) enum TokenChange {
 }
 
 #[derive(Debug, Subcommand)]
-pub(super) enum KeyCommand {
+pub(super) enum SigningKeyCommand {
     /// Print the signing keys.
     List,
     /// Make a key that signs in 2 seconds; the old one goes on verifying.
@@ -163,6 +180,103 @@ pub(super) enum KeyCommand {
         /// The key.
         kid: Kid,
     },
+}
+
+#[derive(Debug, Subcommand)]
+pub(super) enum KeyCommand {
+    #[command(flatten)]
+    OfTokens(SigningKeyCommand),
+    /// Put another master key in the place of the one that is configured.
+    ///
+    /// Wraps the data key anew, under which all else lies; servers that run go on. Can be run again
+    /// with the same new key when it was cut off.
+    ///
+    /// With a configured key (`secrets.master_key`, as PostgreSQL needs it): make the new one with
+    /// `openssl rand -base64 32 > new.key`, run this with the old one still configured and
+    /// `--new-key-file new.key`, then configure the new one for every instance before it starts
+    /// again. Without: the key in `master.key` beside the embedded store is replaced. Keep the old
+    /// key as long as back-ups of the store that were made under it.
+    RotateMaster {
+        /// The file with the new key, 32 bytes in base64; `-` is stdin.
+        #[arg(long, value_name = "FILE")]
+        new_key_file: Option<PathBuf>,
+    },
+}
+
+#[derive(Debug, Subcommand)]
+pub(super) enum AccountCommand {
+    /// Make an account; asks for its password.
+    Create {
+        /// Its e-mail address.
+        #[arg(long)]
+        email: String,
+        /// What it may sign in by in place of the e-mail address.
+        #[arg(long)]
+        username: Option<String>,
+        /// What people call it.
+        #[arg(long)]
+        name: Option<String>,
+        /// owner: the sites that it owns; admin: everything.
+        #[arg(long, default_value = "owner")]
+        role: Role,
+        /// Read the password from the first line of stdin.
+        #[arg(long)]
+        password_stdin: bool,
+    },
+    /// Print every account.
+    List,
+    /// Set another password, and end every session; asks for it.
+    ResetPassword {
+        /// The account.
+        account_id: AccountId,
+        /// Read the password from the first line of stdin.
+        #[arg(long)]
+        password_stdin: bool,
+    },
+    #[command(flatten)]
+    Change(AccountChange),
+}
+
+#[derive(Debug, Subcommand)]
+pub(super) enum AccountChange {
+    /// End the sessions of an account, and let nobody sign in as it.
+    Disable {
+        /// The account.
+        account_id: AccountId,
+    },
+    /// Let an account be used again.
+    Enable {
+        /// The account.
+        account_id: AccountId,
+    },
+    /// Let an account sign in without a code.
+    ResetTwoFactor {
+        /// The account.
+        account_id: AccountId,
+    },
+}
+
+#[derive(Debug, Subcommand)]
+pub(super) enum AuditCommand {
+    /// Print the audit log, the newest first.
+    List {
+        /// Only rows of this event, as in secret.rotated.
+        #[arg(long)]
+        event: Option<String>,
+        /// Only rows about this site.
+        #[arg(long)]
+        site: Option<SiteId>,
+        /// Only rows from this moment on, as in 2026-12-31T23:59:59Z.
+        #[arg(long, value_parser = parse_moment)]
+        since: Option<Timestamp>,
+        /// At most so many.
+        #[arg(long, default_value_t = 1000, value_parser = clap::value_parser!(u32).range(1..))]
+        limit: u32,
+    },
+}
+
+fn parse_moment(text: &str) -> Result<Timestamp, String> {
+    Timestamp::parse(text).ok_or_else(|| "must be a time in RFC 3339".to_owned())
 }
 
 /// A whole number and its unit: s, m, h or d; seconds without one.

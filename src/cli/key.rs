@@ -4,7 +4,8 @@ use std::time::Duration;
 
 use super::{
     Context,
-    args::KeyCommand,
+    args::{KeyCommand, SigningKeyCommand},
+    master_key,
     output::{Answer, Failure},
 };
 use crate::{
@@ -25,6 +26,18 @@ struct KeyRoom<'a> {
 }
 
 pub(super) async fn run(context: &Context, command: KeyCommand) -> Result<Answer, Failure> {
+    match command {
+        KeyCommand::RotateMaster { new_key_file } => {
+            master_key::rotate(context, new_key_file).await
+        }
+        KeyCommand::OfTokens(command) => run_on_signing_keys(context, command).await,
+    }
+}
+
+async fn run_on_signing_keys(
+    context: &Context,
+    command: SigningKeyCommand,
+) -> Result<Answer, Failure> {
     let database = context.open_store().await?;
     let Context {
         config,
@@ -40,13 +53,13 @@ pub(super) async fn run(context: &Context, command: KeyCommand) -> Result<Answer
         context,
     };
     match command {
-        KeyCommand::List => Answer::many(&room.keys.list().await?, COLUMNS),
-        KeyCommand::Rotate { algorithm } => {
+        SigningKeyCommand::List => Answer::many(&room.keys.list().await?, COLUMNS),
+        SigningKeyCommand::Rotate { algorithm } => {
             let algorithm = algorithm.unwrap_or(config.tokens.algorithm);
             let made = room.rotate(algorithm).await?;
             Answer::one(&room.find(&made.kid).await?)
         }
-        KeyCommand::Revoke { kid } => {
+        SigningKeyCommand::Revoke { kid } => {
             room.revoke(&kid).await?;
             Answer::one(&room.find(&kid).await?)
         }

@@ -1,9 +1,12 @@
 //! The command line: one file a group of commands, each a thin caller of a room.
 
+mod account;
 mod args;
+mod audit;
 mod healthcheck;
 mod introduction;
 mod key;
+mod master_key;
 mod output;
 mod serve;
 mod site;
@@ -100,6 +103,8 @@ async fn execute(context: Context, command: Command, format: Format) -> Result<A
         Command::Token(command) => token::run(&context, command).await,
         Command::Usage { site_id } => usage::run(&context, site_id).await,
         Command::Key(command) => key::run(&context, command).await,
+        Command::Account(command) => account::run(&context, command).await,
+        Command::Audit(command) => audit::run(&context, command).await,
         Command::Config => {
             let toml = context
                 .config

@@ -9,8 +9,15 @@ use serde::Serialize;
 use serde_json::{Value, json};
 
 use crate::{
-    app::StartError, config::ConfigError, error::Chain, keys::KeysError, quota::QuotaError,
-    store::StoreError, telemetry::TelemetryError,
+    accounts::AccountError,
+    app::StartError,
+    config::ConfigError,
+    error::Chain,
+    keys::KeysError,
+    passwords::{HashError, Overloaded},
+    quota::QuotaError,
+    store::StoreError,
+    telemetry::TelemetryError,
 };
 
 /// For whom a command prints.
@@ -177,8 +184,11 @@ macro_rules! fails_with {
 }
 
 fails_with!(
+    AccountError,
     ConfigError,
+    HashError,
     KeysError,
+    Overloaded,
     QuotaError,
     StartError,
     StoreError,

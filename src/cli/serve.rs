@@ -121,6 +121,9 @@ async fn wrap_up(state: &AppState, work: Running) {
     if let Err(error) = state.tokens.flush_uses().await {
         tracing::warn!(error = %Chain(&error), "the last uses of tokens could not be written");
     }
+    if let Err(error) = state.tally.flush().await {
+        tracing::warn!(error = %Chain(&error), "the last refusals are not in the audit log");
+    }
     state.database.close().await;
 }
 

@@ -8,13 +8,17 @@ use super::{
     output::{Answer, Failure},
 };
 use crate::{
+    accounts::Accounts,
     config::Plans,
-    sites::{NewSite, Site, Sites},
+    sites::{NewSite, Site, SiteUpdate, Sites},
     store::{Database, Tx, changes::Actor},
-    types::{ids::SiteId, secret::ProxySecret},
+    types::{
+        ids::{AccountId, SiteId},
+        secret::ProxySecret,
+    },
 };
 
-const COLUMNS: &[&str] = &["id", "name", "url", "plan", "status", "created_at"];
+const COLUMNS: &[&str] = &["id", "name", "url", "plan", "status", "owner", "created_at"];
 
 pub(super) async fn run(context: &Context, command: SiteCommand) -> Result<Answer, Failure> {
     match command {
@@ -78,6 +82,21 @@ async fn apply(sites: &Sites, tx: &mut Tx, change: SiteChange) -> Result<Answer,
             shown["status"] = "deleted".into();
             Ok(Answer::One(shown))
         }
+        SiteChange::Assign {
+            site_id,
+            account_id,
+        } => {
+            let site = sites.find_locked(tx, site_id).await?;
+            site.ok_or_else(|| no_site(site_id))?;
+            if Accounts::find_in(tx, account_id).await?.is_none() {
+                return Err(no_account(account_id));
+            }
+            let update = SiteUpdate {
+                owner: Some(Some(account_id)),
+                ..SiteUpdate::default()
+            };
+            found(sites.update(tx, actor, site_id, &update).await?, site_id)
+        }
         SiteChange::RotateSecret { site_id, grace } => {
             let rotated = sites.rotate_secret(tx, actor, site_id, grace).await?;
             let rotated = rotated.ok_or_else(|| no_site(site_id))?;
@@ -104,6 +123,12 @@ fn found(site: Option<Site>, site_id: SiteId) -> Result<Answer, Failure> {
 pub(super) fn no_site(site_id: SiteId) -> Failure {
     Failure::new(format!(
         "there is no site {site_id}; `mirrory site list` shows those that there are"
+    ))
+}
+
+fn no_account(account_id: AccountId) -> Failure {
+    Failure::new(format!(
+        "there is no account {account_id}; `mirrory account list` shows those that there are"
     ))
 }
 

@@ -1,7 +1,5 @@
 //! `mirrory token …`
 
-use serde_json::{Value, json};
-
 use super::{
     Context,
     args::{TokenChange, TokenCommand},
@@ -10,10 +8,9 @@ use super::{
 };
 use crate::{
     app::open_tokens,
-    sites::SiteState,
-    sites::Sites,
+    sites::{SiteState, Sites},
     store::{Tx, changes::Actor},
-    tokens::{HeldToken, TokenRecord, TokenState, Tokens},
+    tokens::{HeldToken, TokenStatus, TokenSummary, Tokens},
     types::{clock::Timestamp, ids::TokenId},
 };
 
@@ -46,7 +43,7 @@ pub(super) async fn run(context: &Context, command: TokenCommand) -> Result<Answ
             let records = tokens.list(site, user, limit.into()).await?;
             let shown: Vec<_> = records
                 .iter()
-                .map(|record| show(record, state(record, now)))
+                .map(|record| TokenSummary::new(record, TokenStatus::of(record, now)))
                 .collect();
             Answer::many(&shown, COLUMNS)
         }
@@ -79,30 +76,8 @@ async fn find(tokens: &Tokens, token_id: TokenId, now: Timestamp) -> Result<Answ
         .await?
         .ok_or_else(|| Failure::new(format!("there is no token {token_id}")))?;
     let state = match site {
-        SiteState::Deleted => "revoked",
-        SiteState::Present { .. } => state(&record, now),
+        SiteState::Deleted => TokenStatus::Revoked,
+        SiteState::Present { .. } => TokenStatus::of(&record, now),
     };
-    Ok(Answer::One(show(&record, state)))
-}
-
-fn state(record: &TokenRecord, now: Timestamp) -> &'static str {
-    match record.state {
-        TokenState::Revoked { .. } => "revoked",
-        TokenState::Active if now >= record.expires_at => "expired",
-        TokenState::Active => "active",
-    }
-}
-
-fn show(record: &TokenRecord, state: &str) -> Value {
-    json!({
-        "token_id": record.token_id,
-        "site_id": record.site_id,
-        "user_id": record.user_id,
-        "state": state,
-        "machine_id": record.machine_id,
-        "last_validated_at": record.last_validated_at,
-        "coins": record.coins,
-        "issued_at": record.issued_at,
-        "expires_at": record.expires_at,
-    })
+    Answer::one(&TokenSummary::new(&record, state))
 }

@@ -49,6 +49,8 @@ pub struct Config {
     pub limits: Limits,
     /// The site of an operator who chooses the secret.
     pub bootstrap: Bootstrap,
+    /// What is kept of who did what.
+    pub audit: Audit,
     /// Logging.
     pub log: Log,
     /// How many calls a site may make, by the name of its plan. Default: `free` 5 a day and 50 a
@@ -165,6 +167,14 @@ pub struct Bootstrap {
     /// The plan that the site `default` is made on; one of [`Config::plans`]. Default: `free`.
     #[serde(deserialize_with = "values::plan_name")]
     pub plan: PlanName,
+}
+
+/// `[audit]`
+#[derive(Clone, Debug, Deserialize, Serialize)]
+pub struct Audit {
+    /// Days that a row of the audit log is kept, 1 to 36500. Default: 400.
+    #[serde(deserialize_with = "values::whole_number::<1, 36_500, _, _>")]
+    pub kept_days: u32,
 }
 
 /// `[log]`

@@ -3,6 +3,8 @@
 
 mod chain;
 mod problem;
+mod rooms;
+mod words;
 
 use std::{sync::Arc, time::Duration};
 
@@ -11,10 +13,10 @@ use axum::http::StatusCode;
 pub use self::problem::{FieldError, ProblemDetails};
 pub(crate) use self::{
     chain::Chain,
-    problem::{Documented, Problem, Verbatim},
+    problem::{Documented, Plain, Problem, Verbatim, in_plain_words},
 };
 
-use crate::{attempts::TooManyAttempts, keys::KeysError, quota::QuotaError, store::StoreError};
+use crate::{attempts::TooManyAttempts, callers::Scope};
 
 /// Everything that a request can be refused with.
 #[derive(Debug)]
@@ -23,6 +25,29 @@ pub enum ApiError {
     MalformedJson(String),
     /// 401: no live secret matches, whichever part was wrong.
     InvalidProxySecret,
+    /// 401: nobody is signed in.
+    Unauthorized,
+    /// 401: no such account, not its password, or it is disabled.
+    InvalidCredentials,
+    /// 401: the password is right, and a code is needed besides.
+    OtpRequired,
+    /// 401: the code is wrong, or was used before.
+    InvalidOtp,
+    /// 429: five wrong codes in a row.
+    TwoFactorLocked {
+        /// How long that goes on.
+        retry_after: Duration,
+    },
+    /// 401: the refresh token is no live one.
+    InvalidRefreshToken,
+    /// 401: the refresh token had been replaced, and its session was ended.
+    RefreshTokenReused,
+    /// 403: the API token lacks a scope.
+    InsufficientScope(Scope),
+    /// 403: not for this caller.
+    Forbidden,
+    /// 409: it contradicts what there is; how.
+    Conflict(&'static str),
     /// 403: the caller's site is suspended.
     SiteSuspended,
     /// 404: no such route.
@@ -67,6 +92,12 @@ impl ApiError {
         )))
     }
 
+    /// 422 for one field, found wrong after it was parsed.
+    pub(crate) fn bad_field(field: &'static str, message: &str) -> Self {
+        let message = message.to_owned();
+        Self::InvalidRequest(vec![FieldError { field, message }])
+    }
+
     /// A route is mounted without the layer that it needs.
     pub(crate) fn missing_layer(layer: &str) -> Self {
         Self::internal(format!("the route lacks its {layer} layer"))
@@ -75,8 +106,17 @@ impl ApiError {
     fn status(&self) -> StatusCode {
         match self {
             Self::MalformedJson(_) => StatusCode::BAD_REQUEST,
-            Self::InvalidProxySecret => StatusCode::UNAUTHORIZED,
-            Self::SiteSuspended => StatusCode::FORBIDDEN,
+            Self::InvalidProxySecret
+            | Self::Unauthorized
+            | Self::InvalidCredentials
+            | Self::OtpRequired
+            | Self::InvalidOtp
+            | Self::InvalidRefreshToken
+            | Self::RefreshTokenReused => StatusCode::UNAUTHORIZED,
+            Self::SiteSuspended | Self::InsufficientScope(_) | Self::Forbidden => {
+                StatusCode::FORBIDDEN
+            }
+            Self::Conflict(_) => StatusCode::CONFLICT,
             Self::NotFound => StatusCode::NOT_FOUND,
             Self::MethodNotAllowed => StatusCode::METHOD_NOT_ALLOWED,
             Self::RequestTimeout => StatusCode::REQUEST_TIMEOUT,
@@ -85,7 +125,9 @@ impl ApiError {
             Self::InvalidRequest(_) | Self::IdempotencyKeyReused => {
                 StatusCode::UNPROCESSABLE_ENTITY
             }
-            Self::QuotaExceeded { .. } | Self::TooManyAttempts(_) => StatusCode::TOO_MANY_REQUESTS,
+            Self::QuotaExceeded { .. }
+            | Self::TooManyAttempts(_)
+            | Self::TwoFactorLocked { .. } => StatusCode::TOO_MANY_REQUESTS,
             Self::Internal(_) => StatusCode::INTERNAL_SERVER_ERROR,
             Self::StoreUnavailable(_) | Self::Overloaded => StatusCode::SERVICE_UNAVAILABLE,
         }
@@ -96,6 +138,16 @@ impl ApiError {
         match self {
             Self::MalformedJson(_) => "malformed_json",
             Self::InvalidProxySecret => "invalid_proxy_secret",
+            Self::Unauthorized => "unauthorized",
+            Self::InvalidCredentials => "invalid_credentials",
+            Self::OtpRequired => "otp_required",
+            Self::InvalidOtp => "invalid_otp",
+            Self::TwoFactorLocked { .. } => "two_factor_locked",
+            Self::InvalidRefreshToken => "invalid_refresh_token",
+            Self::RefreshTokenReused => "refresh_token_reused",
+            Self::InsufficientScope(_) => "insufficient_scope",
+            Self::Forbidden => "forbidden",
+            Self::Conflict(_) => "conflict",
             Self::SiteSuspended => "site_suspended",
             Self::NotFound => "not_found",
             Self::MethodNotAllowed => "method_not_allowed",
@@ -112,56 +164,6 @@ impl ApiError {
         }
     }
 
-    /// The same for every occurrence of the code (RFC 9457, section 3.1.3).
-    const fn title(&self) -> &'static str {
-        match self {
-            Self::MalformedJson(_) => "The body is not a JSON object",
-            Self::InvalidProxySecret => "The proxy secret is not valid",
-            Self::SiteSuspended => "The site is suspended",
-            Self::NotFound => "There is nothing here",
-            Self::MethodNotAllowed => "The method is not allowed here",
-            Self::RequestTimeout => "The body did not arrive in time",
-            Self::BodyTooLarge => "The body is too large",
-            Self::UnsupportedMediaType => "The media type is not supported",
-            Self::InvalidRequest(_) => "The request is not valid",
-            Self::IdempotencyKeyReused => "The idempotency key was used with another request",
-            Self::QuotaExceeded { .. } => "The quota is used up",
-            Self::TooManyAttempts(_) => "Too many attempts",
-            Self::Internal(_) => "Something went wrong on our side",
-            Self::StoreUnavailable(_) => "The store is not available",
-            Self::Overloaded => "The service is overloaded",
-        }
-    }
-
-    /// What happened this time and what to do; nothing of the cause when it is ours.
-    fn detail(&self) -> Option<String> {
-        let detail = match self {
-            Self::MalformedJson(reason) => return Some(reason.clone()),
-            Self::InvalidProxySecret => "Send a live proxy secret of the site as `proxy_secret`.",
-            Self::SiteSuspended => "Ask the operator of the service to resume the site.",
-            Self::NotFound => "See /docs for the endpoints of this service.",
-            Self::MethodNotAllowed => "Use a method that the Allow header names.",
-            Self::RequestTimeout => "Send the request again, whole.",
-            Self::BodyTooLarge => "Send at most 16384 bytes.",
-            Self::UnsupportedMediaType => {
-                "Send the body with `Content-Type: application/json` and without a \
-                 Content-Encoding."
-            }
-            Self::InvalidRequest(_) => "Correct the fields that `errors` names.",
-            Self::IdempotencyKeyReused => {
-                "Use a new Idempotency-Key for a new request, and the old one only to repeat it \
-                 unchanged."
-            }
-            Self::QuotaExceeded { .. } => {
-                "The plan's calls for the violated windows are used up; try again when Retry-After \
-                 has passed."
-            }
-            Self::TooManyAttempts(_) => "Try again when Retry-After has passed.",
-            Self::Internal(_) | Self::StoreUnavailable(_) | Self::Overloaded => return None,
-        };
-        Some(detail.to_owned())
-    }
-
     fn type_uri(&self) -> String {
         match self {
             Self::QuotaExceeded { .. } => {
@@ -171,69 +173,27 @@ impl ApiError {
         }
     }
 
-    fn retry_after(&self) -> Option<Duration> {
+    /// What a client that nobody is known by is to sign in with (RFC 9110, section 11.6.1).
+    const fn challenge(&self) -> Option<&'static str> {
         match self {
-            Self::QuotaExceeded { retry_after, .. } => Some(*retry_after),
-            Self::TooManyAttempts(refused) => Some(refused.retry_after),
-            Self::StoreUnavailable(_) | Self::Overloaded => Some(Duration::from_secs(1)),
+            Self::Unauthorized
+            | Self::InvalidCredentials
+            | Self::OtpRequired
+            | Self::InvalidOtp
+            | Self::InvalidRefreshToken
+            | Self::RefreshTokenReused => Some("Bearer realm=\"mirrory\""),
             _ => None,
         }
     }
-}
 
-impl From<StoreError> for ApiError {
-    fn from(error: StoreError) -> Self {
-        match error {
-            StoreError::Overloaded => Self::Overloaded,
-            StoreError::Fault(_) | StoreError::Refused(_) => Self::Internal(Arc::new(error)),
-            StoreError::Unreachable(_) | StoreError::Unavailable(_) | StoreError::Timeout => {
-                Self::StoreUnavailable(Arc::new(error))
+    fn retry_after(&self) -> Option<Duration> {
+        match self {
+            Self::QuotaExceeded { retry_after, .. } | Self::TwoFactorLocked { retry_after } => {
+                Some(*retry_after)
             }
-        }
-    }
-}
-
-impl From<QuotaError> for ApiError {
-    fn from(error: QuotaError) -> Self {
-        match error {
-            QuotaError::Store(error) => error.into(),
-            QuotaError::Contended => Self::Overloaded,
-            QuotaError::UnknownPlan(_) | QuotaError::Exceeded(_) => Self::Internal(Arc::new(error)),
-        }
-    }
-}
-
-impl From<KeysError> for ApiError {
-    fn from(error: KeysError) -> Self {
-        match error {
-            KeysError::Store(error) => error.into(),
-            other => Self::Internal(Arc::new(other)),
-        }
-    }
-}
-
-impl From<TooManyAttempts> for ApiError {
-    fn from(error: TooManyAttempts) -> Self {
-        Self::TooManyAttempts(error)
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_failure_of_the_store_is_told_by_who_can_mend_it() {
-        let cause = || Arc::new(sqlx::Error::PoolTimedOut);
-        for (failure, code) in [
-            (StoreError::Overloaded, "overloaded"),
-            (StoreError::Unreachable(cause()), "store_unavailable"),
-            (StoreError::Timeout, "store_unavailable"),
-            (StoreError::Unavailable(cause()), "store_unavailable"),
-            (StoreError::Refused(cause()), "internal_error"),
-            (StoreError::Fault(cause()), "internal_error"),
-        ] {
-            assert_eq!(ApiError::from(failure).code(), code);
+            Self::TooManyAttempts(refused) => Some(refused.retry_after),
+            Self::StoreUnavailable(_) | Self::Overloaded => Some(Duration::from_secs(1)),
+            _ => None,
         }
     }
 }

@@ -10,6 +10,7 @@ use serde::Serialize;
 use utoipa::ToSchema;
 
 use super::{ApiError, Cause};
+use crate::callers::Scope;
 
 /// One bad field of a request.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, ToSchema)]
@@ -27,6 +28,50 @@ pub struct FieldError {
 pub(crate) struct Problem {
     body: ProblemDetails,
     cause: Option<Cause>,
+    shape: Shape,
+}
+
+/// How a problem is written out.
+#[derive(Clone, Copy)]
+enum Shape {
+    /// As problem details.
+    Details,
+    /// As [`Plain`].
+    Plain,
+}
+
+/// What went wrong, in the shape that clients of `/api/v1/login` know.
+#[derive(Clone, Debug, Serialize, ToSchema)]
+pub(crate) struct Plain {
+    /// The HTTP status of the response.
+    #[schema(examples(401), minimum = 400, maximum = 599)]
+    status: u16,
+    /// What went wrong; for people, and may change.
+    #[schema(examples("The credentials are not valid"))]
+    message: String,
+}
+
+impl From<&ProblemDetails> for Plain {
+    fn from(problem: &ProblemDetails) -> Self {
+        let wrong = problem.errors.iter().flatten();
+        let wrong = wrong.map(|error| format!("; {} {}", error.field, error.message));
+        let message = std::iter::once(problem.title.to_owned())
+            .chain(wrong)
+            .collect();
+        Self {
+            status: problem.status,
+            message,
+        }
+    }
+}
+
+/// Lets the problem of a response be written out as [`Plain`].
+pub(crate) async fn in_plain_words(response: Response) -> Response {
+    let mut response = Problem::of_any(response);
+    if let Some(problem) = response.extensions_mut().get_mut::<Problem>() {
+        problem.shape = Shape::Plain;
+    }
+    response
 }
 
 /// What went wrong, as problem details (RFC 9457), sent as `application/problem+json`. Decide by
@@ -71,6 +116,10 @@ pub struct ProblemDetails {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(nullable = false, min_items = 1)]
     errors: Option<Vec<FieldError>>,
+    /// With `insufficient_scope` alone: the scope that the API token lacks.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
+    scope: Option<Scope>,
     /// With `quota_exceeded` alone: the windows that are used up, `day` and `month`, as in
     /// `RateLimit-Policy`.
     #[serde(rename = "violated-policies", skip_serializing_if = "Option::is_none")]
@@ -81,6 +130,7 @@ pub struct ProblemDetails {
 impl IntoResponse for ApiError {
     fn into_response(self) -> Response {
         let retry_after = self.retry_after();
+        let challenge = self.challenge();
         let (status, problem) = self.into_problem();
         let mut response = status.into_response();
         if let Some(retry_after) = retry_after {
@@ -88,6 +138,12 @@ impl IntoResponse for ApiError {
             response
                 .headers_mut()
                 .insert(header::RETRY_AFTER, HeaderValue::from(seconds));
+        }
+        if let Some(challenge) = challenge {
+            let challenge = HeaderValue::from_static(challenge);
+            response
+                .headers_mut()
+                .insert(header::WWW_AUTHENTICATE, challenge);
         }
         response.extensions_mut().insert(problem);
         response
@@ -105,24 +161,29 @@ impl ApiError {
             error: self.code(),
             request_id: String::new(),
             errors: None,
+            scope: None,
             violated_policies: None,
         };
         let mut cause = None;
         match self {
             Self::InvalidRequest(errors) => body.errors = Some(errors),
+            Self::InsufficientScope(scope) => body.scope = Some(scope),
             Self::QuotaExceeded { violated, .. } => body.violated_policies = Some(violated),
             Self::Internal(ours) | Self::StoreUnavailable(ours) => cause = Some(ours),
             _ => {}
         }
-        (status, Problem { body, cause })
+        let shape = Shape::Details;
+        (status, Problem { body, cause, shape })
     }
 
     /// This error as the API's description tells of it.
     pub(crate) fn documented(self) -> Documented {
         let has_retry_after = self.retry_after().is_some();
+        let has_challenge = self.challenge().is_some();
         let (_, Problem { body, .. }) = self.into_problem();
         Documented {
             has_retry_after,
+            has_challenge,
             status: body.status,
             code: body.error,
             title: body.title,
@@ -142,6 +203,7 @@ pub(crate) struct Documented {
     pub(crate) title: &'static str,
     pub(crate) detail: Option<String>,
     pub(crate) has_retry_after: bool,
+    pub(crate) has_challenge: bool,
     /// The whole body, as an example.
     pub(crate) body: ProblemDetails,
 }
@@ -152,44 +214,55 @@ fn whole_seconds(duration: Duration) -> u64 {
 }
 
 impl Problem {
-    /// Writes the problem into the body of the response that carries it, if it does. A refusal that
-    /// is not ours, as the router's own, is given the problem of its status.
+    /// Writes the problem into the body of the response that carries it, if it does.
     pub(crate) fn write_out(
         response: Response,
         request_id: &HeaderValue,
     ) -> (Response, Option<Cause>) {
-        let response = match Self::of_status(&response) {
-            Some(error) => {
-                let mut replaced = error.into_response();
-                // `Allow`, and what a browser must see to show the problem to its page.
-                let mut headers = response.headers().clone();
-                headers.remove(header::CONTENT_TYPE);
-                headers.remove(header::CONTENT_LENGTH);
-                replaced.headers_mut().extend(headers);
-                replaced
-            }
-            None => response,
-        };
-        let (mut parts, body) = response.into_parts();
-        let Some(Self {
-            body: mut problem,
-            cause,
-        }) = parts.extensions.remove::<Self>()
-        else {
+        let (mut parts, body) = Self::of_any(response).into_parts();
+        let Some(problem) = parts.extensions.remove::<Self>() else {
             return (Response::from_parts(parts, body), None);
         };
-        problem
-            .request_id
-            .push_str(request_id.to_str().unwrap_or_default());
-        let text = serde_json::to_vec(&problem).unwrap_or_default();
-        parts.headers.insert(
-            header::CONTENT_TYPE,
-            HeaderValue::from_static("application/problem+json"),
-        );
+        let (media_type, text) = problem.written(request_id);
+        parts
+            .headers
+            .insert(header::CONTENT_TYPE, HeaderValue::from_static(media_type));
         parts
             .headers
             .insert(header::CONTENT_LENGTH, HeaderValue::from(text.len()));
-        (Response::from_parts(parts, text.into()), cause)
+        (Response::from_parts(parts, text.into()), problem.cause)
+    }
+
+    fn written(&self, request_id: &HeaderValue) -> (&'static str, Vec<u8>) {
+        match self.shape {
+            Shape::Details => {
+                let mut problem = self.body.clone();
+                problem
+                    .request_id
+                    .push_str(request_id.to_str().unwrap_or_default());
+                let text = serde_json::to_vec(&problem).unwrap_or_default();
+                ("application/problem+json", text)
+            }
+            Shape::Plain => {
+                let text = serde_json::to_vec(&Plain::from(&self.body)).unwrap_or_default();
+                ("application/json", text)
+            }
+        }
+    }
+
+    /// The response; a refusal that is not ours, as the router's own, with the problem of its
+    /// status.
+    fn of_any(response: Response) -> Response {
+        let Some(error) = Self::of_status(&response) else {
+            return response;
+        };
+        let mut replaced = error.into_response();
+        // `Allow`, and what a browser must see to show the problem to its page.
+        let mut headers = response.headers().clone();
+        headers.remove(header::CONTENT_TYPE);
+        headers.remove(header::CONTENT_LENGTH);
+        replaced.headers_mut().extend(headers);
+        replaced
     }
 
     fn of_status(response: &Response) -> Option<ApiError> {

@@ -55,6 +55,9 @@ pub enum KeysError {
     /// The store's data key was written, and is not there.
     #[error("the store lost its data key as soon as it was made")]
     NoDataKey,
+    /// There is nothing under a master key.
+    #[error("the store has no keys yet: `mirrory serve` makes them")]
+    NothingSealed,
     /// The work of making a key was cut off.
     #[error("making a key was cut off")]
     Interrupted(#[from] tokio::task::JoinError),
@@ -124,9 +127,25 @@ pub(super) struct Keyset {
     usable: HashMap<Kid, Usable>,
 }
 
-struct Usable {
+pub(super) struct Usable {
     record: KeyRecord,
-    key: Arc<SigningKey>,
+    pub(super) key: Arc<SigningKey>,
+}
+
+impl Keyset {
+    /// The key that signs now.
+    pub(super) fn signing(&self, now: Timestamp) -> Option<&SigningKey> {
+        let record = signing(&self.records, now)?;
+        let usable = self.usable.get(&record.kid)?;
+        Some(usable.key.as_ref())
+    }
+
+    /// The key of this id, if tokens that it signed may be valid.
+    pub(super) fn verifying(&self, kid: &str, now: Timestamp) -> Option<&Usable> {
+        self.usable
+            .get(kid)
+            .filter(|usable| usable.record.verifies_at(now))
+    }
 }
 
 impl Keys {
@@ -160,10 +179,8 @@ impl Keys {
     /// When there is no such key, or the store must be asked and fails.
     pub async fn sign(&self, claims: &TokenClaims) -> Result<String, KeysError> {
         let keyset = self.0.current().await?;
-        let usable = signing(&keyset.records, self.0.clock.now())
-            .and_then(|record| keyset.usable.get(&record.kid))
-            .ok_or(KeysError::NoSigningKey)?;
-        Ok(usable.key.sign(claims)?)
+        let key = keyset.signing(self.0.clock.now());
+        Ok(key.ok_or(KeysError::NoSigningKey)?.sign(claims)?)
     }
 
     /// Checks that a token was made by a live key of ours for this issuer and audience. Its time
@@ -182,10 +199,7 @@ impl Keys {
         let Some(kid) = token.kid() else {
             return Ok(Err(Rejected::BadSignature));
         };
-        let mut keyset = self.0.current().await?;
-        if !keyset.usable.contains_key(kid) && self.0.may_reread() {
-            keyset = self.0.read().await?;
-        }
+        let keyset = self.0.knowing(kid).await?;
         let now = self.0.clock.now();
         let Some(usable) = keyset.verifying(kid, now) else {
             return Ok(Err(Rejected::BadSignature));
@@ -242,20 +256,20 @@ pub(super) fn purpose(kid: &Kid, algorithm: Algorithm) -> String {
     format!("signing-key:{kid}:{algorithm}")
 }
 
-impl Keyset {
-    /// The key of this id, if tokens that it signed may be valid.
-    fn verifying(&self, kid: &str, now: Timestamp) -> Option<&Usable> {
-        self.usable
-            .get(kid)
-            .filter(|usable| usable.record.verifies_at(now))
-    }
-}
-
 impl Keyring {
     /// The keys in memory while the change log is followed, else those of the store.
-    async fn current(&self) -> Result<Arc<Keyset>, KeysError> {
+    pub(super) async fn current(&self) -> Result<Arc<Keyset>, KeysError> {
         if self.freshness.holds() {
             return Ok(self.in_memory());
+        }
+        self.read().await
+    }
+
+    /// The keys with that of this id, which an unknown one is looked for in the store for.
+    pub(super) async fn knowing(&self, kid: &str) -> Result<Arc<Keyset>, KeysError> {
+        let keyset = self.current().await?;
+        if keyset.usable.contains_key(kid) || !self.may_reread() {
+            return Ok(keyset);
         }
         self.read().await
     }

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::{
-    keyring::{Keys, KeysError, purpose},
+    keyring::{Keyring, Keys, KeysError, purpose},
     record::{KeyInfo, KeyRecord, described},
     signer::{Algorithm, Kid, PrivateKey},
     store::{self, KeyStore, Rank},
@@ -12,7 +12,7 @@ use super::{
 use crate::{
     store::{
         Database, StoreError, Tx,
-        changes::{self, Actor, Change},
+        changes::{self, Actor, Change, Context},
     },
     types::{
         clock::{Clock, Timestamp},
@@ -125,7 +125,8 @@ impl Keys {
         changes::lock(&mut tx).await?;
         if store::insert(&mut tx, &record, &self.seal(&key), Rank::First).await? {
             let change = Change::KeyRotated(record.kid.to_string());
-            changes::record(&mut tx, Actor::Service, &change, now).await?;
+            self.record(&mut tx, &Actor::Service.into(), &change)
+                .await?;
             tx.commit().await?;
         }
         self.0.read().await?;
@@ -140,7 +141,7 @@ impl Keys {
     pub async fn rotate(
         &self,
         tx: &mut Tx,
-        actor: Actor,
+        by: impl Into<Context>,
         key: &NewKey,
         last_token_ends: Timestamp,
     ) -> Result<KeyRecord, KeysError> {
@@ -150,7 +151,8 @@ impl Keys {
         store::insert(tx, &record, &self.seal(key), Rank::Later).await?;
         let until = last_token_ends.after(VERIFIES_AFTER_LAST_TOKEN);
         store::retire_others(tx, &record.kid, until).await?;
-        changes::record(tx, actor, &Change::KeyRotated(record.kid.to_string()), now).await?;
+        let change = Change::KeyRotated(record.kid.to_string());
+        self.record(tx, &by.into(), &change).await?;
         Ok(record)
     }
 
@@ -159,7 +161,12 @@ impl Keys {
     ///
     /// # Errors
     /// When the store fails.
-    pub async fn revoke(&self, tx: &mut Tx, actor: Actor, kid: &Kid) -> Result<bool, KeysError> {
+    pub async fn revoke(
+        &self,
+        tx: &mut Tx,
+        by: impl Into<Context>,
+        kid: &Kid,
+    ) -> Result<bool, KeysError> {
         changes::lock(tx).await?;
         let now = self.0.clock.now();
         let revoked = store::revoke(tx, kid, now).await?;
@@ -167,7 +174,8 @@ impl Keys {
             return Err(KeysError::LastKey);
         }
         if revoked {
-            changes::record(tx, actor, &Change::KeyRevoked(kid.to_string()), now).await?;
+            let change = Change::KeyRevoked(kid.to_string());
+            self.record(tx, &by.into(), &change).await?;
         }
         Ok(revoked)
     }
@@ -180,6 +188,13 @@ impl Keys {
         let now = self.0.clock.now();
         let cutoff = now.before(LISTED_AFTER_REVOCATION);
         self.0.store.sweep(now, cutoff, limit).await
+    }
+
+    async fn record(&self, tx: &mut Tx, by: &Context, change: &Change) -> Result<(), StoreError> {
+        let Keyring {
+            clock, randomness, ..
+        } = &*self.0;
+        changes::record(tx, by, change, clock.now(), randomness).await
     }
 
     fn seal(&self, key: &NewKey) -> Vec<u8> {

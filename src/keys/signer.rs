@@ -6,6 +6,7 @@
 //! and keys that a header carries or points to are never read. Issuer and audience must be this
 //! service's own. `exp` is left to the caller, who holds the clock.
 
+mod account_token;
 mod algorithm;
 mod kid;
 mod private_key;
@@ -20,18 +21,22 @@ use jsonwebtoken::{
 use serde::Serialize;
 
 pub use self::{
+    account_token::{AccountClaims, AccountTokenKind},
     algorithm::{Algorithm, InvalidAlgorithm},
     kid::{InvalidKid, Kid},
     private_key::{KeyError, PrivateKey},
-    unverified::{Malformed, UnverifiedToken},
+    unverified::{Malformed, UnverifiedAccountToken, UnverifiedToken},
 };
-use self::{private_key::HMAC_KEY_BYTES, unverified::Claims};
+use self::{
+    private_key::HMAC_KEY_BYTES,
+    unverified::{Claims, Unverified},
+};
 use crate::types::{
     clock::Timestamp,
     ids::{SiteId, TokenId, WpUserId},
 };
 
-/// The one media type of our tokens (RFC 8725, section 3.11); compared exactly.
+/// The media type of desktop tokens (RFC 8725, section 3.11); compared exactly.
 const TYPE: &str = "JWT";
 
 /// What a token says, apart from its issuer and audience, which are its key's.
@@ -153,22 +158,26 @@ impl SigningKey {
     /// When its header is not the one that this key writes, the signature is not this key's, or
     /// the claims name another issuer or audience or hold ids that we never sign.
     pub fn verify(&self, token: &UnverifiedToken<'_>) -> Result<TokenClaims, BadSignature> {
+        if !self.signed(token, TYPE) {
+            return Err(BadSignature);
+        }
+        self.read(&token.claims)
+    }
+
+    /// Whether the token's header is the one that this key writes for this media type, and its
+    /// signature this key's.
+    fn signed<C>(&self, token: &Unverified<'_, C>, media_type: &str) -> bool {
         let header = &token.header;
-        let header_is_ours = header.alg == self.algorithm.name()
-            && header.typ.as_deref() == Some(TYPE)
+        header.alg == self.algorithm.name()
+            && header.typ.as_deref() == Some(media_type)
             && header.kid.as_deref() == Some(self.kid.as_str())
-            && !header.crit.0;
-        if !header_is_ours
-            || !signature_is_valid(
+            && !header.crit.0
+            && signature_is_valid(
                 self.algorithm,
                 &self.decoding,
                 token.signing_input,
                 token.signature,
             )
-        {
-            return Err(BadSignature);
-        }
-        self.read(&token.claims)
     }
 
     fn read(&self, claims: &Claims<'_>) -> Result<TokenClaims, BadSignature> {

@@ -86,6 +86,8 @@ pub(super) enum Rank {
     Later,
 }
 
+const DATA_KEY: &str = "SELECT wrapped FROM data_keys WHERE id = 1";
+
 #[derive(Clone, Debug)]
 pub(super) struct KeyStore {
     database: Database,
@@ -109,10 +111,8 @@ impl KeyStore {
 
     /// The wrapped data key.
     pub(super) async fn data_key(&self) -> Result<Option<Vec<u8>>, StoreError> {
-        let row: Option<(Vec<u8>,)> = read!(self.database, |connection| sqlx::query_as(
-            "SELECT wrapped FROM data_keys WHERE id = 1"
-        )
-        .fetch_optional(connection))?;
+        let row: Option<(Vec<u8>,)> = read!(self.database, |connection| sqlx::query_as(DATA_KEY)
+            .fetch_optional(connection))?;
         Ok(row.map(|(wrapped,)| wrapped))
     }
 
@@ -149,6 +149,23 @@ impl KeyStore {
                 .execute(connection)
         ))
     }
+}
+
+/// The wrapped data key.
+pub(super) async fn data_key(tx: &mut Tx) -> Result<Option<Vec<u8>>, StoreError> {
+    let row: Option<(Vec<u8>,)> = in_tx!(tx, |connection| sqlx::query_as(DATA_KEY)
+        .fetch_optional(connection))?;
+    Ok(row.map(|(wrapped,)| wrapped))
+}
+
+/// Keeps the data key as it is wrapped now.
+pub(super) async fn replace_data_key(tx: &mut Tx, wrapped: &[u8]) -> Result<(), StoreError> {
+    in_tx!(tx, |connection| affected(
+        sqlx::query("UPDATE data_keys SET wrapped = $1 WHERE id = 1")
+            .bind(wrapped)
+            .execute(connection)
+    ))?;
+    Ok(())
 }
 
 /// Keeps a key; whether it did, which for a first one another instance may have done.

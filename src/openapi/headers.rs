@@ -9,9 +9,12 @@ use utoipa::openapi::{
 };
 
 pub(super) const ALLOW: &str = "Allow";
+const LINK: &str = "Link";
+const LOCATION: &str = "Location";
 pub(super) const RATE_LIMIT: &str = "RateLimit";
 pub(super) const RATE_LIMIT_POLICY: &str = "RateLimit-Policy";
 pub(super) const RETRY_AFTER: &str = "Retry-After";
+pub(super) const WWW_AUTHENTICATE: &str = "WWW-Authenticate";
 pub(super) const REQUEST_ID: &str = "x-request-id";
 const CONTENT_TYPE_OPTIONS: &str = "x-content-type-options";
 
@@ -36,16 +39,19 @@ pub(super) fn reference(name: &str, named: &RefOr<Header>) -> RefOr<Header> {
 }
 
 /// Every header, by its name, or by its name and value.
-pub(super) fn described() -> [(&'static str, Header); 10] {
+pub(super) fn described() -> [(&'static str, Header); 13] {
     [
         (ALLOW, allow()),
         ("Cache-Control-no-store", no_store()),
         ("Cache-Control-no-store-of-probe", no_store_of_probe()),
         ("Cache-Control-max-age", max_age()),
         ("Idempotency-Replayed", replayed()),
+        (LINK, link()),
+        (LOCATION, location()),
         (RATE_LIMIT, rate_limit()),
         (RATE_LIMIT_POLICY, rate_limit_policy()),
         (RETRY_AFTER, retry_after()),
+        (WWW_AUTHENTICATE, www_authenticate()),
         (REQUEST_ID, request_id()),
         (CONTENT_TYPE_OPTIONS, content_type_options()),
     ]
@@ -92,6 +98,22 @@ fn replayed() -> Header {
     )
 }
 
+fn link() -> Header {
+    header(
+        "Where the next page is (RFC 8288), relative to this one; absent from the last page.",
+        string("^<[^>]+>; rel=\"next\"$"),
+        json!("</api/v1/sites?limit=50&cursor=AZq_Pn0qfGSaUT8OimscLQ>; rel=\"next\""),
+    )
+}
+
+fn location() -> Header {
+    always(header(
+        "Where what was made is (RFC 9110, section 10.2.2), relative to this one.",
+        string("^/api/v1/"),
+        json!("/api/v1/sites/site_01h455vb4pex5vsknk084sn02q"),
+    ))
+}
+
 fn rate_limit() -> Header {
     header(
         "What is left of the site's quota in each window: `r` calls for the next `t` seconds \
@@ -121,6 +143,14 @@ fn retry_after() -> Header {
             .minimum(Some(1))
             .build(),
         json!(1),
+    ))
+}
+
+fn www_authenticate() -> Header {
+    always(header(
+        "What to sign in with (RFC 9110, section 11.6.1).",
+        constant("Bearer realm=\"mirrory\""),
+        json!("Bearer realm=\"mirrory\""),
     ))
 }
 

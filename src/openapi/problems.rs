@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, io, sync::Arc, time::Duration};
 
 use serde_json::json;
 use utoipa::{
-    IntoResponses,
+    IntoResponses, ToSchema,
     openapi::{
         Content, ContentBuilder, ObjectBuilder, Ref, RefOr, Response, ResponseBuilder, Type,
         example::ExampleBuilder,
@@ -16,7 +16,7 @@ use utoipa::{
 use super::headers;
 use crate::{
     attempts::TooManyAttempts,
-    error::{ApiError, Documented, FieldError},
+    error::{ApiError, Documented, FieldError, Plain},
 };
 
 pub(super) const MEDIA_TYPE: &str = "application/problem+json";
@@ -76,7 +76,7 @@ impl IntoResponses for ManageTokenProblems {
 }
 
 /// What any request may be refused with that needs the store.
-fn unavailable() -> [ApiError; 2] {
+pub(super) fn unavailable() -> [ApiError; 2] {
     let cause = io::Error::other("an example");
     [
         ApiError::StoreUnavailable(Arc::new(cause)),
@@ -86,7 +86,7 @@ fn unavailable() -> [ApiError; 2] {
 
 /// What any request with a body may be refused with, the store's refusals included; one of its
 /// fields is the example.
-fn unreadable(field: &'static str, message: &str) -> Vec<ApiError> {
+pub(super) fn unreadable(field: &'static str, message: &str) -> Vec<ApiError> {
     let mut errors = Vec::from(unavailable());
     errors.extend([
         ApiError::MalformedJson("The body must be a JSON object.".to_owned()),
@@ -108,7 +108,7 @@ fn quota_exceeded() -> ApiError {
     }
 }
 
-fn too_many_attempts() -> ApiError {
+pub(super) fn too_many_attempts() -> ApiError {
     ApiError::TooManyAttempts(TooManyAttempts {
         retry_after: Duration::from_mins(1),
     })
@@ -132,6 +132,24 @@ pub(super) fn responses(
         .collect()
 }
 
+/// One response a status, each in the shape of `/api/v1/login`.
+pub(super) fn plain_responses(
+    errors: impl IntoIterator<Item = ApiError>,
+) -> BTreeMap<String, RefOr<Response>> {
+    let mut responses = responses(errors);
+    for response in responses.values_mut() {
+        if let RefOr::T(response) = response {
+            let plain = ContentBuilder::new()
+                .schema(Some(Ref::from_schema_name(Plain::name())))
+                .build();
+            response.content = [("application/json".to_owned(), RefOr::T(plain))]
+                .into_iter()
+                .collect();
+        }
+    }
+    responses
+}
+
 fn response(status: u16, documented: &[Documented]) -> Response {
     let description: Vec<_> = documented.iter().map(meaning).collect();
     let mut response = ResponseBuilder::new()
@@ -142,6 +160,11 @@ fn response(status: u16, documented: &[Documented]) -> Response {
         response
             .headers
             .insert(headers::RETRY_AFTER.to_owned(), headers::named());
+    }
+    if documented.iter().any(|problem| problem.has_challenge) {
+        response
+            .headers
+            .insert(headers::WWW_AUTHENTICATE.to_owned(), headers::named());
     }
     response
 }

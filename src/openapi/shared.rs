@@ -38,7 +38,14 @@ impl Modify for Shared {
 }
 
 fn operations(path: &mut PathItem) -> impl Iterator<Item = &mut Operation> {
-    [&mut path.get, &mut path.post].into_iter().flatten()
+    [
+        &mut path.get,
+        &mut path.post,
+        &mut path.patch,
+        &mut path.delete,
+    ]
+    .into_iter()
+    .flatten()
 }
 
 fn complete(operation: &mut Operation) {

@@ -11,7 +11,7 @@ use utoipa::{
 
 use crate::types::{
     clock::Timestamp,
-    ids::{MachineId, TokenId, WpUserId},
+    ids::{AccountId, ApiTokenId, AuditId, MachineId, SessionId, SiteId, TokenId, WpUserId},
     secret::{MAX_SECRET_BYTES, ProxySecret},
 };
 
@@ -35,7 +35,12 @@ macro_rules! schemas {
 schemas! {
     WpUserId => user_id
     WpUserIdInput => user_id_input
+    SiteId => site_id
     TokenId => token_id
+    AuditId => audit_id
+    AccountId => account_id
+    SessionId => session_id
+    ApiTokenId => api_token_id
     MachineId => machine_id
     ProxySecret => proxy_secret
     Timestamp => timestamp
@@ -87,9 +92,37 @@ fn user_id_input() -> utoipa::openapi::OneOf {
 }
 
 fn token_id() -> Object {
+    uuid("The id of a token, its claim `jti`")
+}
+
+fn site_id() -> Object {
     string(
-        "The id of a token, its claim `jti`: a hyphenated UUIDv7 (RFC 9562, section 5.7) in lower \
-         case.",
+        "The id of a site: `site_` and a UUIDv7 in lower-case Crockford base32.",
+        "site_01h455vb4pex5vsknk084sn02q",
+    )
+    .pattern(Some("^site_[0-7][0-9a-hjkmnp-tv-z]{25}$"))
+    .build()
+}
+
+fn audit_id() -> Object {
+    uuid("The id of a row of the audit log")
+}
+
+fn account_id() -> Object {
+    uuid("The id of an account")
+}
+
+fn session_id() -> Object {
+    uuid("The id of a session")
+}
+
+fn api_token_id() -> Object {
+    uuid("The id of an API token")
+}
+
+fn uuid(what: &str) -> Object {
+    string(
+        &format!("{what}: a hyphenated UUIDv7 (RFC 9562, section 5.7) in lower case."),
         "019abf3e-7d2a-7c64-9a51-3f0e8a6b1c2d",
     )
     .format(Some(SchemaFormat::KnownFormat(KnownFormat::Uuid)))

@@ -22,6 +22,7 @@ use super::{
     windows::Standing,
 };
 use crate::{
+    audit::Tally,
     error::ApiError,
     middleware::admission::Admitted,
     types::{clock::Clock, ids::SiteId},
@@ -97,15 +98,18 @@ pub trait SecondLook: Clone + Send + Sync + 'static {
 pub struct QuotaLayer<L> {
     ledger: Ledger,
     clock: Clock,
+    tally: Tally,
     second_look: L,
 }
 
 impl<L> QuotaLayer<L> {
-    /// Charges `ledger`; `second_look` is asked before a request is refused.
-    pub const fn new(ledger: Ledger, clock: Clock, second_look: L) -> Self {
+    /// Charges `ledger`; `second_look` is asked before a request is refused, and `tally` is told of
+    /// the window that is used up.
+    pub const fn new(ledger: Ledger, clock: Clock, tally: Tally, second_look: L) -> Self {
         Self {
             ledger,
             clock,
+            tally,
             second_look,
         }
     }
@@ -193,7 +197,10 @@ impl<L: SecondLook> QuotaLayer<L> {
         let permit = match self.ledger.reserve(payer.site_id, &payer.plan, 1).await {
             Ok(permit) => permit,
             Err(refused) => {
-                return match self.second_look(refused, request.extensions_mut()).await {
+                return match self
+                    .second_look(payer, refused, request.extensions_mut())
+                    .await
+                {
                     Ok(()) => self.pass(inner, request).await,
                     Err((error, standing)) => {
                         let response = error.into_response();
@@ -230,6 +237,7 @@ impl<L: SecondLook> QuotaLayer<L> {
     /// Passes a request after all, or says with what it is refused and where the quota stands.
     async fn second_look(
         &self,
+        payer: &Payer,
         refused: QuotaError,
         extensions: &mut Extensions,
     ) -> Result<(), (ApiError, Option<Standing>)> {
@@ -240,6 +248,9 @@ impl<L: SecondLook> QuotaLayer<L> {
             Ok(true) => Ok(()),
             Ok(false) => {
                 let violated = standing.violated_by(1);
+                for (window, usage) in standing.violated(violated) {
+                    self.tally.exhausted(payer.site_id, window, usage.resets_at);
+                }
                 let error = ApiError::QuotaExceeded {
                     violated: violated.names(),
                     retry_after: standing.retry_after(violated, self.clock.now()),

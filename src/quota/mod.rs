@@ -7,6 +7,7 @@
 mod account;
 mod accounts;
 mod block;
+pub(crate) mod endpoints;
 mod fields;
 mod layer;
 mod ledger;
@@ -14,10 +15,13 @@ mod permit;
 mod report;
 mod store;
 mod tally;
+mod usage_report;
 mod windows;
 
+pub(crate) use endpoints::router;
 pub use layer::{Charge, Disclosure, Meter, Outcome, Payer, QuotaLayer, SecondLook};
 pub use ledger::{Ledger, QuotaError};
 pub use permit::Permit;
 pub use store::DayCounts;
+pub use usage_report::{DayReport, UsageReport, WindowReport};
 pub use windows::{Standing, Violated, WindowUsage, Windows};

@@ -179,6 +179,20 @@ impl Standing {
         }
     }
 
+    /// The violated windows, by their names.
+    pub(super) fn violated(
+        &self,
+        violated: Violated,
+    ) -> impl Iterator<Item = (&'static str, WindowUsage)> {
+        let windows = [
+            (violated.day, ("day", self.day)),
+            (violated.month, ("month", self.month)),
+        ];
+        windows
+            .into_iter()
+            .filter_map(|(is_violated, window)| is_violated.then_some(window))
+    }
+
     /// How long a site that is refused must wait: until the last of the violated windows is over.
     #[must_use]
     pub fn retry_after(&self, violated: Violated, now: Timestamp) -> Duration {

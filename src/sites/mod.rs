@@ -3,23 +3,36 @@
 //! A change takes a transaction and who acts, and writes itself into the change log. It takes the
 //! log's lock first, so that two changes of one site follow each other.
 
+pub(crate) mod endpoints;
+mod fields;
+mod managing;
 mod memory;
 mod site;
 mod store;
 
 use std::{sync::Arc, time::Duration};
 
+use axum::{
+    Router,
+    routing::{get, patch, post},
+};
+
+pub use managing::owns_any;
 pub use memory::SiteReading;
-pub use site::{InvalidSite, NewSite, Site, SiteState, SiteStatus, UnknownStatus};
+pub use site::{
+    InvalidSite, NewSite, Site, SiteName, SiteState, SiteStatus, SiteUpdate, SiteUrl, UnknownStatus,
+};
 
 use self::{
     memory::{KnownSecret, SecretName, SiteMemory},
-    store::SiteStore,
+    store::{DEFAULT, SiteStore},
 };
 use crate::{
+    callers::{CallerLayer, Door, Scope},
+    state::AppState,
     store::{
         Database, StoreError, Tx,
-        changes::{self, Actor, Change, SeenChange},
+        changes::{self, Actor, Change, Context, SeenChange, SiteChange},
         follower::{Following, Follows},
         freshness::Freshness,
     },
@@ -30,6 +43,22 @@ use crate::{
         secret::{ProxySecret, SecretDigest},
     },
 };
+
+/// The endpoints of this room.
+pub fn router(state: &AppState) -> Router<AppState> {
+    let reading = || CallerLayer::new(state, Door::Scoped(Scope::SitesRead));
+    let writing = || CallerLayer::new(state, Door::Scoped(Scope::SitesWrite));
+    let all = get(endpoints::list_sites).route_layer(reading());
+    let all = all.merge(post(endpoints::create_site).route_layer(writing()));
+    let change = patch(endpoints::update_site).delete(endpoints::delete_site);
+    let one = get(endpoints::get_site).route_layer(reading());
+    let one = one.merge(change.route_layer(writing()));
+    let rotate = post(endpoints::rotate_secret).route_layer(writing());
+    Router::new()
+        .route("/api/v1/sites", all)
+        .route("/api/v1/sites/{id}", one)
+        .route("/api/v1/sites/{id}/rotate-secret", rotate)
+}
 
 /// The longest time that an old secret may go on beside a new one.
 pub const MAX_GRACE: Duration = Duration::from_hours(7 * 24);
@@ -222,11 +251,11 @@ impl Sites {
     pub async fn create(
         &self,
         tx: &mut Tx,
-        actor: Actor,
+        by: impl Into<Context>,
         site: &NewSite,
     ) -> Result<(Site, ProxySecret), StoreError> {
         changes::lock(tx).await?;
-        self.create_locked(tx, actor, site).await
+        self.create_locked(tx, &by.into(), site).await
     }
 
     /// Makes a site if there is none in the store, as on a first start.
@@ -242,20 +271,27 @@ impl Sites {
         if !store::is_empty(tx).await? {
             return Ok(None);
         }
-        self.create_locked(tx, Actor::Service, site).await.map(Some)
+        self.create_locked(tx, &Actor::Service.into(), site)
+            .await
+            .map(Some)
     }
 
     async fn create_locked(
         &self,
         tx: &mut Tx,
-        actor: Actor,
+        by: &Context,
         site: &NewSite,
     ) -> Result<(Site, ProxySecret), StoreError> {
         let now = self.clock.now();
         let site_id = SiteId::new(now, &self.randomness);
         let site = store::insert(tx, site_id, site, now).await?;
         let secret = self.add_secret(tx, site_id, now).await?;
-        changes::record(tx, actor, &Change::SiteCreated(site_id), now).await?;
+        let change = SiteChange::Created {
+            name: site.name.clone(),
+            plan: site.plan.clone(),
+            owner: site.owner,
+        };
+        self.record(tx, by, site_id, change).await?;
         Ok((site, secret))
     }
 
@@ -268,7 +304,13 @@ impl Sites {
         let now = self.clock.now();
         let site_id = SiteId::new(now, &self.randomness);
         if store::insert_default(tx, site_id, plan, now).await? {
-            changes::record(tx, Actor::Service, &Change::SiteCreated(site_id), now).await?;
+            let change = SiteChange::Created {
+                name: DEFAULT.to_owned(),
+                plan: plan.to_owned(),
+                owner: None,
+            };
+            self.record(tx, &Actor::Service.into(), site_id, change)
+                .await?;
         }
         Ok(())
     }
@@ -280,13 +322,16 @@ impl Sites {
     pub async fn set_plan(
         &self,
         tx: &mut Tx,
-        actor: Actor,
+        by: impl Into<Context>,
         site_id: SiteId,
         plan: &str,
     ) -> Result<Option<Site>, StoreError> {
-        changes::lock(tx).await?;
-        let site = store::set_plan(tx, site_id, plan).await?;
-        self.recorded(tx, actor, site, Change::SiteUpdated).await
+        let plan = Some(plan.to_owned());
+        let update = SiteUpdate {
+            plan,
+            ..SiteUpdate::default()
+        };
+        self.update(tx, by, site_id, &update).await
     }
 
     /// Stops a site from issuing tokens, and its tokens from being valid.
@@ -296,12 +341,11 @@ impl Sites {
     pub async fn suspend(
         &self,
         tx: &mut Tx,
-        actor: Actor,
+        by: impl Into<Context>,
         site_id: SiteId,
     ) -> Result<Option<Site>, StoreError> {
-        changes::lock(tx).await?;
-        let site = store::set_status(tx, site_id, SiteStatus::Suspended).await?;
-        self.recorded(tx, actor, site, Change::SiteSuspended).await
+        self.set_status(tx, by, site_id, SiteStatus::Suspended)
+            .await
     }
 
     /// Undoes [`Sites::suspend`].
@@ -311,12 +355,10 @@ impl Sites {
     pub async fn resume(
         &self,
         tx: &mut Tx,
-        actor: Actor,
+        by: impl Into<Context>,
         site_id: SiteId,
     ) -> Result<Option<Site>, StoreError> {
-        changes::lock(tx).await?;
-        let site = store::set_status(tx, site_id, SiteStatus::Active).await?;
-        self.recorded(tx, actor, site, Change::SiteUpdated).await
+        self.set_status(tx, by, site_id, SiteStatus::Active).await
     }
 
     /// Deletes a site: at once its secrets are not valid and its tokens are revoked. The rows go
@@ -327,12 +369,16 @@ impl Sites {
     pub async fn delete(
         &self,
         tx: &mut Tx,
-        actor: Actor,
+        by: impl Into<Context>,
         site_id: SiteId,
     ) -> Result<Option<Site>, StoreError> {
         changes::lock(tx).await?;
         let site = store::delete(tx, site_id, self.clock.now()).await?;
-        self.recorded(tx, actor, site, Change::SiteDeleted).await
+        if let Some(site) = &site {
+            let change = SiteChange::Deleted { owner: site.owner };
+            self.record(tx, &by.into(), site_id, change).await?;
+        }
+        Ok(site)
     }
 
     /// Gives a site a new secret. The newest old one stays good for `grace` (at most
@@ -343,7 +389,7 @@ impl Sites {
     pub async fn rotate_secret(
         &self,
         tx: &mut Tx,
-        actor: Actor,
+        by: impl Into<Context>,
         site_id: SiteId,
         grace: Duration,
     ) -> Result<Option<Rotated>, StoreError> {
@@ -352,14 +398,16 @@ impl Sites {
             return Ok(None);
         }
         let now = self.clock.now();
-        let grace_ends = now.after(grace.min(MAX_GRACE));
+        let grace = grace.min(MAX_GRACE);
+        let grace_ends = now.after(grace);
         let had_one = if grace.is_zero() {
             store::end_all_secrets(tx, site_id).await?
         } else {
             store::end_older_secrets(tx, site_id, grace_ends).await?
         };
         let secret = self.add_secret(tx, site_id, now).await?;
-        changes::record(tx, actor, &Change::SecretRotated(site_id), now).await?;
+        let change = SiteChange::SecretRotated { grace };
+        self.record(tx, &by.into(), site_id, change).await?;
         Ok(Some(Rotated {
             secret,
             previous_expires_at: had_one.then_some(grace_ends),
@@ -388,17 +436,15 @@ impl Sites {
         Ok(secret)
     }
 
-    async fn recorded(
+    async fn record(
         &self,
         tx: &mut Tx,
-        actor: Actor,
-        site: Option<Site>,
-        change: fn(SiteId) -> Change,
-    ) -> Result<Option<Site>, StoreError> {
-        if let Some(site) = &site {
-            changes::record(tx, actor, &change(site.id), self.clock.now()).await?;
-        }
-        Ok(site)
+        by: &Context,
+        site_id: SiteId,
+        change: SiteChange,
+    ) -> Result<(), StoreError> {
+        let change = Change::OfSite(site_id, change);
+        changes::record(tx, by, &change, self.clock.now(), &self.randomness).await
     }
 }
 

@@ -4,20 +4,29 @@ use std::sync::Arc;
 
 use serde::Serialize;
 use url::Url;
+use utoipa::ToSchema;
 
-use crate::types::{clock::Timestamp, ids::SiteId};
+use crate::types::{
+    clock::Timestamp,
+    ids::{AccountId, SiteId},
+};
 
-/// One WordPress installation, as the operator sees it.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+/// One WordPress installation, as those see it who run it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, ToSchema)]
 pub struct Site {
     /// Its id.
     pub id: SiteId,
     /// What people call it.
+    #[schema(examples("My shop"))]
     pub name: String,
     /// Where it is.
+    #[schema(examples("https://shop.example"))]
     pub url: Option<String>,
     /// The plan that it is on.
+    #[schema(examples("free"))]
     pub plan: String,
+    /// The account that it belongs to; none when the command line made it.
+    pub owner: Option<AccountId>,
     /// Whether it may issue tokens.
     pub status: SiteStatus,
     /// When it was made.
@@ -35,8 +44,9 @@ impl Site {
 }
 
 /// Whether a site may issue tokens, and its tokens are valid.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
+#[schema(examples("active"))]
 pub enum SiteStatus {
     /// It may.
     Active,
@@ -45,7 +55,7 @@ pub enum SiteStatus {
 }
 
 impl SiteStatus {
-    pub(super) const fn as_str(self) -> &'static str {
+    pub(crate) const fn as_str(self) -> &'static str {
         match self {
             Self::Active => "active",
             Self::Suspended => "suspended",
@@ -84,49 +94,118 @@ pub enum SiteState {
 #[error("the status of the site is unknown")]
 pub struct UnknownStatus;
 
+/// What people call a site.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SiteName(String);
+
+/// Where a site is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SiteUrl(String);
+
 /// What a site is made from.
 #[derive(Clone, Debug)]
 pub struct NewSite {
-    pub(super) name: String,
-    pub(super) url: Option<String>,
-    pub(super) plan: String,
+    /// What people call it.
+    pub name: SiteName,
+    /// Where it is.
+    pub url: Option<SiteUrl>,
+    /// Its plan: who calls knows the plans.
+    pub plan: String,
+    /// The account that it belongs to.
+    pub owner: Option<AccountId>,
 }
 
-/// Why no site can be made.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+/// What of a site is to be another.
+#[derive(Clone, Debug, Default)]
+pub struct SiteUpdate {
+    /// What people call it.
+    pub name: Option<SiteName>,
+    /// Where it is, if anywhere.
+    pub url: Option<Option<SiteUrl>>,
+    /// Its plan: who calls knows the plans.
+    pub plan: Option<String>,
+    /// Whether it may issue tokens.
+    pub status: Option<SiteStatus>,
+    /// The account that it belongs to, if any.
+    pub owner: Option<Option<AccountId>>,
+}
+
+/// Why no site can be so.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum InvalidSite {
     /// The name is empty, too long, or cannot be shown.
-    #[error("the name must be 1 to 200 bytes without control characters")]
+    #[error("the name {}", InvalidSite::Name.rule())]
     Name,
     /// The URL is not a web address.
-    #[error("the URL must be an http or https address of at most 2048 bytes")]
+    #[error("the URL {}", InvalidSite::Url.rule())]
     Url,
 }
 
-impl NewSite {
-    /// Takes a name of 1–200 bytes without control characters, and an `http` or `https` URL. The
-    /// plan's name is taken as it is: who calls knows the plans.
-    ///
-    /// # Errors
-    /// When the name or the URL is not of that form.
-    pub fn parse(name: &str, url: Option<&str>, plan: &str) -> Result<Self, InvalidSite> {
-        if name.is_empty() || name.len() > 200 || name.chars().any(char::is_control) {
-            return Err(InvalidSite::Name);
+impl InvalidSite {
+    /// What it must be instead.
+    #[must_use]
+    pub const fn rule(self) -> &'static str {
+        match self {
+            Self::Name => "must be 1 to 200 bytes without control characters",
+            Self::Url => "must be an http or https address of at most 2048 bytes",
         }
-        if url.is_some_and(|url| !is_web_address(url)) {
-            return Err(InvalidSite::Url);
-        }
-        Ok(Self {
-            name: name.to_owned(),
-            url: url.map(str::to_owned),
-            plan: plan.to_owned(),
-        })
     }
 }
 
-fn is_web_address(text: &str) -> bool {
-    text.len() <= 2048
-        && !text.chars().any(char::is_control)
-        && Url::parse(text)
-            .is_ok_and(|url| matches!(url.scheme(), "http" | "https") && url.has_host())
+impl SiteName {
+    /// Takes 1 to 200 bytes without control characters.
+    ///
+    /// # Errors
+    /// When the text has another form.
+    pub fn parse(raw: &str) -> Result<Self, InvalidSite> {
+        if raw.is_empty() || raw.len() > 200 || raw.chars().any(char::is_control) {
+            return Err(InvalidSite::Name);
+        }
+        Ok(Self(raw.to_owned()))
+    }
+
+    /// The name.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl SiteUrl {
+    /// Takes an `http` or `https` URL of at most 2048 bytes.
+    ///
+    /// # Errors
+    /// When the text has another form.
+    pub fn parse(raw: &str) -> Result<Self, InvalidSite> {
+        let is_web_address = raw.len() <= 2048
+            && !raw.chars().any(char::is_control)
+            && Url::parse(raw)
+                .is_ok_and(|url| matches!(url.scheme(), "http" | "https") && url.has_host());
+        if is_web_address {
+            Ok(Self(raw.to_owned()))
+        } else {
+            Err(InvalidSite::Url)
+        }
+    }
+
+    /// The address.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl NewSite {
+    /// A site that belongs to no account.
+    ///
+    /// # Errors
+    /// When the name or the URL is not of its form.
+    pub fn parse(name: &str, url: Option<&str>, plan: &str) -> Result<Self, InvalidSite> {
+        Ok(Self {
+            name: SiteName::parse(name)?,
+            url: url.map(SiteUrl::parse).transpose()?,
+            plan: plan.to_owned(),
+            owner: None,
+        })
+    }
 }

@@ -1,14 +1,16 @@
 //! The only SQL of the sites room.
 
+use uuid::Uuid;
+
 use super::{
     memory::KnownSecret,
-    site::{NewSite, Site, SiteState, SiteStatus},
+    site::{NewSite, Site, SiteState, SiteStatus, SiteUrl},
 };
 use crate::{
     store::{Database, StoreError, Tx, affected, in_tx, read, write},
     types::{
         clock::Timestamp,
-        ids::{SecretId, SiteId},
+        ids::{AccountId, SecretId, SiteId},
         secret::SecretDigest,
     },
 };
@@ -46,6 +48,7 @@ struct SiteRow {
     name: String,
     url: Option<String>,
     plan: String,
+    owner_id: Option<AccountId>,
     #[sqlx(try_from = "String")]
     status: SiteStatus,
     created_at: Timestamp,
@@ -58,6 +61,7 @@ impl From<SiteRow> for Site {
             name: row.name,
             url: row.url,
             plan: row.plan,
+            owner: row.owner_id,
             status: row.status,
             created_at: row.created_at,
         }
@@ -65,35 +69,41 @@ impl From<SiteRow> for Site {
 }
 
 /// The value of `sites.singleton` on the site of the configured secret.
-const DEFAULT: &str = "default";
+pub(super) const DEFAULT: &str = "default";
 
 const INSERT: &str = "\
-INSERT INTO sites (site_id, name, url, plan, status, created_at) VALUES ($1, $2, $3, $4, $5, $6) \
-RETURNING site_id, name, url, plan, status, created_at";
+INSERT INTO sites (site_id, name, url, plan, status, created_at, owner_id) \
+VALUES ($1, $2, $3, $4, $5, $6, $7) \
+RETURNING site_id, name, url, plan, owner_id, status, created_at";
 
 const INSERT_DEFAULT: &str = "\
 INSERT INTO sites (site_id, name, plan, status, created_at, singleton) \
 VALUES ($1, $2, $3, $4, $5, $2) ON CONFLICT (singleton) DO NOTHING";
 
 const FIND: &str = "\
-SELECT site_id, name, url, plan, status, created_at FROM sites \
+SELECT site_id, name, url, plan, owner_id, status, created_at FROM sites \
 WHERE site_id = $1 AND deleted_at IS NULL";
 
 const LIST: &str = "\
-SELECT site_id, name, url, plan, status, created_at FROM sites \
+SELECT site_id, name, url, plan, owner_id, status, created_at FROM sites \
 WHERE deleted_at IS NULL ORDER BY site_id";
 
-const SET_PLAN: &str = "\
-UPDATE sites SET plan = $2 WHERE site_id = $1 AND deleted_at IS NULL \
-RETURNING site_id, name, url, plan, status, created_at";
+const PAGE: &str = "\
+SELECT site_id, name, url, plan, owner_id, status, created_at FROM sites \
+WHERE deleted_at IS NULL AND site_id > $1 ORDER BY site_id LIMIT $2";
 
-const SET_STATUS: &str = "\
-UPDATE sites SET status = $2 WHERE site_id = $1 AND deleted_at IS NULL \
-RETURNING site_id, name, url, plan, status, created_at";
+const PAGE_OF_OWNER: &str = "\
+SELECT site_id, name, url, plan, owner_id, status, created_at FROM sites \
+WHERE owner_id = $3 AND deleted_at IS NULL AND site_id > $1 ORDER BY site_id LIMIT $2";
+
+/// Under the lock of changes: nobody else changes the site between a look at it and this.
+const UPDATE: &str = "\
+UPDATE sites SET name = $2, url = $3, plan = $4, status = $5, owner_id = $6 \
+WHERE site_id = $1 AND deleted_at IS NULL";
 
 const DELETE: &str = "\
 UPDATE sites SET deleted_at = $2, singleton = NULL WHERE site_id = $1 AND deleted_at IS NULL \
-RETURNING site_id, name, url, plan, status, created_at";
+RETURNING site_id, name, url, plan, owner_id, status, created_at";
 
 const FIND_BY_SECRET: &str = "\
 SELECT sites.site_id, sites.plan, sites.status, proxy_secrets.digest, proxy_secrets.expires_at \
@@ -103,7 +113,7 @@ WHERE proxy_secrets.secret_id = $1 \
   AND sites.deleted_at IS NULL";
 
 const FIND_DEFAULT: &str = "\
-SELECT site_id, name, url, plan, status, created_at FROM sites \
+SELECT site_id, name, url, plan, owner_id, status, created_at FROM sites \
 WHERE singleton = $1 AND deleted_at IS NULL";
 
 const INSERT_SECRET: &str = "\
@@ -176,6 +186,27 @@ impl SiteStore {
         Ok(rows.into_iter().map(Site::from).collect())
     }
 
+    /// Up to `limit` sites after `after`, the oldest first: all, or those of an account.
+    pub(super) async fn page(
+        &self,
+        owner: Option<AccountId>,
+        after: Uuid,
+        limit: i64,
+    ) -> Result<Vec<Site>, StoreError> {
+        let rows: Vec<SiteRow> = match owner {
+            None => read!(self.database, |connection| sqlx::query_as(PAGE)
+                .bind(after)
+                .bind(limit)
+                .fetch_all(connection))?,
+            Some(owner) => read!(self.database, |connection| sqlx::query_as(PAGE_OF_OWNER)
+                .bind(after)
+                .bind(limit)
+                .bind(owner)
+                .fetch_all(connection))?,
+        };
+        Ok(rows.into_iter().map(Site::from).collect())
+    }
+
     /// Removes up to `limit` secrets that are good for nothing any more.
     pub(super) async fn sweep_secrets(
         &self,
@@ -222,11 +253,12 @@ pub(super) async fn insert(
 ) -> Result<Site, StoreError> {
     let row: SiteRow = in_tx!(tx, |connection| sqlx::query_as(INSERT)
         .bind(site_id)
-        .bind(&site.name)
-        .bind(&site.url)
+        .bind(site.name.as_str())
+        .bind(site.url.as_ref().map(SiteUrl::as_str))
         .bind(&site.plan)
         .bind(SiteStatus::Active.as_str())
         .bind(now)
+        .bind(site.owner)
         .fetch_one(connection))?;
     Ok(row.into())
 }
@@ -250,28 +282,29 @@ pub(super) async fn insert_default(
     Ok(inserted == 1)
 }
 
-pub(super) async fn set_plan(
-    tx: &mut Tx,
-    site_id: SiteId,
-    plan: &str,
-) -> Result<Option<Site>, StoreError> {
-    let row: Option<SiteRow> = in_tx!(tx, |connection| sqlx::query_as(SET_PLAN)
-        .bind(site_id)
-        .bind(plan)
-        .fetch_optional(connection))?;
-    Ok(row.map(Site::from))
+/// Writes a site down as it is to be; whether it was there.
+pub(super) async fn update(tx: &mut Tx, site: &Site) -> Result<bool, StoreError> {
+    let updated = in_tx!(tx, |connection| affected(
+        sqlx::query(UPDATE)
+            .bind(site.id)
+            .bind(&site.name)
+            .bind(&site.url)
+            .bind(&site.plan)
+            .bind(site.status.as_str())
+            .bind(site.owner)
+            .execute(connection)
+    ))?;
+    Ok(updated == 1)
 }
 
-pub(super) async fn set_status(
-    tx: &mut Tx,
-    site_id: SiteId,
-    status: SiteStatus,
-) -> Result<Option<Site>, StoreError> {
-    let row: Option<SiteRow> = in_tx!(tx, |connection| sqlx::query_as(SET_STATUS)
-        .bind(site_id)
-        .bind(status.as_str())
-        .fetch_optional(connection))?;
-    Ok(row.map(Site::from))
+/// Whether any site that is not deleted belongs to an account.
+pub(super) async fn any_of(tx: &mut Tx, account_id: AccountId) -> Result<bool, StoreError> {
+    let found: Option<(SiteId,)> = in_tx!(tx, |connection| sqlx::query_as(
+        "SELECT site_id FROM sites WHERE owner_id = $1 AND deleted_at IS NULL LIMIT 1"
+    )
+    .bind(account_id)
+    .fetch_optional(connection))?;
+    Ok(found.is_some())
 }
 
 pub(super) async fn delete(

@@ -16,6 +16,7 @@ use super::{
 use crate::{
     error::ApiError,
     extract::{Fields, Json, parse_object, string},
+    middleware::client::Client,
     openapi::ManageTokenProblems,
     quota::{Charge, Disclosure, Meter, Payer},
     state::AppState,
@@ -129,12 +130,12 @@ fn token_id(value: &RawValue) -> Result<TokenId, String> {
 pub(crate) async fn revoke_token(
     State(database): State<Database>,
     State(tokens): State<Tokens>,
+    client: Client,
     Known(call): Known<ManageToken>,
 ) -> Result<Json<ManageTokenResponse>, ApiError> {
+    let by = client.acting_as(Actor::Site(call.site_id));
     let mut tx = database.begin().await?;
-    tokens
-        .revoke(&mut tx, Actor::Site(call.site_id), call.token_id)
-        .await?;
+    tokens.revoke(&mut tx, by, call.token_id).await?;
     tx.commit().await?;
     Ok(Json(ManageTokenResponse {}))
 }
@@ -161,12 +162,12 @@ pub(crate) async fn revoke_token(
 pub(crate) async fn release_machine(
     State(database): State<Database>,
     State(tokens): State<Tokens>,
+    client: Client,
     Known(call): Known<ManageToken>,
 ) -> Result<Json<ManageTokenResponse>, ApiError> {
+    let by = client.acting_as(Actor::Site(call.site_id));
     let mut tx = database.begin().await?;
-    tokens
-        .release(&mut tx, Actor::Site(call.site_id), call.token_id)
-        .await?;
+    tokens.release(&mut tx, by, call.token_id).await?;
     tx.commit().await?;
     Ok(Json(ManageTokenResponse {}))
 }

@@ -11,10 +11,13 @@ mod identify;
 mod last_use;
 pub(crate) mod manage;
 mod memory;
+pub(crate) mod of_site;
 mod record;
+mod refused_machine;
 mod registry;
 mod second_look;
 mod store;
+mod summary;
 mod turns;
 pub(crate) mod validate;
 mod verdict;
@@ -29,7 +32,8 @@ use tower::Layer;
 pub use last_use::{LAST_USE_STEP, LastNoted};
 pub use record::{Binding, HeldToken, NotedRecord, Reason, TokenRecord, TokenState, judge};
 pub use registry::{KEPT_AFTER_END, KEY_LIFETIME, TokenSettings, Tokens};
-pub use store::{Idempotency, Inserted, KeyUse};
+pub use store::{Idempotency, Inserted, KeyUse, TokenFilter};
+pub use summary::{TokenStatus, TokenSummary};
 
 use self::{
     generate::{GenerateToken, generate_token},
@@ -40,12 +44,17 @@ use self::{
 };
 use crate::{middleware::cors, quota::QuotaLayer, state::AppState};
 
-/// The four endpoints, each behind its two layers.
+/// The four endpoints of the data plane, each behind its two layers, and those of who runs a site.
 pub fn router(state: &AppState) -> Router<AppState> {
     let last_look = LastLook::new(state.tokens.clone(), state.clock.clone());
     let layers = Layers {
         state,
-        quota: QuotaLayer::new(state.ledger.clone(), state.clock.clone(), last_look),
+        quota: QuotaLayer::new(
+            state.ledger.clone(),
+            state.clock.clone(),
+            state.tally.clone(),
+            last_look,
+        ),
     };
     let generate = layers.around::<GenerateToken, _>(generate_token);
     let validate = layers.around::<ValidateToken, _>(validate_token);
@@ -57,6 +66,7 @@ pub fn router(state: &AppState) -> Router<AppState> {
         .route("/mirrory/validate-token", cors::layered(validate, origins))
         .route("/mirrory/revoke-token", revoke)
         .route("/mirrory/release-machine", release)
+        .merge(of_site::router(state))
 }
 
 /// What stands before an endpoint.

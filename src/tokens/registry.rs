@@ -2,18 +2,20 @@
 
 use std::time::Duration;
 
+use uuid::Uuid;
+
 use super::{
     last_use::PendingUses,
     memory::TokenMemory,
     record::{HeldToken, TokenRecord, TokenState},
-    store::{self, Idempotency, Inserted, KeyUse, NewBinding, NewToken, TokenStore},
+    store::{self, Idempotency, Inserted, KeyUse, NewBinding, NewToken, TokenFilter, TokenStore},
     turns::{Subject, Turn, Turns},
 };
 use crate::{
     sites::Sites,
     store::{
         Database, StoreError, Tx,
-        changes::{self, Actor, Change, SeenChange},
+        changes::{self, Actor, Change, Context, SeenChange},
         follower::{Following, Follows},
         freshness::Freshness,
         memory::Reading,
@@ -226,7 +228,24 @@ impl Tokens {
         user_id: Option<WpUserId>,
         limit: i64,
     ) -> Result<Vec<TokenRecord>, StoreError> {
-        self.store.list(site_id, user_id, limit).await
+        let state = None;
+        let filter = TokenFilter { user_id, state };
+        self.page(site_id, &filter, Uuid::max(), limit).await
+    }
+
+    /// Up to `limit` tokens of a site whose ids are below `before`, the newest first.
+    ///
+    /// # Errors
+    /// When the store fails.
+    pub async fn page(
+        &self,
+        site_id: SiteId,
+        filter: &TokenFilter,
+        before: Uuid,
+        limit: i64,
+    ) -> Result<Vec<TokenRecord>, StoreError> {
+        let now = self.clock.now();
+        self.store.page(site_id, filter, now, before, limit).await
     }
 
     /// Takes a token back, for good, if it is one that the actor may touch.
@@ -236,16 +255,47 @@ impl Tokens {
     pub async fn revoke(
         &self,
         tx: &mut Tx,
-        actor: Actor,
+        by: impl Into<Context>,
         token_id: TokenId,
     ) -> Result<(), StoreError> {
-        let now = self.clock.now();
-        if !may_touch(tx, actor, token_id).await? {
-            return Ok(());
+        let by = by.into();
+        if let Some(site_id) = touchable(tx, by.actor, token_id).await? {
+            self.revoke_found(tx, &by, site_id, token_id).await?;
         }
+        Ok(())
+    }
+
+    /// Takes a token back, for good, if it is one of the site's; whether it is.
+    ///
+    /// # Errors
+    /// When the store fails.
+    pub async fn revoke_of(
+        &self,
+        tx: &mut Tx,
+        by: impl Into<Context>,
+        site_id: SiteId,
+        token_id: TokenId,
+    ) -> Result<bool, StoreError> {
+        let is_of_site = store::site_of(tx, token_id).await? == Some(site_id);
+        if is_of_site {
+            self.revoke_found(tx, &by.into(), site_id, token_id).await?;
+        }
+        Ok(is_of_site)
+    }
+
+    async fn revoke_found(
+        &self,
+        tx: &mut Tx,
+        by: &Context,
+        site_id: SiteId,
+        token_id: TokenId,
+    ) -> Result<(), StoreError> {
+        // Before the token's row: held while another change has the log, it would keep a whole batch
+        // of bindings waiting.
         changes::lock(tx).await?;
-        if store::revoke(tx, token_id, now).await? {
-            changes::record(tx, actor, &Change::TokenRevoked(token_id), now).await?;
+        if store::revoke(tx, token_id, self.clock.now()).await? {
+            let change = Change::TokenRevoked(token_id, site_id);
+            self.record(tx, by, &change).await?;
         }
         Ok(())
     }
@@ -258,18 +308,54 @@ impl Tokens {
     pub async fn release(
         &self,
         tx: &mut Tx,
-        actor: Actor,
+        by: impl Into<Context>,
         token_id: TokenId,
     ) -> Result<(), StoreError> {
-        if !may_touch(tx, actor, token_id).await? {
-            return Ok(());
-        }
-        changes::lock(tx).await?;
-        if store::release(tx, token_id).await? {
-            let change = Change::MachineReleased(token_id);
-            changes::record(tx, actor, &change, self.clock.now()).await?;
+        let by = by.into();
+        if let Some(site_id) = touchable(tx, by.actor, token_id).await? {
+            self.release_found(tx, &by, site_id, token_id).await?;
         }
         Ok(())
+    }
+
+    /// Unbinds a token from its machine, if it is one of the site's; whether it is.
+    ///
+    /// # Errors
+    /// When the store fails.
+    pub async fn release_of(
+        &self,
+        tx: &mut Tx,
+        by: impl Into<Context>,
+        site_id: SiteId,
+        token_id: TokenId,
+    ) -> Result<bool, StoreError> {
+        let is_of_site = store::site_of(tx, token_id).await? == Some(site_id);
+        if is_of_site {
+            self.release_found(tx, &by.into(), site_id, token_id)
+                .await?;
+        }
+        Ok(is_of_site)
+    }
+
+    async fn release_found(
+        &self,
+        tx: &mut Tx,
+        by: &Context,
+        site_id: SiteId,
+        token_id: TokenId,
+    ) -> Result<(), StoreError> {
+        // Before the token's row: held while another change has the log, it would keep a whole batch
+        // of bindings waiting.
+        changes::lock(tx).await?;
+        if store::release(tx, token_id).await? {
+            let change = Change::MachineReleased(token_id, site_id);
+            self.record(tx, by, &change).await?;
+        }
+        Ok(())
+    }
+
+    async fn record(&self, tx: &mut Tx, by: &Context, change: &Change) -> Result<(), StoreError> {
+        changes::record(tx, by, change, self.clock.now(), &self.randomness).await
     }
 
     /// When the last token ends that may have been or may yet be issued before `moment`.
@@ -310,14 +396,17 @@ impl Follows for Tokens {
     }
 }
 
-/// Whether an actor may change a token. Who may takes the log's lock before the token's row: a row
-/// that is held while another change has the log keeps a whole batch of bindings waiting.
-///
-/// An operator may touch any token, a site's proxy only those of its site.
-async fn may_touch(tx: &mut Tx, actor: Actor, token_id: TokenId) -> Result<bool, StoreError> {
+/// The site of a token, if the actor may touch it: an operator any, a site's proxy those of its
+/// site. An account must name the site, by `revoke_of` and `release_of`.
+async fn touchable(
+    tx: &mut Tx,
+    actor: Actor,
+    token_id: TokenId,
+) -> Result<Option<SiteId>, StoreError> {
     let site_id = store::site_of(tx, token_id).await?;
-    Ok(match actor {
-        Actor::Site(own) => site_id == Some(own),
-        Actor::Operator | Actor::Service => site_id.is_some(),
-    })
+    Ok(site_id.filter(|site_id| match actor {
+        Actor::Site(own) => own == *site_id,
+        Actor::Operator | Actor::Service => true,
+        Actor::Account(_) | Actor::ApiToken { .. } | Actor::Nobody => false,
+    }))
 }

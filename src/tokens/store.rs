@@ -4,6 +4,7 @@
 //! look into the table of sites too.
 
 use sha2::{Digest as _, Sha256};
+use uuid::Uuid;
 
 mod binding;
 mod finding;
@@ -12,7 +13,10 @@ mod last_use;
 
 use self::{binding::Bindings, finding::Findings, insertion::Insertions};
 pub(super) use self::{binding::NewBinding, insertion::NewToken};
-use super::record::{HeldToken, TokenRecord, TokenState};
+use super::{
+    record::{HeldToken, TokenRecord, TokenState},
+    summary::TokenStatus,
+};
 use crate::{
     store::{Database, StoreError, Tx, affected, batches::Batches, in_tx, json, read, write},
     types::{
@@ -39,12 +43,11 @@ WHERE token_id = $1 AND machine_id IS NOT NULL";
 const LIST: &str = "\
 SELECT token_id, site_id, user_id, coins, issued_at, expires_at, machine_id, last_validated_at, \
   revoked_at \
-FROM tokens WHERE site_id = $1 ORDER BY token_id DESC LIMIT $2";
-
-const LIST_OF_USER: &str = "\
-SELECT token_id, site_id, user_id, coins, issued_at, expires_at, machine_id, last_validated_at, \
-  revoked_at \
-FROM tokens WHERE site_id = $1 AND user_id = $3 ORDER BY token_id DESC LIMIT $2";
+FROM tokens WHERE site_id = $1 AND token_id < $2 AND ($3 = 0 OR user_id = $3) \
+  AND ($4 = '' OR ($4 = 'revoked' AND revoked_at IS NOT NULL) \
+    OR ($4 = 'active' AND revoked_at IS NULL AND expires_at > $5) \
+    OR ($4 = 'expired' AND revoked_at IS NULL AND expires_at <= $5)) \
+ORDER BY token_id DESC LIMIT $6";
 
 const SWEEP: &str = "\
 DELETE FROM tokens WHERE token_id IN \
@@ -90,6 +93,15 @@ impl Idempotency {
     pub(super) const fn key(&self) -> Digest {
         self.key
     }
+}
+
+/// Which tokens of a site are asked for.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct TokenFilter {
+    /// Those of this WordPress user.
+    pub user_id: Option<WpUserId>,
+    /// Those of this state.
+    pub state: Option<TokenStatus>,
 }
 
 /// What an idempotency key stands for.
@@ -204,23 +216,23 @@ impl TokenStore {
         }))
     }
 
-    pub(super) async fn list(
+    /// Up to `limit` tokens of a site whose ids are below `before`, the newest first.
+    pub(super) async fn page(
         &self,
         site_id: SiteId,
-        user_id: Option<WpUserId>,
+        filter: &TokenFilter,
+        now: Timestamp,
+        before: Uuid,
         limit: i64,
     ) -> Result<Vec<TokenRecord>, StoreError> {
-        let rows: Vec<TokenRow> = match user_id {
-            Some(user_id) => read!(self.database, |connection| sqlx::query_as(LIST_OF_USER)
-                .bind(site_id)
-                .bind(limit)
-                .bind(user_id)
-                .fetch_all(connection))?,
-            None => read!(self.database, |connection| sqlx::query_as(LIST)
-                .bind(site_id)
-                .bind(limit)
-                .fetch_all(connection))?,
-        };
+        let rows: Vec<TokenRow> = read!(self.database, |connection| sqlx::query_as(LIST)
+            .bind(site_id)
+            .bind(before)
+            .bind(filter.user_id.map_or(0, WpUserId::get))
+            .bind(filter.state.map_or("", TokenStatus::as_str))
+            .bind(now)
+            .bind(limit)
+            .fetch_all(connection))?;
         Ok(rows.into_iter().map(TokenRecord::from).collect())
     }
 

@@ -6,7 +6,7 @@ use std::{net::IpAddr, sync::Arc, time::Duration};
 use axum::{
     Extension,
     extract::State,
-    http::HeaderMap,
+    http::{HeaderMap, request::Parts},
     response::{IntoResponse, Response},
 };
 use serde::{Deserialize, Serialize};
@@ -17,6 +17,7 @@ use super::{
     fields,
     identify::{Call, Identified, Known, Refused},
     record::{Binding, Reason, TokenRecord},
+    refused_machine,
     registry::Tokens,
     turns::Turn,
     verdict::Verdict,
@@ -160,6 +161,16 @@ impl Call for ValidateToken {
             turn: turn.map(Arc::new),
         };
         Ok(Identified { call, meter })
+    }
+
+    fn note(&self, parts: &Parts, state: &AppState) {
+        if let Verdict::Refused {
+            reason: Reason::MachineMismatch,
+            record: Some(held),
+        } = &self.verdict
+        {
+            refused_machine::note(&held.record, parts, &state.tally);
+        }
     }
 
     fn counted(&self) -> Option<TokenId> {

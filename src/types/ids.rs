@@ -59,6 +59,23 @@ uuid_id! {
     /// One proxy secret of a site; the first 16 bytes inside the secret's text.
     SecretId
 }
+uuid_id! {
+    /// An account: shown as a hyphenated `UUIDv7`.
+    AccountId
+}
+uuid_id! {
+    /// One sign-in of an account on one client: shown as a hyphenated `UUIDv7`.
+    SessionId
+}
+uuid_id! {
+    /// An API token of an account: shown as a hyphenated `UUIDv7`; the first 16 bytes inside the
+    /// token's text.
+    ApiTokenId
+}
+uuid_id! {
+    /// A row of the audit log: shown as a hyphenated `UUIDv7`.
+    AuditId
+}
 
 const SITE_PREFIX: &str = "site_";
 /// 26 characters hold 130 bits, the UUID and two leading zeros. Whole bytes of base32 come in
@@ -91,32 +108,38 @@ impl FromStr for SiteId {
     }
 }
 
-impl fmt::Display for TokenId {
-    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.0.as_hyphenated().fmt(formatter)
-    }
-}
-
-impl FromStr for TokenId {
-    type Err = InvalidId;
-
-    /// Takes the hyphenated lower-case form alone, so that one token has one spelling.
-    fn from_str(text: &str) -> Result<Self, InvalidId> {
-        const INVALID: InvalidId = InvalidId("a token id is a hyphenated lower-case UUID");
-        let uuid = Uuid::try_parse(text).map_err(|_| INVALID)?;
-        let id = Self(uuid);
-        if id.to_string() == text {
-            Ok(id)
-        } else {
-            Err(INVALID)
+/// The hyphenated lower-case form, and no other, so that one id has one spelling.
+macro_rules! hyphenated {
+    ($($name:ident: $invalid:literal)*) => {$(
+        impl fmt::Display for $name {
+            fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+                self.0.as_hyphenated().fmt(formatter)
+            }
         }
-    }
+
+        impl FromStr for $name {
+            type Err = InvalidId;
+
+            fn from_str(text: &str) -> Result<Self, InvalidId> {
+                const INVALID: InvalidId = InvalidId($invalid);
+                let id = Self(Uuid::try_parse(text).map_err(|_| INVALID)?);
+                if id.to_string() == text {
+                    Ok(id)
+                } else {
+                    Err(INVALID)
+                }
+            }
+        }
+    )*};
 }
 
-impl fmt::Display for SecretId {
-    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.0.as_hyphenated().fmt(formatter)
-    }
+hyphenated! {
+    TokenId: "a token id is a hyphenated lower-case UUID"
+    SecretId: "a secret's id is a hyphenated lower-case UUID"
+    AccountId: "an account id is a hyphenated lower-case UUID"
+    SessionId: "a session id is a hyphenated lower-case UUID"
+    ApiTokenId: "an API token's id is a hyphenated lower-case UUID"
+    AuditId: "an audit row's id is a hyphenated lower-case UUID"
 }
 
 /// A WordPress user of one site: 1 to 9223372036854775807.

@@ -1,4 +1,5 @@
-//! Proxy secrets: made here, shown once, kept as a digest.
+//! Secrets that the service makes: shown once, kept as a digest. Proxy secrets and API tokens have
+//! one form and a prefix each.
 
 use std::{fmt, sync::LazyLock};
 
@@ -8,7 +9,10 @@ use sha2::{Digest, Sha256};
 use subtle::ConstantTimeEq;
 use uuid::Uuid;
 
-use super::{ids::SecretId, randomness::Randomness};
+use super::{
+    ids::{ApiTokenId, SecretId},
+    randomness::Randomness,
+};
 
 /// Lower-case Crockford base32, most significant bit first, zero bits at the end, no padding.
 pub(crate) static CROCKFORD: LazyLock<Encoding> = LazyLock::new(|| {
@@ -24,6 +28,7 @@ pub(crate) static CROCKFORD: LazyLock<Encoding> = LazyLock::new(|| {
 });
 
 const PREFIX: &str = "mps_";
+const API_TOKEN_PREFIX: &str = "mat_";
 const ID_BYTES: usize = 16;
 const RANDOM_BYTES: usize = 32;
 const CHECKSUM_BYTES: usize = 4;
@@ -45,12 +50,7 @@ impl ProxySecret {
     /// bytes, and the first 4 bytes of the SHA-256 of all before them.
     #[must_use]
     pub fn generate(id: SecretId, randomness: &Randomness) -> Self {
-        let mut bytes = Vec::with_capacity(ID_BYTES + RANDOM_BYTES + CHECKSUM_BYTES);
-        bytes.extend_from_slice(id.as_uuid().as_bytes());
-        bytes.extend_from_slice(&randomness.bytes::<RANDOM_BYTES>());
-        let checksum = checksum(&bytes);
-        bytes.extend_from_slice(&checksum);
-        Self(format!("{PREFIX}{}", CROCKFORD.encode(&bytes)).into())
+        Self(compose(PREFIX, id.as_uuid(), randomness))
     }
 
     /// Takes what a caller presents, whatever its form.
@@ -73,23 +73,13 @@ impl ProxySecret {
     /// The id inside a secret of our making; none when the form or the checksum is wrong.
     #[must_use]
     pub fn id(&self) -> Option<SecretId> {
-        let encoded = self.0.expose_secret().strip_prefix(PREFIX)?;
-        let bytes = CROCKFORD.decode(encoded.as_bytes()).ok()?;
-        if bytes.len() != ID_BYTES + RANDOM_BYTES + CHECKSUM_BYTES {
-            return None;
-        }
-        let (payload, given) = bytes.split_at(ID_BYTES + RANDOM_BYTES);
-        if given != checksum(payload) {
-            return None;
-        }
-        let uuid = Uuid::from_slice(&payload[..ID_BYTES]).ok()?;
-        Some(SecretId::from_uuid(uuid))
+        id_inside(PREFIX, self.0.expose_secret()).map(SecretId::from_uuid)
     }
 
     /// What is stored in its place.
     #[must_use]
     pub fn digest(&self) -> SecretDigest {
-        SecretDigest(Sha256::digest(self.0.expose_secret()).to_vec())
+        SecretDigest::of(self.0.expose_secret())
     }
 
     /// The secret itself, for the one answer that shows it.
@@ -99,9 +89,68 @@ impl ProxySecret {
     }
 }
 
-fn checksum(payload: &[u8]) -> [u8; CHECKSUM_BYTES] {
+/// An API token in the clear: just made, or presented by a caller. Shows as `[secret]`.
+#[derive(Clone)]
+pub struct ApiTokenSecret(SecretString);
+
+impl ApiTokenSecret {
+    /// Makes a token around its `id`, in the form of a proxy secret: `mat_` and 84 characters.
+    #[must_use]
+    pub fn generate(id: ApiTokenId, randomness: &Randomness) -> Self {
+        Self(compose(API_TOKEN_PREFIX, id.as_uuid(), randomness))
+    }
+
+    /// What a caller presents, if it is of our making, with the id inside it.
+    #[must_use]
+    pub fn parse(raw: &str) -> Option<(ApiTokenId, Self)> {
+        let id = id_inside(API_TOKEN_PREFIX, raw)?;
+        Some((ApiTokenId::from_uuid(id), Self(raw.to_owned().into())))
+    }
+
+    /// What is stored in its place.
+    #[must_use]
+    pub fn digest(&self) -> SecretDigest {
+        SecretDigest::of(self.0.expose_secret())
+    }
+
+    /// The token itself, for the one answer that shows it.
+    #[must_use]
+    pub fn reveal(&self) -> &str {
+        self.0.expose_secret()
+    }
+}
+
+impl fmt::Debug for ApiTokenSecret {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str("[secret]")
+    }
+}
+
+fn compose(prefix: &str, id: Uuid, randomness: &Randomness) -> SecretString {
+    let mut bytes = Vec::with_capacity(ID_BYTES + RANDOM_BYTES + CHECKSUM_BYTES);
+    bytes.extend_from_slice(id.as_bytes());
+    bytes.extend_from_slice(&randomness.bytes::<RANDOM_BYTES>());
+    let checksum = checksum(prefix, &bytes);
+    bytes.extend_from_slice(&checksum);
+    format!("{prefix}{}", CROCKFORD.encode(&bytes)).into()
+}
+
+fn id_inside(prefix: &str, text: &str) -> Option<Uuid> {
+    let encoded = text.strip_prefix(prefix)?;
+    let bytes = CROCKFORD.decode(encoded.as_bytes()).ok()?;
+    if bytes.len() != ID_BYTES + RANDOM_BYTES + CHECKSUM_BYTES {
+        return None;
+    }
+    let (payload, given) = bytes.split_at(ID_BYTES + RANDOM_BYTES);
+    if given != checksum(prefix, payload) {
+        return None;
+    }
+    Uuid::from_slice(&payload[..ID_BYTES]).ok()
+}
+
+fn checksum(prefix: &str, payload: &[u8]) -> [u8; CHECKSUM_BYTES] {
     let digest = Sha256::new()
-        .chain_update(PREFIX)
+        .chain_update(prefix)
         .chain_update(payload)
         .finalize();
     let mut checksum = [0; CHECKSUM_BYTES];
@@ -121,6 +170,11 @@ impl fmt::Debug for ProxySecret {
 pub struct SecretDigest(Vec<u8>);
 
 impl SecretDigest {
+    /// The digest of a secret's text.
+    pub(crate) fn of(secret: &str) -> Self {
+        Self(Sha256::digest(secret).to_vec())
+    }
+
     /// Compares in constant time.
     #[must_use]
     pub fn matches(&self, other: &Self) -> bool {

@@ -143,7 +143,12 @@ impl SecondLook for NothingNew {
 /// A call that a site pays for, to a handler that the service does not have.
 async fn call(app: &TestApp, site: &TestSite, handler: MethodRouter, patience: Duration) -> Answer {
     let ledger = app.state.ledger.clone();
-    let quota = QuotaLayer::new(ledger, app.clock.clock(), NothingNew);
+    let quota = QuotaLayer::new(
+        ledger,
+        app.clock.clock(),
+        app.state.tally.clone(),
+        NothingNew,
+    );
     let edge = EdgeLayer::new(Clock::system(), Randomness::seeded(1), patience);
     let meter = Meter {
         payer: Some(Payer {

@@ -1,7 +1,9 @@
 //! [`TestApp`]: the real router over a real store, with a manual clock and seeded randomness.
 
+mod accounts;
 mod answer;
 mod database;
+mod managing;
 mod openapi;
 mod operator;
 mod request;
@@ -35,7 +37,14 @@ use mirrory::{
 };
 use serde_json::{Value, json};
 
-pub use self::{answer::Answer, database::eventually, request::Call, stores::Store};
+pub use self::{
+    accounts::{PASSWORD, Person, SignedIn},
+    answer::Answer,
+    database::eventually,
+    managing::Manager,
+    request::Call,
+    stores::Store,
+};
 use self::{openapi::Contract, stores::Place};
 
 /// Who calls, unless a test says otherwise.

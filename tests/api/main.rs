@@ -30,7 +30,11 @@ macro_rules! on_both_stores {
     };
 }
 
+mod account;
+mod account_forgeries;
+mod api_tokens;
 mod attempts;
+mod audit;
 mod bodies;
 mod charges;
 mod conventions;
@@ -51,5 +55,13 @@ mod properties;
 mod quota;
 mod races;
 mod ratelimit;
+mod refresh;
+mod revoke;
+mod sign_in;
+mod site_management;
+mod site_races;
+mod site_tokens;
+mod site_usage;
 mod sites;
+mod two_factor;
 mod validate;

@@ -1,6 +1,9 @@
 //! The command line beside a running server, which follows each change within a second.
 
+mod accounts;
+mod audit;
 mod keys;
+mod master_key;
 mod sites;
 mod tokens;
 
@@ -83,6 +86,7 @@ async fn what_is_not_there_fails_with_1(place: Place) {
         &["site", "set-plan", site, "free"],
         &["site", "delete", site],
         &["site", "rotate-secret", site],
+        &["site", "assign", site, token],
         &["token", "list", "--site", site],
         &["token", "show", token],
         &["token", "revoke", token],
@@ -177,6 +181,11 @@ fn wrong_usage_ends_with_2_and_touches_nothing() {
         &["token", "list", "--site", site, "--user", "0"],
         &["key", "rotate", "--algorithm", "none"],
         &["key", "revoke", "n o"],
+        &["site", "assign", site, "nonsense"],
+        &["audit", "list", "--since", "yesterday"],
+        &["audit", "list", "--site", "nonsense"],
+        &["key", "rotate-master", "--new-key-file", "no-such-file"],
+        &["key", "rotate-master", "--new-key-file", "-"],
         &["serve", "--nonsense"],
         &["site", "create", "--name", ""],
         &["site", "create", "--name", "Shop", "--url", "ftp://shop"],
@@ -210,6 +219,9 @@ fn a_store_that_is_missing_is_told_and_not_made() {
         &["key", "list"],
         &["key", "rotate"],
         &["key", "revoke", "0000000000000000000000000c"],
+        &["key", "rotate-master"],
+        &["site", "assign", site, token],
+        &["audit", "list"],
     ] {
         let done = place.run(arguments);
         assert_eq!(done.code, Some(1), "{arguments:?} {done:?}");

@@ -10,6 +10,7 @@ mod postgres;
 
 mod cli;
 mod client;
+mod clients;
 mod crash;
 mod drain;
 mod first_start;

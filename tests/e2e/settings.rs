@@ -94,6 +94,7 @@ fn config_shows_secrets_as_such() {
     let url = config["database"]["url"].as_str().unwrap();
     assert!(url.contains("me:[secret]@db.example/mirrory"), "{url}");
     let sections = [
+        "audit",
         "bootstrap",
         "database",
         "limits",

@@ -59,8 +59,10 @@ impl Follows for Recorder {
 async fn write(instance: Instance, site_id: SiteId, seed: u64) -> Vec<(&'static str, String)> {
     let mut random = StdRng::seed_from_u64(seed);
     let mut committed = Vec::new();
+    let mut is_suspended = false;
     for _ in 0..ROUNDS {
-        let suspends = random.random_bool(0.5);
+        // What a site is already is no change.
+        let suspends = !is_suspended;
         let mut tx = instance.database.begin().await.unwrap();
         let actor = Actor::Operator;
         if suspends {
@@ -80,6 +82,7 @@ async fn write(instance: Instance, site_id: SiteId, seed: u64) -> Vec<(&'static 
         instance.database.now().await.unwrap();
         if random.random_bool(0.8) {
             tx.commit().await.unwrap();
+            is_suspended = suspends;
             let event = if suspends {
                 "site.suspended"
             } else {

@@ -5,10 +5,13 @@ use std::time::Duration;
 use mirrory::{
     store::{
         Database,
-        changes::{self, Actor, Change},
+        changes::{self, Actor, Change, SiteChange},
         listener::{Listener, TRUSTED_SILENCE},
     },
-    types::ids::TokenId,
+    types::{
+        ids::{SiteId, TokenId},
+        randomness::Randomness,
+    },
 };
 use sqlx::postgres::PgListener;
 use tokio::{
@@ -69,12 +72,14 @@ impl Drop for Ear {
 }
 
 async fn change(database: &Database) {
-    let change = Change::TokenRevoked(TokenId::from_uuid(Uuid::nil()));
+    let nil = Uuid::nil();
+    let change = Change::TokenRevoked(TokenId::from_uuid(nil), SiteId::from_uuid(nil));
     commit!(database, |tx| changes::record(
         tx,
-        Actor::Operator,
+        &Actor::Operator.into(),
         &change,
-        NOON
+        NOON,
+        &Randomness::system()
     ));
 }
 
@@ -104,8 +109,9 @@ async fn a_change_is_told_with_its_commit_and_a_call_never() {
     reserve(&ledger, site_id).await.settle(None).await;
     ledger.flush().await.unwrap();
     let mut undone = instance.database.begin().await.unwrap();
-    let suspended = Change::SiteSuspended(site_id);
-    changes::record(&mut undone, Actor::Operator, &suspended, NOON)
+    let suspended = Change::OfSite(site_id, SiteChange::Suspended);
+    let operator = Actor::Operator.into();
+    changes::record(&mut undone, &operator, &suspended, NOON, &store.randomness)
         .await
         .unwrap();
     drop(undone);

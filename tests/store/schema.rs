@@ -25,10 +25,11 @@ enum Kind {
     Bytes,
     Number,
     Text,
+    OptionalId,
     OptionalNumber,
     OptionalText,
 }
-use Kind::{Bytes, Id, Number, OptionalNumber, OptionalText, Text};
+use Kind::{Bytes, Id, Number, OptionalId, OptionalNumber, OptionalText, Text};
 
 struct Table {
     name: &'static str,
@@ -79,6 +80,7 @@ const TABLES: &[Table] = &[
             ("created_at", Number),
             ("deleted_at", OptionalNumber),
             ("singleton", OptionalText),
+            ("owner_id", OptionalId),
         ],
     ),
     table(
@@ -161,6 +163,92 @@ const TABLES: &[Table] = &[
             ("created_at", Number),
         ],
     ),
+    table(
+        "audit_log",
+        &["audit_id"],
+        &[
+            ("audit_id", Id),
+            ("happened_at", Number),
+            ("event", Text),
+            ("actor_kind", Text),
+            ("actor_id", OptionalText),
+            ("actor_account_id", OptionalId),
+            ("subject", OptionalText),
+            ("account_id", OptionalId),
+            ("site_id", OptionalId),
+            ("address", OptionalText),
+            ("user_agent", OptionalText),
+            ("outcome", Text),
+            ("detail", Text),
+            ("count", Number),
+            ("tally", OptionalText),
+        ],
+    ),
+    table(
+        "accounts",
+        &["account_id"],
+        &[
+            ("account_id", Id),
+            ("email", Text),
+            ("email_key", Text),
+            ("username", OptionalText),
+            ("username_key", OptionalText),
+            ("name", OptionalText),
+            ("role", Text),
+            ("status", Text),
+            ("password_hash", Text),
+            ("created_at", Number),
+            ("signed_in_at", OptionalNumber),
+        ],
+    ),
+    table(
+        "sessions",
+        &["session_id"],
+        &[
+            ("session_id", Id),
+            ("account_id", Id),
+            ("kind", Text),
+            ("generation", Number),
+            ("rotated_at", Number),
+            ("address", OptionalText),
+            ("user_agent", OptionalText),
+            ("created_at", Number),
+            ("last_used_at", Number),
+            ("expires_at", Number),
+        ],
+    ),
+    table(
+        "two_factor",
+        &["account_id"],
+        &[
+            ("account_id", Id),
+            ("sealed", Bytes),
+            ("created_at", Number),
+            ("confirmed_at", OptionalNumber),
+            ("last_step", Number),
+            ("failures", Number),
+            ("locked_until", OptionalNumber),
+        ],
+    ),
+    table(
+        "recovery_codes",
+        &["account_id", "digest"],
+        &[("account_id", Id), ("digest", Bytes)],
+    ),
+    table(
+        "api_tokens",
+        &["token_id"],
+        &[
+            ("token_id", Id),
+            ("account_id", Id),
+            ("name", Text),
+            ("scopes", Text),
+            ("digest", Bytes),
+            ("created_at", Number),
+            ("expires_at", OptionalNumber),
+            ("last_used_at", OptionalNumber),
+        ],
+    ),
 ];
 
 /// An id that ends in `last`.
@@ -174,7 +262,10 @@ fn id(store: &Store, last: u8) -> String {
 fn literal(store: &Store, column: &str, kind: Kind) -> String {
     match (column, kind) {
         ("status", _) => "'active'".to_owned(),
-        (_, Id) => id(store, 1),
+        ("role", _) => "'owner'".to_owned(),
+        ("kind", _) => "'one_hour'".to_owned(),
+        ("outcome", _) => "'success'".to_owned(),
+        (_, Id | OptionalId) => id(store, 1),
         (_, Bytes) => match store.kind() {
             DatabaseKind::Postgres => r"'\xabcd'".to_owned(),
             DatabaseKind::Sqlite => "x'abcd'".to_owned(),
@@ -201,15 +292,21 @@ async fn insert(store: &Store, table: &Table, changed: &[(&str, &str)]) -> Resul
     store.execute(&sql).await
 }
 
-/// The tables, empty, with one site if `table` needs it.
+/// The tables, empty, with what a row of `table` belongs to.
 async fn emptied(store: &Store, table: &Table) {
     let mut sql = String::new();
     for table in TABLES.iter().rev() {
         write!(sql, "DELETE FROM {};", table.name).unwrap();
     }
     store.execute(&sql).await.unwrap();
-    if table.name == "proxy_secrets" {
-        insert(store, named("sites"), &[]).await.unwrap();
+    let parents: &[&str] = match table.name {
+        "sites" | "sessions" | "two_factor" | "api_tokens" => &["accounts"],
+        "proxy_secrets" => &["accounts", "sites"],
+        "recovery_codes" => &["accounts", "two_factor"],
+        _ => &[],
+    };
+    for parent in parents {
+        insert(store, named(parent), &[]).await.unwrap();
     }
 }
 
@@ -255,7 +352,7 @@ async fn a_row_needs_every_column_that_is_not_optional(store: Store) {
             }
             emptied(&store, table).await;
             let inserted = insert(&store, table, &[(column, "NULL")]).await;
-            let optional = matches!(kind, OptionalNumber | OptionalText);
+            let optional = matches!(kind, OptionalId | OptionalNumber | OptionalText);
             assert_eq!(
                 inserted.is_ok(),
                 optional,
@@ -272,7 +369,7 @@ async fn a_number_is_no_text_and_an_id_no_number(store: Store) {
         for (column, kind) in table.columns {
             let wrong = match kind {
                 Number | OptionalNumber => "'text'",
-                Id | Bytes => "7",
+                Id | OptionalId | Bytes => "7",
                 Text | OptionalText => continue,
             };
             emptied(&store, table).await;
@@ -287,7 +384,7 @@ async fn no_two_rows_have_the_same_key(store: Store) {
     for table in TABLES {
         emptied(&store, table).await;
         // What else must be unique stays out of the way.
-        let others = [("singleton", "NULL")];
+        let others = ["singleton", "tally", "username_key"].map(|column| (column, "NULL"));
         insert(&store, table, &others).await.unwrap();
         let again = insert(&store, table, &others).await;
         assert!(again.is_err(), "{} {:?}", table.name, table.key);

@@ -229,3 +229,86 @@ fn of_many_that_end_at_once_a_full_shard_keeps_half() {
         }
     }
 }
+
+/// Fails again and again, as soon as it may; how long each wait was.
+fn climb(attempts: &Attempts, failures: u32) -> Vec<u64> {
+    let mut now = at(0);
+    let mut waits = Vec::new();
+    for _ in 0..failures {
+        if let Err(refused) = attempts.sign_in(address(1), now) {
+            waits.push(refused.retry_after.as_secs());
+            now = now.after(refused.retry_after);
+            assert_eq!(attempts.sign_in(address(1), now), Ok(()));
+        }
+    }
+    waits
+}
+
+#[test]
+fn failed_sign_ins_cost_more_and_more_time() {
+    let (minute, hour, day) = (60, 60 * 60, 24 * 60 * 60);
+    let waits = climb(&attempts(1, 1), 28);
+    let expected = [minute, 10 * minute, 15 * minute, hour, day, day, day];
+    assert_eq!(waits, expected);
+}
+
+#[test]
+fn waiting_is_not_made_longer_by_trying() {
+    let attempts = attempts(1, 1);
+    for _ in 0..7 {
+        assert_eq!(attempts.sign_in(address(1), at(0)), Ok(()));
+    }
+    for second in 0..60 {
+        let tried = attempts.sign_in(address(1), at(second));
+        assert_eq!(tried, refused_for(60 - second));
+    }
+    for _ in 0..3 {
+        assert_eq!(attempts.sign_in(address(1), at(60)), Ok(()));
+    }
+    let tried = attempts.sign_in(address(1), at(60));
+    assert_eq!(tried, refused_for(600));
+}
+
+#[test]
+fn failed_sign_ins_are_forgotten_a_day_after_the_last() {
+    let attempts = attempts(1, 1);
+    let day = 24 * 60 * 60;
+    for _ in 0..6 {
+        assert_eq!(attempts.sign_in(address(1), at(0)), Ok(()));
+    }
+    for _ in 0..6 {
+        assert_eq!(attempts.sign_in(address(1), at(day)), Ok(()));
+    }
+    let last = day + day - 1;
+    assert_eq!(attempts.sign_in(address(1), at(last)), Ok(()));
+    let tried = attempts.sign_in(address(1), at(last));
+    assert_eq!(tried, refused_for(60));
+}
+
+#[test]
+fn a_sign_in_that_did_not_fail_is_given_back_with_its_wait() {
+    let attempts = attempts(1, 1);
+    for _ in 0..6 {
+        assert_eq!(attempts.sign_in(address(1), at(0)), Ok(()));
+    }
+    for _ in 0..20 {
+        assert_eq!(attempts.sign_in(address(1), at(1)), Ok(()));
+        let tried = attempts.sign_in(address(1), at(1));
+        assert_eq!(tried, refused_for(60));
+        attempts.sign_in_unfailed(address(1), at(1));
+    }
+}
+
+#[test]
+fn failures_under_one_name_are_limited_over_all_addresses() {
+    let attempts = attempts(1, 1);
+    for _ in 0..100 {
+        assert_eq!(attempts.sign_in_as("name", at(0)), Ok(()));
+    }
+    assert_eq!(attempts.sign_in_as("name", at(0)), refused_for(36));
+    assert_eq!(attempts.sign_in_as("another", at(0)), Ok(()));
+    attempts.sign_in_as_unfailed("name", at(0));
+    assert_eq!(attempts.sign_in_as("name", at(0)), Ok(()));
+    assert_eq!(attempts.sign_in_as("name", at(36)), Ok(()));
+    assert_eq!(attempts.sign_in_as("name", at(36)), refused_for(36));
+}

@@ -39,6 +39,9 @@ validations_per_token_per_hour = 30
 [bootstrap]
 plan = "free"
 
+[audit]
+kept_days = 400
+
 [log]
 
 [plans.developer]

@@ -15,12 +15,19 @@ use serde::{
 #[error("not a token of this service")]
 pub struct Malformed;
 
-/// A well-formed token whose signature nobody has checked. Its `Debug` shows nothing of it.
-pub struct UnverifiedToken<'a> {
+/// A well-formed desktop token whose signature nobody has checked.
+pub type UnverifiedToken<'a> = Unverified<'a, Claims<'static>>;
+
+/// A well-formed token of an account whose signature nobody has checked.
+pub type UnverifiedAccountToken<'a> = Unverified<'a, AccountTokenClaims<'static>>;
+
+/// A well-formed token with claims of one form, whose signature nobody has checked. Its `Debug`
+/// shows nothing of it.
+pub struct Unverified<'a, C> {
     pub(super) signing_input: &'a str,
     pub(super) signature: &'a str,
     pub(super) header: JoseHeader,
-    pub(super) claims: Claims<'static>,
+    pub(super) claims: C,
 }
 
 /// Of the JOSE header, what decides. Other members (`jwk`, `jku`, `x5u`, `b64`) are not read.
@@ -43,9 +50,9 @@ impl<'de> Deserialize<'de> for Present {
     }
 }
 
-/// The claims of our tokens as they are signed.
+/// The claims of a desktop token as they are signed.
 #[derive(Deserialize, Serialize)]
-pub(super) struct Claims<'a> {
+pub struct Claims<'a> {
     pub(super) iss: Cow<'a, str>,
     pub(super) aud: Cow<'a, str>,
     pub(super) sub: Cow<'a, str>,
@@ -55,7 +62,18 @@ pub(super) struct Claims<'a> {
     pub(super) exp: i64,
 }
 
-impl<'a> UnverifiedToken<'a> {
+/// The claims of an account's token as they are signed.
+#[derive(Deserialize, Serialize)]
+pub struct AccountTokenClaims<'a> {
+    pub(super) iss: Cow<'a, str>,
+    pub(super) aud: Cow<'a, str>,
+    pub(super) sub: Cow<'a, str>,
+    pub(super) sid: Cow<'a, str>,
+    pub(super) iat: i64,
+    pub(super) exp: i64,
+}
+
+impl<'a, C: DeserializeOwned> Unverified<'a, C> {
     /// Takes the compact serialization of a JWS apart (RFC 7515, section 7.1).
     ///
     /// # Errors
@@ -77,9 +95,15 @@ impl<'a> UnverifiedToken<'a> {
     pub fn kid(&self) -> Option<&str> {
         self.header.kid.as_deref()
     }
+
+    /// What the token is said to be.
+    #[must_use]
+    pub fn media_type(&self) -> Option<&str> {
+        self.header.typ.as_deref()
+    }
 }
 
-impl fmt::Debug for UnverifiedToken<'_> {
+impl<C> fmt::Debug for Unverified<'_, C> {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         formatter.write_str("[unverified token]")
     }

@@ -85,10 +85,52 @@ fn operations_are_named_like_their_handlers() {
         .map(|(route, operation)| (route.as_str(), operation["operationId"].as_str().unwrap()))
         .collect();
     let expected = [
+        ("DELETE /api/v1/account", "delete_account"),
+        ("DELETE /api/v1/account/sessions/{id}", "end_session"),
+        ("DELETE /api/v1/account/two-factor", "disable_two_factor"),
+        ("DELETE /api/v1/api-tokens/{id}", "revoke_api_token"),
+        ("DELETE /api/v1/sites/{id}", "delete_site"),
         ("GET /.well-known/jwks.json", "get_jwks"),
+        ("GET /api/v1/account", "get_account"),
+        ("GET /api/v1/account/sessions", "list_sessions"),
+        ("GET /api/v1/api-tokens", "list_api_tokens"),
+        ("GET /api/v1/audit-log", "list_audit_log"),
+        ("GET /api/v1/plans", "list_plans"),
+        ("GET /api/v1/sites", "list_sites"),
+        ("GET /api/v1/sites/{id}", "get_site"),
+        ("GET /api/v1/sites/{id}/tokens", "list_site_tokens"),
+        ("GET /api/v1/sites/{id}/usage", "get_site_usage"),
         ("GET /livez", "get_liveness"),
         ("GET /mirrory/health", "get_health"),
         ("GET /readyz", "get_readiness"),
+        ("PATCH /api/v1/account", "update_account"),
+        ("PATCH /api/v1/sites/{id}", "update_site"),
+        ("POST /api/v1/account/password", "change_password"),
+        ("POST /api/v1/account/two-factor", "begin_two_factor"),
+        (
+            "POST /api/v1/account/two-factor/confirm",
+            "confirm_two_factor",
+        ),
+        (
+            "POST /api/v1/account/two-factor/recovery-codes",
+            "replace_recovery_codes",
+        ),
+        ("POST /api/v1/accounts", "create_account"),
+        ("POST /api/v1/api-tokens", "create_api_token"),
+        ("POST /api/v1/jwt", "create_jwt"),
+        ("POST /api/v1/jwt/refresh", "refresh_jwt"),
+        ("POST /api/v1/jwt/revoke", "revoke_jwt"),
+        ("POST /api/v1/login", "login"),
+        ("POST /api/v1/sites", "create_site"),
+        ("POST /api/v1/sites/{id}/rotate-secret", "rotate_secret"),
+        (
+            "POST /api/v1/sites/{id}/tokens/{token_id}/release",
+            "release_site_token",
+        ),
+        (
+            "POST /api/v1/sites/{id}/tokens/{token_id}/revoke",
+            "revoke_site_token",
+        ),
         ("POST /mirrory/generate-token", "generate_token"),
         ("POST /mirrory/release-machine", "release_machine"),
         ("POST /mirrory/revoke-token", "revoke_token"),
@@ -137,6 +179,12 @@ fn every_component_is_used() {
         if let Some(Value::String(reference)) = members.get("$ref") {
             used.insert(reference.clone());
         }
+        if let Some(Value::Array(alternatives)) = members.get("security") {
+            let names = alternatives
+                .iter()
+                .flat_map(|one| one.as_object().unwrap().keys());
+            used.extend(names.map(|name| format!("#/components/securitySchemes/{name}")));
+        }
     });
     for (kind, components) in document["components"].as_object().unwrap() {
         for name in components.as_object().unwrap().keys() {
@@ -145,5 +193,23 @@ fn every_component_is_used() {
                 "{kind}/{name}"
             );
         }
+    }
+}
+
+#[test]
+fn who_may_call_the_management_api_is_said_of_each_operation() {
+    let document = written();
+    let open = [
+        "POST /api/v1/jwt",
+        "POST /api/v1/jwt/refresh",
+        "POST /api/v1/login",
+    ];
+    for (route, operation) in operations(&document) {
+        let is_management = route.contains(" /api/v1/");
+        let is_open = open.contains(&route.as_str());
+        let says = operation.get("security").is_some();
+        assert_eq!(says, is_management && !is_open, "{route}");
+        let refuses = operation["responses"]["401"]["headers"].get("WWW-Authenticate");
+        assert_eq!(refuses.is_some(), is_management, "{route}");
     }
 }

@@ -103,11 +103,22 @@ impl Answer {
             assert!(self.bytes.is_empty(), "{context}");
             return;
         }
-        if self.body.get("token").is_some() {
+        let secrets = [
+            "token",
+            "access_token",
+            "secret",
+            "proxy_secret",
+            "recovery_codes",
+        ];
+        let has_secret = secrets.iter().any(|secret| self.body.get(secret).is_some());
+        if has_secret || self.body.pointer("/data/token").is_some() {
             assert_eq!(self.header("cache-control"), Some("no-store"), "{context}");
         }
         let is_probe = matches!(path, "/mirrory/health" | "/livez" | "/readyz");
-        if self.status >= 400 && !(is_probe && self.status == 503) {
+        if self.status >= 400 && path == "/api/v1/login" {
+            assert_eq!(self.body["status"], self.status, "{context}");
+            assert!(self.body["message"].is_string(), "{context}");
+        } else if self.status >= 400 && !(is_probe && self.status == 503) {
             self.check_problem(request_id, &context);
         }
     }
@@ -126,6 +137,9 @@ impl Answer {
         };
         assert_eq!(self.body["type"], type_uri, "{context}");
         match self.status {
+            401 if code != "invalid_proxy_secret" => {
+                assert!(self.header("www-authenticate").is_some(), "{context}");
+            }
             405 => assert!(self.header("allow").is_some(), "{context}"),
             429 => assert!(self.retry_after() >= 1, "{context}"),
             503 => assert_eq!(self.retry_after(), 1, "{context}"),

@@ -78,6 +78,40 @@ impl TestApp {
         })
     }
 
+    /// Reads one column of texts.
+    pub async fn column(&self, query: &str) -> Vec<String> {
+        let query = AssertSqlSafe(query.to_owned());
+        with_connection!(self, |connection| {
+            sqlx::query_scalar(query).fetch_all(&mut connection)
+        })
+    }
+
+    /// Every row of the tables of accounts and of the audit log, as texts.
+    pub async fn everything(&self) -> String {
+        const TABLES: [&str; 6] = [
+            "accounts",
+            "sessions",
+            "two_factor",
+            "recovery_codes",
+            "api_tokens",
+            "audit_log",
+        ];
+        let mut rows = String::new();
+        for table in TABLES {
+            let query = if self.place.url().starts_with("postgres") {
+                format!("SELECT {table}::text FROM {table}")
+            } else {
+                let columns = format!("SELECT name FROM pragma_table_info('{table}')");
+                let columns = self.column(&columns).await;
+                let texts = columns.iter().map(|column| format!("quote({column})"));
+                let texts: Vec<_> = texts.collect();
+                format!("SELECT {} FROM {table}", texts.join(" || ' ' || "))
+            };
+            rows += &self.column(&query).await.join(" ");
+        }
+        rows
+    }
+
     /// Runs statements.
     pub async fn execute(&self, statements: &str) {
         with_connection!(self, |connection| async {

@@ -44,6 +44,11 @@ impl<'a> Call<'a> {
         self
     }
 
+    /// Proves the caller with an access token or a one-hour token.
+    pub fn bearer(self, token: &str) -> Self {
+        self.header("authorization", format!("Bearer {token}"))
+    }
+
     /// Sends a JSON document, labelled as one.
     pub fn json(self, body: &Value) -> Self {
         self.header("content-type", "application/json")

@@ -16,7 +16,7 @@ on_both_stores! {
     a_rotated_secret_goes_on_for_its_grace_and_no_longer,
 }
 
-const SITE: &[&str] = &["id", "name", "url", "plan", "status", "created_at"];
+const SITE: &[&str] = &["id", "name", "url", "plan", "status", "owner", "created_at"];
 
 async fn the_site_commands_print_what_they_promise(place: Place) {
     let _server = place.start().await;

@@ -1,7 +1,12 @@
-//! The change log: what every mutation writes in its own transaction, and every instance follows.
+//! Changes: what every mutation writes in its own transaction. Each is a row of the audit log; one
+//! that makes stale what instances have in memory is also in the change log, which they follow.
 //!
 //! Issuing, binding and charging are calls, not changes: no instance knows anything from memory
 //! that they could make stale.
+
+mod actor;
+mod change;
+mod site_change;
 
 use std::str::FromStr;
 
@@ -10,82 +15,20 @@ use super::{
     tx::{Inner, before},
     write,
 };
-use crate::types::{
-    clock::Timestamp,
-    ids::{SiteId, TokenId},
+use crate::{
+    audit::{self, Entry},
+    types::{
+        clock::Timestamp,
+        ids::{SiteId, TokenId},
+        randomness::Randomness,
+    },
 };
 
-/// Who makes a change.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Actor {
-    /// Who runs the service, through the command line.
-    Operator,
-    /// A site's proxy, with a secret of the site.
-    Site(SiteId),
-    /// The service itself, at its start.
-    Service,
-}
-
-impl Actor {
-    fn describe(self) -> String {
-        match self {
-            Self::Operator => "operator".to_owned(),
-            Self::Site(site_id) => site_id.to_string(),
-            Self::Service => "service".to_owned(),
-        }
-    }
-}
-
-/// What was changed. The names are stored.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Change {
-    /// A site was made.
-    SiteCreated(SiteId),
-    /// A site's plan was set, or it was resumed.
-    SiteUpdated(SiteId),
-    /// A site was suspended.
-    SiteSuspended(SiteId),
-    /// A site was deleted.
-    SiteDeleted(SiteId),
-    /// A site has a new secret, and its old one an end.
-    SecretRotated(SiteId),
-    /// A token was revoked.
-    TokenRevoked(TokenId),
-    /// A token was released from its machine.
-    MachineReleased(TokenId),
-    /// A signing key was made; by its `kid`.
-    KeyRotated(String),
-    /// A signing key was revoked; by its `kid`.
-    KeyRevoked(String),
-}
-
-impl Change {
-    const fn event(&self) -> &'static str {
-        match self {
-            Self::SiteCreated(_) => "site.created",
-            Self::SiteUpdated(_) => "site.updated",
-            Self::SiteSuspended(_) => "site.suspended",
-            Self::SiteDeleted(_) => "site.deleted",
-            Self::SecretRotated(_) => "secret.rotated",
-            Self::TokenRevoked(_) => "token.revoked",
-            Self::MachineReleased(_) => "machine.released",
-            Self::KeyRotated(_) => "key.rotated",
-            Self::KeyRevoked(_) => "key.revoked",
-        }
-    }
-
-    fn subject(&self) -> String {
-        match self {
-            Self::SiteCreated(site_id)
-            | Self::SiteUpdated(site_id)
-            | Self::SiteSuspended(site_id)
-            | Self::SiteDeleted(site_id)
-            | Self::SecretRotated(site_id) => site_id.to_string(),
-            Self::TokenRevoked(token_id) | Self::MachineReleased(token_id) => token_id.to_string(),
-            Self::KeyRotated(kid) | Self::KeyRevoked(kid) => kid.clone(),
-        }
-    }
-}
+pub use self::{
+    actor::{Actor, Context},
+    change::{AccountChange, Change},
+    site_change::{FieldChange, SiteChange},
+};
 
 /// A number is taken from a one-row counter and not from a sequence: a sequence gives a lower
 /// number to one that commits later, and a follower that has read past it would never see it.
@@ -110,12 +53,25 @@ pub async fn lock(tx: &mut Tx) -> Result<(), StoreError> {
     Ok(())
 }
 
-/// Writes a change into the log, in the transaction that makes it. The one place through which
-/// every mutation goes.
+/// Writes a change down, in the transaction that makes it. The one place through which every
+/// mutation goes.
 ///
 /// # Errors
 /// When the store fails; the transaction is then of no use.
 pub async fn record(
+    tx: &mut Tx,
+    by: &Context,
+    change: &Change,
+    now: Timestamp,
+    randomness: &Randomness,
+) -> Result<(), StoreError> {
+    if change.is_followed() {
+        append(tx, by.actor, change, now).await?;
+    }
+    audit::record(tx, &Entry::of_change(by, change, now, randomness)).await
+}
+
+async fn append(
     tx: &mut Tx,
     actor: Actor,
     change: &Change,

@@ -1,0 +1,210 @@
+//! ROOM api-tokens: what scripts call the management API with, in the name of an account.
+
+pub(crate) mod endpoints;
+mod store;
+
+use axum::{
+    Router,
+    routing::{delete, get},
+};
+use serde::Serialize;
+use utoipa::ToSchema;
+
+use self::store::ApiTokenStore;
+use crate::{
+    accounts::Role,
+    callers::{CallerLayer, Door, Scopes},
+    state::AppState,
+    store::{
+        Database, StoreError, Tx,
+        changes::{self, AccountChange, Change, Context},
+    },
+    types::{
+        clock::{Clock, Timestamp},
+        ids::{AccountId, ApiTokenId},
+        randomness::Randomness,
+        secret::ApiTokenSecret,
+    },
+};
+
+/// The endpoints of this room.
+pub fn router(state: &AppState) -> Router<AppState> {
+    let own = || CallerLayer::new(state, Door::OwnAccount);
+    let all = get(endpoints::list_api_tokens).post(endpoints::create_api_token);
+    let one = delete(endpoints::revoke_api_token);
+    Router::new()
+        .route("/api/v1/api-tokens", all.route_layer(own()))
+        .route("/api/v1/api-tokens/{id}", one.route_layer(own()))
+}
+
+/// An API token as its account sees it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, ToSchema)]
+pub struct ApiToken {
+    /// Its id.
+    pub id: ApiTokenId,
+    /// What its account calls it.
+    #[schema(examples("nightly report"))]
+    pub name: String,
+    /// What it may do.
+    #[schema(value_type = Vec<crate::callers::Scope>)]
+    pub scopes: Scopes,
+    /// When it was made.
+    pub created_at: Timestamp,
+    /// When it ends; never, unless it was given a date.
+    pub expires_at: Option<Timestamp>,
+    /// When it was last used, to the minute.
+    pub last_used_at: Option<Timestamp>,
+}
+
+/// What an API token is made from.
+#[derive(Clone, Debug)]
+pub struct NewApiToken {
+    /// What its account calls it.
+    pub name: String,
+    /// What it may do.
+    pub scopes: Scopes,
+    /// When it ends.
+    pub expires_at: Option<Timestamp>,
+}
+
+/// What an API token proves.
+#[derive(Clone, Debug)]
+pub struct ProvenApiToken {
+    /// The token.
+    pub token_id: ApiTokenId,
+    /// Whose it is.
+    pub account_id: AccountId,
+    /// What that account may do.
+    pub role: Role,
+    /// What the token may do.
+    pub scopes: Scopes,
+}
+
+/// The API tokens of a store.
+#[derive(Clone, Debug)]
+pub struct ApiTokens {
+    store: ApiTokenStore,
+    clock: Clock,
+    randomness: Randomness,
+}
+
+impl ApiTokens {
+    /// The API tokens of a store.
+    #[must_use]
+    pub const fn new(database: Database, clock: Clock, randomness: Randomness) -> Self {
+        Self {
+            store: ApiTokenStore::new(database),
+            clock,
+            randomness,
+        }
+    }
+
+    /// What a token proves, if it is live and its account can be used.
+    ///
+    /// # Errors
+    /// When the store fails.
+    pub async fn prove(&self, token: &str) -> Result<Option<ProvenApiToken>, StoreError> {
+        let Some((token_id, secret)) = ApiTokenSecret::parse(token) else {
+            return Ok(None);
+        };
+        let now = self.clock.now();
+        let found = self.store.find_live(token_id, now).await?;
+        let Some(live) = found.filter(|live| live.digest.matches(&secret.digest())) else {
+            return Ok(None);
+        };
+        self.store.touch(token_id, live.last_used_at, now).await?;
+        Ok(Some(ProvenApiToken {
+            token_id,
+            account_id: live.account_id,
+            role: live.role,
+            scopes: live.scopes,
+        }))
+    }
+
+    /// The id of a token, if it is live.
+    ///
+    /// # Errors
+    /// When the store fails.
+    pub async fn id_of(&self, token: &str) -> Result<Option<ApiTokenId>, StoreError> {
+        let Some((token_id, secret)) = ApiTokenSecret::parse(token) else {
+            return Ok(None);
+        };
+        let found = self.store.find_live(token_id, self.clock.now()).await?;
+        let is_right = found.is_some_and(|live| live.digest.matches(&secret.digest()));
+        Ok(is_right.then_some(token_id))
+    }
+
+    /// The tokens of an account, the newest first.
+    ///
+    /// # Errors
+    /// When the store fails.
+    pub async fn list(&self, account_id: AccountId) -> Result<Vec<ApiToken>, StoreError> {
+        self.store.list(account_id, self.clock.now()).await
+    }
+
+    /// Makes a token of an account, to be shown once.
+    ///
+    /// # Errors
+    /// When the store fails.
+    pub async fn create(
+        &self,
+        tx: &mut Tx,
+        by: &Context,
+        account_id: AccountId,
+        token: &NewApiToken,
+    ) -> Result<(ApiToken, ApiTokenSecret), StoreError> {
+        let now = self.clock.now();
+        let token_id = ApiTokenId::new(now, &self.randomness);
+        let secret = ApiTokenSecret::generate(token_id, &self.randomness);
+        let created = ApiToken {
+            id: token_id,
+            name: token.name.clone(),
+            scopes: token.scopes.clone(),
+            created_at: now,
+            expires_at: token.expires_at,
+            last_used_at: None,
+        };
+        store::insert(tx, account_id, &created, &secret.digest()).await?;
+        let change = AccountChange::ApiTokenCreated(token_id);
+        self.record(tx, by, account_id, change).await?;
+        Ok((created, secret))
+    }
+
+    /// Ends a token of an account. Whether there was one.
+    ///
+    /// # Errors
+    /// When the store fails.
+    pub async fn revoke(
+        &self,
+        tx: &mut Tx,
+        by: &Context,
+        account_id: AccountId,
+        token_id: ApiTokenId,
+    ) -> Result<bool, StoreError> {
+        let revoked = store::remove(tx, account_id, token_id).await?;
+        if revoked {
+            let change = AccountChange::ApiTokenRevoked(token_id);
+            self.record(tx, by, account_id, change).await?;
+        }
+        Ok(revoked)
+    }
+
+    /// Removes up to `limit` tokens that have ended.
+    ///
+    /// # Errors
+    /// When the store fails.
+    pub async fn sweep(&self, limit: i64) -> Result<u64, StoreError> {
+        self.store.sweep(self.clock.now(), limit).await
+    }
+
+    async fn record(
+        &self,
+        tx: &mut Tx,
+        by: &Context,
+        account_id: AccountId,
+        change: AccountChange,
+    ) -> Result<(), StoreError> {
+        let change = Change::OfAccount(account_id, change);
+        changes::record(tx, by, &change, self.clock.now(), &self.randomness).await
+    }
+}

@@ -1,0 +1,89 @@
+//! The file beside the embedded store that holds its master key.
+
+use std::{
+    fs::{self, File},
+    io::{self, Write},
+    os::unix::fs::{OpenOptionsExt, PermissionsExt},
+    path::{Path, PathBuf},
+};
+
+use secrecy::zeroize::Zeroizing;
+
+use super::start::StartError;
+use crate::{
+    config,
+    keys::vault::{InvalidMasterKey, MasterKey},
+    store::sqlite,
+};
+
+const FILE_NAME: &str = "master.key";
+
+/// The file: a line a key. While the master key is changed, both lie in it, so that one of them
+/// opens the store whenever the change is cut off.
+pub(super) struct MasterKeyFile(PathBuf);
+
+impl MasterKeyFile {
+    pub(super) fn beside(settings: &config::Database) -> Result<Self, StartError> {
+        Ok(Self(sqlite::path(settings)?.with_file_name(FILE_NAME)))
+    }
+
+    pub(super) fn path(&self) -> &Path {
+        &self.0
+    }
+
+    pub(super) fn exists(&self) -> bool {
+        self.0.exists()
+    }
+
+    /// The keys in it, at least one.
+    pub(super) fn read(&self) -> Result<Vec<MasterKey>, StartError> {
+        let text = fs::read_to_string(&self.0).map_err(|error| self.unusable(&error))?;
+        let text = Zeroizing::new(text);
+        let mode = fs::metadata(&self.0)
+            .map_err(|error| self.unusable(&error))?
+            .permissions()
+            .mode();
+        if mode & 0o077 != 0 {
+            let file = self.0.display();
+            tracing::warn!(%file, "others may read the master key: run chmod 600 on it");
+        }
+        let keys: Result<Vec<_>, _> = text.split_whitespace().map(MasterKey::parse).collect();
+        match keys {
+            Ok(keys) if keys.is_empty() => Err(self.unusable(&InvalidMasterKey)),
+            keys => keys.map_err(|invalid| self.unusable(&invalid)),
+        }
+    }
+
+    /// Replaces what is in it.
+    pub(super) fn write(&self, keys: &[&MasterKey]) -> Result<(), StartError> {
+        self.replace(keys).map_err(|error| self.unusable(&error))
+    }
+
+    /// Writes all under another name first, so that the file is never seen half written.
+    fn replace(&self, keys: &[&MasterKey]) -> io::Result<()> {
+        let unfinished = self.0.with_extension("key.new");
+        if unfinished.exists() {
+            fs::remove_file(&unfinished)?;
+        }
+        let mut options = File::options();
+        options.write(true).create_new(true).mode(0o600);
+        let mut writer = options.open(&unfinished)?;
+        for key in keys {
+            writeln!(writer, "{}", key.to_base64().as_str())?;
+        }
+        writer.sync_all()?;
+        fs::rename(&unfinished, &self.0)?;
+        let folder = self.0.parent();
+        match folder.filter(|folder| !folder.as_os_str().is_empty()) {
+            Some(folder) => File::open(folder)?.sync_all(),
+            None => File::open(".")?.sync_all(),
+        }
+    }
+
+    fn unusable(&self, problem: &dyn std::error::Error) -> StartError {
+        StartError::MasterKeyFile {
+            file: self.0.clone(),
+            problem: problem.to_string(),
+        }
+    }
+}

@@ -1,0 +1,12 @@
+//! ROOM callers: who calls the management API, and what with.
+//!
+//! [`CallerLayer`] stands before every endpoint that somebody must be known for. It reads
+//! `Authorization`, asks the room of that credential, and says by its [`Door`] which credentials
+//! get in; the endpoint behind takes the [`Caller`].
+
+mod credentials;
+mod layer;
+mod scope;
+
+pub use layer::{Caller, CallerLayer, CallerService, Credential, Door};
+pub use scope::{Scope, Scopes, UnknownScope};

@@ -1,0 +1,274 @@
+//! The queue before argon2, and argon2.
+
+use std::{
+    fmt,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    thread,
+};
+
+use argon2::{
+    ARGON2ID_IDENT, Argon2, Params, PasswordHasher, PasswordVerifier, Version,
+    password_hash::{self, phc},
+};
+use tokio::{
+    sync::{AcquireError, OwnedSemaphorePermit, Semaphore},
+    task::{self, JoinError},
+};
+
+use super::password::{NewPassword, Password};
+use crate::types::randomness::Randomness;
+
+/// How many wait for a thread at most: about a second's work of one.
+const WAITING: usize = 32;
+
+const SALT_BYTES: usize = 16;
+
+/// A hashed password: a PHC string, which has its salt and parameters in it.
+#[derive(Clone, PartialEq, Eq, sqlx::Type)]
+#[sqlx(transparent)]
+pub struct PasswordHash(String);
+
+impl fmt::Debug for PasswordHash {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str("[password hash]")
+    }
+}
+
+/// Too many passwords wait to be hashed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("too many passwords wait to be hashed")]
+pub struct Overloaded;
+
+/// Why a password could not be hashed or compared.
+#[derive(Debug, thiserror::Error)]
+pub enum HashError {
+    /// argon2 failed, or a stored hash is none of its.
+    #[error("argon2 failed")]
+    Argon2(#[from] password_hash::Error),
+    /// A stored hash is no PHC string.
+    #[error("a stored password hash is not readable")]
+    Unreadable(#[from] phc::Error),
+    /// The thread that hashed was cut off.
+    #[error("hashing was cut off")]
+    Interrupted(#[from] JoinError),
+    /// The queue was closed.
+    #[error("no more passwords are hashed")]
+    Closed(#[from] AcquireError),
+}
+
+/// Whether a password is the one of a hash.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Verdict {
+    /// It is another.
+    Wrong,
+    /// It is, and the hash is as one would be made today.
+    Right,
+    /// It is, but the hash was made with other parameters: store a new one.
+    RightButOutdated,
+}
+
+/// Hashes and compares passwords. Clones share the queue.
+#[derive(Clone, Debug)]
+pub struct Passwords(Arc<Shared>);
+
+#[derive(Debug)]
+struct Shared {
+    /// One for each who waits or is served.
+    places: Arc<Semaphore>,
+    /// One for each thread that hashes.
+    threads: Arc<Semaphore>,
+    randomness: Randomness,
+    runs: AtomicU64,
+}
+
+impl Passwords {
+    /// An empty queue, with threads for half of the cores.
+    #[must_use]
+    pub fn new(randomness: Randomness) -> Self {
+        let cores = thread::available_parallelism().map_or(1, usize::from);
+        Self::with(randomness, (cores / 2).max(1), WAITING)
+    }
+
+    /// An empty queue with this many threads behind it, and places for so many who wait.
+    #[must_use]
+    pub fn with(randomness: Randomness, threads: usize, waiting: usize) -> Self {
+        Self(Arc::new(Shared {
+            places: Arc::new(Semaphore::new(threads + waiting)),
+            threads: Arc::new(Semaphore::new(threads)),
+            randomness,
+            runs: AtomicU64::new(0),
+        }))
+    }
+
+    /// Takes a place in the queue, before anything is looked up.
+    ///
+    /// # Errors
+    /// When it is full.
+    pub fn enter(&self) -> Result<Turn, Overloaded> {
+        let place = Arc::clone(&self.0.places).try_acquire_owned();
+        Ok(Turn {
+            passwords: self.clone(),
+            place: Arc::new(place.map_err(|_| Overloaded)?),
+        })
+    }
+
+    /// How often argon2 has run.
+    #[must_use]
+    pub fn runs(&self) -> u64 {
+        self.0.runs.load(Ordering::Relaxed)
+    }
+}
+
+/// A place in the queue. It is given up when this is dropped and what it began has ended.
+#[derive(Debug)]
+pub struct Turn {
+    passwords: Passwords,
+    place: Arc<OwnedSemaphorePermit>,
+}
+
+impl Turn {
+    /// Compares a password with a hash; without one, takes as long and finds it wrong.
+    ///
+    /// # Errors
+    /// When the stored hash is not readable, or the thread was cut off.
+    pub async fn verify(
+        &self,
+        password: &Password,
+        hash: Option<&PasswordHash>,
+    ) -> Result<Verdict, HashError> {
+        match hash.cloned() {
+            Some(hash) => {
+                let password = password.clone();
+                self.run(move || verify(&password, &hash)).await
+            }
+            None => self.renew(password).await.map(|_| Verdict::Wrong),
+        }
+    }
+
+    /// Hashes a password that is to be set.
+    ///
+    /// # Errors
+    /// When argon2 fails, or the thread was cut off.
+    pub async fn hash(&self, password: &NewPassword) -> Result<PasswordHash, HashError> {
+        self.renew(password.password()).await
+    }
+
+    /// Hashes a password that is right already, with the parameters of today.
+    ///
+    /// # Errors
+    /// When argon2 fails, or the thread was cut off.
+    pub async fn renew(&self, password: &Password) -> Result<PasswordHash, HashError> {
+        let password = password.clone();
+        let salt = self.passwords.0.randomness.bytes();
+        self.run(move || hash(&password, &salt)).await
+    }
+
+    /// Runs argon2 when there is a thread for it. The thread and the place in the queue are held
+    /// until it has ended, also when nobody waits for it any more.
+    async fn run<T: Send + 'static>(
+        &self,
+        work: impl FnOnce() -> Result<T, HashError> + Send + 'static,
+    ) -> Result<T, HashError> {
+        let shared = &self.passwords.0;
+        let thread = Arc::clone(&shared.threads).acquire_owned().await?;
+        let place = Arc::clone(&self.place);
+        shared.runs.fetch_add(1, Ordering::Relaxed);
+        let running = task::spawn_blocking(move || {
+            let outcome = work();
+            drop((thread, place));
+            outcome
+        });
+        running.await?
+    }
+}
+
+/// argon2id with the parameters that OWASP recommends: 19 MiB, two passes, one lane.
+fn argon2() -> Argon2<'static> {
+    Argon2::default()
+}
+
+fn hash(password: &Password, salt: &[u8; SALT_BYTES]) -> Result<PasswordHash, HashError> {
+    let hash: phc::PasswordHash = argon2().hash_password_with_salt(password.bytes(), salt)?;
+    Ok(PasswordHash(hash.to_string()))
+}
+
+fn verify(password: &Password, stored: &PasswordHash) -> Result<Verdict, HashError> {
+    let stored = phc::PasswordHash::new(&stored.0)?;
+    match argon2().verify_password(password.bytes(), &stored) {
+        Ok(()) if is_of_today(&stored) => Ok(Verdict::Right),
+        Ok(()) => Ok(Verdict::RightButOutdated),
+        Err(password_hash::Error::PasswordInvalid) => Ok(Verdict::Wrong),
+        Err(error) => Err(error.into()),
+    }
+}
+
+fn is_of_today(stored: &phc::PasswordHash) -> bool {
+    let today = phc::ParamsString::try_from(Params::default());
+    stored.algorithm == ARGON2ID_IDENT
+        && stored.version == Some(Version::default().into())
+        && today.is_ok_and(|today| stored.params == today)
+}
+
+#[cfg(test)]
+mod tests {
+    use futures_util::FutureExt;
+
+    use super::*;
+
+    fn password(text: &str) -> Password {
+        Password::parse(text.to_owned()).unwrap()
+    }
+
+    fn new_password(text: &str) -> NewPassword {
+        NewPassword::parse(text.to_owned()).unwrap()
+    }
+
+    fn passwords(threads: usize, waiting: usize) -> Passwords {
+        Passwords::with(Randomness::seeded(1), threads, waiting)
+    }
+
+    #[tokio::test]
+    async fn a_password_is_right_for_its_own_hash_alone() {
+        let turn = passwords(1, 0).enter().unwrap();
+        let hash = turn.hash(&new_password("correct horse")).await.unwrap();
+        assert!(hash.0.starts_with("$argon2id$v=19$m=19456,t=2,p=1$"));
+        assert_eq!(format!("{hash:?}"), "[password hash]");
+        let verify = async |text, hash| turn.verify(&password(text), hash).await.unwrap();
+        assert_eq!(verify("correct horse", Some(&hash)).await, Verdict::Right);
+        assert_eq!(verify("correct horsf", Some(&hash)).await, Verdict::Wrong);
+        assert_eq!(verify("correct horse", None).await, Verdict::Wrong);
+    }
+
+    #[tokio::test]
+    async fn two_hashes_of_one_password_differ() {
+        let turn = passwords(1, 0).enter().unwrap();
+        let new = new_password("correct horse");
+        assert!(turn.hash(&new).await.unwrap() != turn.hash(&new).await.unwrap());
+    }
+
+    #[tokio::test]
+    async fn who_finds_the_queue_full_is_told_at_once() {
+        let passwords = passwords(1, 2);
+        let turns: Vec<_> = (0..3).map(|_| passwords.enter().unwrap()).collect();
+        assert_eq!(passwords.enter().unwrap_err(), Overloaded);
+        drop(turns);
+        assert!(passwords.enter().is_ok());
+    }
+
+    #[tokio::test]
+    async fn who_hangs_up_keeps_the_place_until_argon2_has_ended() {
+        let passwords = passwords(1, 0);
+        let turn = passwords.enter().unwrap();
+        let mut hashing = Box::pin(async move { turn.renew(&password("x")).await });
+        assert!(hashing.as_mut().now_or_never().is_none());
+        drop(hashing);
+        assert_eq!(passwords.runs(), 1);
+        let thread = Arc::clone(&passwords.0.threads).acquire_owned().await;
+        drop(thread.unwrap());
+        let place = Arc::clone(&passwords.0.places).acquire_owned().await;
+        assert!(place.is_ok());
+    }
+}

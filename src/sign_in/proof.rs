@@ -1,0 +1,198 @@
+//! Proving who somebody is.
+
+use axum::extract::FromRef;
+
+use crate::{
+    accounts::{AccountStatus, LoginName, Proof},
+    attempts::TooManyAttempts,
+    audit::Incident,
+    callers::Caller,
+    middleware::client::Client,
+    passwords::{HashError, Overloaded, Password, PasswordHash, Turn, Verdict},
+    sessions::{Opened, SessionKind},
+    state::{AppState, Rooms},
+    store::{StoreError, changes::Actor},
+    two_factor::{Code, TwoFactorError},
+    types::ids::AccountId,
+};
+
+/// What somebody presents to sign in.
+#[derive(Clone, Debug)]
+pub struct Credentials {
+    /// Their e-mail address or username.
+    pub name: LoginName,
+    /// Their password.
+    pub password: Password,
+    /// A code of their app, or a recovery code.
+    pub code: Option<Code>,
+}
+
+/// Why somebody is not signed in.
+#[derive(Debug, thiserror::Error)]
+pub enum SignInError {
+    /// The name, the password, or that the account can be used: which of them is not told.
+    #[error("the credentials are not valid")]
+    Invalid,
+    /// The second factor.
+    #[error(transparent)]
+    TwoFactor(#[from] TwoFactorError),
+    /// Too many failures.
+    #[error(transparent)]
+    TooManyAttempts(#[from] TooManyAttempts),
+    /// Too much waits.
+    #[error(transparent)]
+    Overloaded(#[from] Overloaded),
+    /// A password could not be compared.
+    #[error(transparent)]
+    Hash(#[from] HashError),
+    /// The store failed.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}
+
+/// Signs people in.
+#[derive(Clone)]
+pub struct SignIn(AppState);
+
+impl FromRef<AppState> for SignIn {
+    fn from_ref(state: &AppState) -> Self {
+        Self(state.clone())
+    }
+}
+
+impl SignIn {
+    /// Begins a session for whoever proves to be an account that can be used.
+    ///
+    /// # Errors
+    /// When nobody is proven, a limit is reached, or the store fails.
+    pub async fn open(
+        &self,
+        credentials: &Credentials,
+        client: &Client,
+        kind: SessionKind,
+    ) -> Result<Opened, SignInError> {
+        let turn = self.0.passwords.enter()?;
+        self.limited(&credentials.name, client, async || {
+            let proof = self.0.accounts.find_proof(&credentials.name).await?;
+            let password = &credentials.password;
+            let (proven, kept) = self.prove(&turn, password, proof, client).await?;
+            let code = credentials.code.as_ref();
+            let two_factor = &self.0.two_factor;
+            let presented = two_factor.judge(proven.account_id, code).await?;
+            let by = client.acting_as(Actor::Account(proven.account_id));
+            let mut tx = self.0.database.begin().await?;
+            if !self.0.accounts.claim(&mut tx, &proven, &kept).await? {
+                return Err(SignInError::Invalid);
+            }
+            if let Some(presented) = &presented
+                && !two_factor.use_up(&mut tx, &by, presented).await?
+            {
+                drop(tx);
+                return Err(two_factor.failed(proven.account_id).await?.into());
+            }
+            let sessions = &self.0.sessions;
+            let opened = sessions.open(&mut tx, &by, proven.account_id, kind).await?;
+            tx.commit().await?;
+            Ok(opened)
+        })
+        .await
+    }
+
+    /// Asks somebody who is signed in for their password again. What it was held against.
+    ///
+    /// # Errors
+    /// When it is wrong, a limit is reached, or the store fails.
+    pub async fn confirm(
+        &self,
+        caller: &Caller,
+        password: &Password,
+    ) -> Result<Proof, SignInError> {
+        let turn = self.0.passwords.enter()?;
+        let name = LoginName::new(&caller.account_id.to_string());
+        self.limited(&name, &caller.client, async || {
+            let proof = self.0.accounts.find_proof_by_id(caller.account_id).await?;
+            let proven = self.prove(&turn, password, proof, &caller.client).await?;
+            Ok(proven.0)
+        })
+        .await
+    }
+
+    /// Counts an attempt before it is made, and takes it back unless it failed.
+    ///
+    /// The limit of a name does not hold for a client on whose address the account is signed in:
+    /// strangers who guess must not lock its owner out.
+    async fn limited<T>(
+        &self,
+        name: &LoginName,
+        client: &Client,
+        attempt: impl AsyncFnOnce() -> Result<T, SignInError>,
+    ) -> Result<T, SignInError> {
+        let Rooms {
+            attempts,
+            clock,
+            sessions,
+            ..
+        } = &*self.0;
+        let address = client.address;
+        attempts.sign_in(address, clock.monotonic())?;
+        let under_name = attempts.sign_in_as(name.as_str(), clock.monotonic());
+        let outcome = async {
+            match under_name {
+                Err(refused) if !sessions.knows(name, address).await? => Err(refused.into()),
+                _ => attempt().await,
+            }
+        };
+        let outcome = outcome.await;
+        let has_failed = matches!(
+            outcome,
+            Err(SignInError::Invalid | SignInError::TwoFactor(TwoFactorError::InvalidCode))
+        );
+        if !has_failed {
+            attempts.sign_in_unfailed(address, clock.monotonic());
+            if under_name.is_ok() {
+                attempts.sign_in_as_unfailed(name.as_str(), clock.monotonic());
+            }
+        }
+        outcome
+    }
+
+    /// Holds a password against what there is. With the hash to keep, which is a new one when the
+    /// old one has other parameters than those of today.
+    async fn prove(
+        &self,
+        turn: &Turn,
+        password: &Password,
+        proof: Option<Proof>,
+        client: &Client,
+    ) -> Result<(Proof, PasswordHash), SignInError> {
+        let hash = proof.as_ref().map(|proof| &proof.password_hash);
+        let verdict = turn.verify(password, hash).await?;
+        let (account_id, proven) = match proof {
+            Some(proof) if verdict != Verdict::Wrong && proof.status == AccountStatus::Active => {
+                (Some(proof.account_id), Some(proof))
+            }
+            other => (other.map(|proof| proof.account_id), None),
+        };
+        let Some(proven) = proven else {
+            self.count_failure(account_id, client);
+            return Err(SignInError::Invalid);
+        };
+        let kept = match verdict {
+            Verdict::RightButOutdated => turn.renew(password).await?,
+            Verdict::Right | Verdict::Wrong => proven.password_hash.clone(),
+        };
+        Ok((proven, kept))
+    }
+
+    fn count_failure(&self, account_id: Option<AccountId>, client: &Client) {
+        self.0.tally.count(Incident {
+            event: "sign_in.failed",
+            counted_by: client.address.to_string(),
+            subject: account_id.map(|account_id| account_id.to_string()),
+            account_id,
+            site_id: None,
+            address: Some(client.address),
+            user_agent: client.user_agent.clone(),
+        });
+    }
+}

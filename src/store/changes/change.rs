@@ -1,0 +1,177 @@
+//! What was changed.
+
+use serde_json::{Value, json};
+
+use super::SiteChange;
+use crate::types::ids::{AccountId, ApiTokenId, SessionId, SiteId, TokenId};
+
+/// What was changed. The names are stored.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Change {
+    /// Something about a site.
+    OfSite(SiteId, SiteChange),
+    /// A token of a site was revoked.
+    TokenRevoked(TokenId, SiteId),
+    /// A token of a site was released from its machine.
+    MachineReleased(TokenId, SiteId),
+    /// A signing key was made; by its `kid`.
+    KeyRotated(String),
+    /// A signing key was revoked; by its `kid`.
+    KeyRevoked(String),
+    /// The master key is another one.
+    MasterKeyRotated,
+    /// Something about an account.
+    OfAccount(AccountId, AccountChange),
+}
+
+/// What was changed about an account.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum AccountChange {
+    /// It was made, with this role.
+    Created {
+        /// `owner` or `admin`.
+        role: &'static str,
+    },
+    /// These of its fields were set.
+    Updated(Vec<&'static str>),
+    /// It can no longer be used.
+    Disabled,
+    /// It can be used again.
+    Enabled,
+    /// It was deleted.
+    Deleted,
+    /// Somebody signed in as it.
+    SignedIn(SessionId),
+    /// One of its sessions was ended.
+    SessionEnded(SessionId),
+    /// A refresh token came that had been replaced: its session was ended.
+    RefreshTokenReused(SessionId),
+    /// It has another password.
+    PasswordChanged {
+        /// How many of its sessions that ended.
+        ended: u64,
+    },
+    /// Signing in takes a code from now on.
+    TwoFactorEnabled,
+    /// Signing in takes no code any more.
+    TwoFactorDisabled,
+    /// Its recovery codes were replaced.
+    RecoveryCodesReplaced,
+    /// A recovery code was used up.
+    RecoveryCodeUsed,
+    /// An API token was made.
+    ApiTokenCreated(ApiTokenId),
+    /// An API token was revoked.
+    ApiTokenRevoked(ApiTokenId),
+}
+
+impl Change {
+    /// What happened; stored.
+    pub(crate) const fn event(&self) -> &'static str {
+        match self {
+            Self::OfSite(_, change) => change.event(),
+            Self::TokenRevoked(..) => "token.revoked",
+            Self::MachineReleased(..) => "machine.released",
+            Self::KeyRotated(_) => "key.rotated",
+            Self::KeyRevoked(_) => "key.revoked",
+            Self::MasterKeyRotated => "master_key.rotated",
+            Self::OfAccount(_, change) => change.event(),
+        }
+    }
+
+    /// The id of what it happened to.
+    pub(crate) fn subject(&self) -> String {
+        match self {
+            Self::OfSite(site_id, _) => site_id.to_string(),
+            Self::TokenRevoked(token_id, _) | Self::MachineReleased(token_id, _) => {
+                token_id.to_string()
+            }
+            Self::KeyRotated(kid) | Self::KeyRevoked(kid) => kid.clone(),
+            Self::MasterKeyRotated => "master key".to_owned(),
+            Self::OfAccount(account_id, change) => change.subject(*account_id),
+        }
+    }
+
+    /// The account that it is about.
+    pub(crate) const fn account_id(&self) -> Option<AccountId> {
+        match self {
+            Self::OfAccount(account_id, _) => Some(*account_id),
+            Self::OfSite(_, change) => change.account_id(),
+            _ => None,
+        }
+    }
+
+    /// The site that it is about.
+    pub(crate) const fn site_id(&self) -> Option<SiteId> {
+        match self {
+            Self::OfSite(site_id, _)
+            | Self::TokenRevoked(_, site_id)
+            | Self::MachineReleased(_, site_id) => Some(*site_id),
+            Self::KeyRotated(_)
+            | Self::KeyRevoked(_)
+            | Self::MasterKeyRotated
+            | Self::OfAccount(..) => None,
+        }
+    }
+
+    /// What else there is to say.
+    pub(crate) fn detail(&self) -> Value {
+        match self {
+            Self::OfSite(_, change) => change.detail(),
+            Self::OfAccount(_, AccountChange::Created { role }) => json!({ "role": role }),
+            Self::OfAccount(_, AccountChange::PasswordChanged { ended }) => {
+                json!({ "sessions_ended": ended })
+            }
+            Self::OfAccount(_, AccountChange::Updated(fields)) => json!({ "fields": fields }),
+            _ => json!({}),
+        }
+    }
+
+    /// Whether it was refused, and is worth telling all the same.
+    pub(crate) const fn is_refusal(&self) -> bool {
+        matches!(
+            self,
+            Self::OfAccount(_, AccountChange::RefreshTokenReused(_))
+        )
+    }
+
+    /// Whether instances must hear of it. Of accounts they keep nothing in memory, and the data key
+    /// that they have there stays what it is.
+    pub(super) const fn is_followed(&self) -> bool {
+        !matches!(self, Self::OfAccount(..) | Self::MasterKeyRotated)
+    }
+}
+
+impl AccountChange {
+    const fn event(&self) -> &'static str {
+        match self {
+            Self::Created { .. } => "account.created",
+            Self::Updated(_) => "account.updated",
+            Self::Disabled => "account.disabled",
+            Self::Enabled => "account.enabled",
+            Self::Deleted => "account.deleted",
+            Self::SignedIn(_) => "sign_in.succeeded",
+            Self::SessionEnded(_) => "session.ended",
+            Self::RefreshTokenReused(_) => "refresh_token.reused",
+            Self::PasswordChanged { .. } => "password.changed",
+            Self::TwoFactorEnabled => "two_factor.enabled",
+            Self::TwoFactorDisabled => "two_factor.disabled",
+            Self::RecoveryCodesReplaced => "recovery_codes.replaced",
+            Self::RecoveryCodeUsed => "recovery_code.used",
+            Self::ApiTokenCreated(_) => "api_token.created",
+            Self::ApiTokenRevoked(_) => "api_token.revoked",
+        }
+    }
+
+    fn subject(&self, account_id: AccountId) -> String {
+        match self {
+            Self::SignedIn(session_id)
+            | Self::SessionEnded(session_id)
+            | Self::RefreshTokenReused(session_id) => session_id.to_string(),
+            Self::ApiTokenCreated(token_id) | Self::ApiTokenRevoked(token_id) => {
+                token_id.to_string()
+            }
+            _ => account_id.to_string(),
+        }
+    }
+}

@@ -1,0 +1,221 @@
+//! API tokens: made, shown once, listed, revoked, and what they never reach.
+
+use std::time::Duration;
+
+use serde_json::{Value, json};
+
+use crate::harness::{Answer, PASSWORD, SignedIn, Store, TestApp};
+
+on_both_stores! {
+    a_token_is_shown_once_and_then_listed_without_itself,
+    a_token_is_accepted_with_its_scheme_alone,
+    a_token_ends_when_it_was_told_to,
+    a_revoked_token_is_refused_at_once,
+    a_token_of_a_disabled_account_is_refused_until_it_is_enabled,
+    neither_api_tokens_nor_one_hour_tokens_reach_the_account,
+    making_one_takes_the_password,
+    bad_fields_are_named,
+    anothers_token_is_not_found,
+}
+
+const PATH: &str = "/api/v1/api-tokens";
+
+async fn make(app: &TestApp, session: &SignedIn, changed: &[(&str, Value)]) -> Answer {
+    let mut body = json!({"name": "report", "scopes": ["sites:read"], "password": PASSWORD});
+    for (field, value) in changed {
+        body[*field] = value.clone();
+    }
+    app.ask(session, "POST", PATH, body).await
+}
+
+/// What an endpoint that any credential reaches says to one.
+async fn tried(app: &TestApp, authorization: &str) -> Answer {
+    let call = app.post("/api/v1/jwt/revoke");
+    let call = call.header("authorization", authorization);
+    call.json(&json!({"token": "x"})).send().await
+}
+
+async fn signed_in(app: &TestApp) -> SignedIn {
+    let ada = app.owner("ada").await;
+    app.sign_in(&ada).await
+}
+
+async fn token(app: &TestApp, session: &SignedIn) -> (String, String) {
+    let made = make(app, session, &[]).await;
+    assert_eq!(made.status, 201);
+    let text = |field: &str| made.body[field].as_str().unwrap().to_owned();
+    (text("id"), text("token"))
+}
+
+async fn a_token_is_shown_once_and_then_listed_without_itself(store: Store) {
+    let app = TestApp::start(store).await;
+    let session = signed_in(&app).await;
+    let scopes = json!(["usage:read", "sites:read", "usage:read"]);
+    let made = make(&app, &session, &[("scopes", scopes)]).await;
+    assert_eq!(made.status, 201);
+    assert_eq!(made.header("cache-control"), Some("no-store"));
+    let token = made.body["token"].as_str().unwrap();
+    assert_eq!(token.len(), 88);
+    assert!(token.starts_with("mat_"));
+    assert_eq!(made.body["scopes"], json!(["sites:read", "usage:read"]));
+    let list = async || app.signed_in(&session, "GET", PATH).send().await.ok();
+    let listed = list().await;
+    assert_eq!(listed[0].get("token"), None);
+    assert_eq!(listed[0]["id"], made.body["id"]);
+    assert_eq!(listed[0]["last_used_at"], Value::Null);
+    app.advance(Duration::from_secs(5));
+    tried(&app, &format!("token {token}")).await.ok();
+    assert_eq!(list().await[0]["last_used_at"], "2026-11-15T12:00:05Z");
+    let stored = app.column("SELECT name FROM api_tokens").await;
+    assert_eq!(stored, ["report"]);
+    let rows = app.audit().await;
+    assert!(
+        rows.contains(&"account api_token.created success 1".to_owned()),
+        "{rows:?}"
+    );
+}
+
+async fn a_token_is_accepted_with_its_scheme_alone(store: Store) {
+    let app = TestApp::start(store).await;
+    let session = signed_in(&app).await;
+    let (_, token) = token(&app, &session).await;
+    tried(&app, &format!("token {token}")).await.ok();
+    tried(&app, &format!("Token {token}")).await.ok();
+    let (head, _) = token.split_at(token.len() - 1);
+    for wrong in [
+        token.clone(),
+        format!("Bearer {token}"),
+        format!("token {head}"),
+        format!("token {}", token.replace("mat_", "mps_")),
+        format!("token {}", session.access_token),
+    ] {
+        let answer = tried(&app, &wrong).await;
+        assert_eq!(answer.problem(), (401, "unauthorized"), "{wrong}");
+    }
+}
+
+async fn a_token_ends_when_it_was_told_to(store: Store) {
+    let app = TestApp::start(store).await;
+    let session = signed_in(&app).await;
+    for past in ["2026-11-15T12:00:00Z", "2020-01-01T00:00:00Z", "tomorrow"] {
+        let answer = make(&app, &session, &[("expires_at", json!(past))]).await;
+        assert_eq!(answer.bad_fields(), ["expires_at"]);
+    }
+    let soon = [("expires_at", json!("2026-11-15T13:00:01+01:00"))];
+    let made = make(&app, &session, &soon).await;
+    assert_eq!(made.body["expires_at"], "2026-11-15T12:00:01Z");
+    let authorization = format!("token {}", made.body["token"].as_str().unwrap());
+    tried(&app, &authorization).await.ok();
+    app.advance(Duration::from_secs(1));
+    let answer = tried(&app, &authorization).await;
+    assert_eq!(answer.problem(), (401, "unauthorized"));
+    let listed = app.signed_in(&session, "GET", PATH).send().await.ok();
+    assert_eq!(listed, json!([]));
+    app.background.janitor.round().await.unwrap();
+    assert_eq!(app.number("SELECT count(*) FROM api_tokens").await, 0);
+}
+
+async fn a_revoked_token_is_refused_at_once(store: Store) {
+    let app = TestApp::start(store).await;
+    let session = signed_in(&app).await;
+    let (id, first) = token(&app, &session).await;
+    let (_, second) = token(&app, &session).await;
+    let end = app.signed_in(&session, "DELETE", &format!("{PATH}/{id}"));
+    assert_eq!(end.send().await.ok(), json!({}));
+    assert_eq!(tried(&app, &format!("token {first}")).await.status, 401);
+    tried(&app, &format!("token {second}")).await.ok();
+    assert_eq!(app.revoke_jwt(&session, &second).await.ok(), json!({}));
+    assert_eq!(tried(&app, &format!("token {second}")).await.status, 401);
+    let rows = app.audit().await;
+    let revoked = rows.iter().filter(|row| row.contains("api_token.revoked"));
+    assert_eq!(revoked.count(), 2);
+}
+
+async fn a_token_of_a_disabled_account_is_refused_until_it_is_enabled(store: Store) {
+    let app = TestApp::start(store).await;
+    let ada = app.owner("ada").await;
+    let session = app.sign_in(&ada).await;
+    let (_, token) = token(&app, &session).await;
+    let authorization = format!("token {token}");
+    app.disable(&ada).await;
+    assert_eq!(tried(&app, &authorization).await.status, 401);
+    app.enable(&ada).await;
+    tried(&app, &authorization).await.ok();
+}
+
+async fn neither_api_tokens_nor_one_hour_tokens_reach_the_account(store: Store) {
+    let app = TestApp::start(store).await;
+    let ada = app.owner("ada").await;
+    let session = app.sign_in(&ada).await;
+    let (_, token) = token(&app, &session).await;
+    let one_hour = app.one_hour(&ada).await;
+    for authorization in [
+        format!("token {token}"),
+        format!("Bearer {one_hour}"),
+        one_hour,
+    ] {
+        for (method, path) in [
+            ("GET", "/api/v1/account"),
+            ("PATCH", "/api/v1/account"),
+            ("DELETE", "/api/v1/account"),
+            ("POST", "/api/v1/account/password"),
+            ("POST", "/api/v1/account/two-factor"),
+            ("POST", "/api/v1/account/two-factor/confirm"),
+            ("POST", "/api/v1/account/two-factor/recovery-codes"),
+            ("DELETE", "/api/v1/account/two-factor"),
+            ("GET", "/api/v1/account/sessions"),
+            ("DELETE", "/api/v1/account/sessions/x"),
+            ("GET", "/api/v1/api-tokens"),
+            ("POST", "/api/v1/api-tokens"),
+            ("DELETE", "/api/v1/api-tokens/x"),
+            ("POST", "/api/v1/accounts"),
+        ] {
+            let call = app.request(method, path);
+            let answer = call.header("authorization", &authorization).send().await;
+            assert_eq!(answer.problem(), (403, "forbidden"), "{method} {path}");
+            let answer = app.request(method, path).send().await;
+            assert_eq!(answer.problem(), (401, "unauthorized"), "{method} {path}");
+        }
+    }
+}
+
+async fn making_one_takes_the_password(store: Store) {
+    let app = TestApp::start(store).await;
+    let session = signed_in(&app).await;
+    let wrong = [("password", json!("a wrong password"))];
+    let answer = make(&app, &session, &wrong).await;
+    assert_eq!(answer.problem(), (401, "invalid_credentials"));
+    assert_eq!(app.number("SELECT count(*) FROM api_tokens").await, 0);
+}
+
+async fn bad_fields_are_named(store: Store) {
+    let app = TestApp::start(store).await;
+    let session = signed_in(&app).await;
+    let answer = app.ask(&session, "POST", PATH, json!({})).await;
+    assert_eq!(answer.bad_fields(), ["name", "scopes", "password"]);
+    for scopes in [
+        json!([]),
+        json!(["sites:read", "all"]),
+        json!("sites:read"),
+        json!([1]),
+    ] {
+        let answer = make(&app, &session, &[("scopes", scopes)]).await;
+        assert_eq!(answer.bad_fields(), ["scopes"]);
+    }
+    let answer = make(&app, &session, &[("name", json!(""))]).await;
+    assert_eq!(answer.bad_fields(), ["name"]);
+}
+
+async fn anothers_token_is_not_found(store: Store) {
+    let app = TestApp::start(store).await;
+    let session = signed_in(&app).await;
+    let bob = app.owner("bob").await;
+    let of_bob = app.sign_in(&bob).await;
+    let (id, token) = token(&app, &session).await;
+    for id in [id.as_str(), "x"] {
+        let end = app.signed_in(&of_bob, "DELETE", &format!("{PATH}/{id}"));
+        assert_eq!(end.send().await.problem(), (404, "not_found"));
+    }
+    app.revoke_jwt(&of_bob, &token).await.ok();
+    tried(&app, &format!("token {token}")).await.ok();
+}
