@@ -25,7 +25,7 @@ use crate::{
     wire::Wire,
 };
 
-/// More than the deadline of a call: these tests share their machine.
+/// More than a call waits for its turn and for the store: these tests share their machine.
 const SOON: Duration = Duration::from_millis(1800);
 
 /// A server of its own, since the tests break it, and a pool of `connections`.
@@ -46,7 +46,7 @@ async fn warm(database: &Database, connections: usize) {
     }
 }
 
-/// What the call answered, within a second.
+/// What the call answered, if it did so soon.
 async fn soon<T>(call: impl Future<Output = Result<T, StoreError>>) -> Result<T, StoreError> {
     let began = Instant::now();
     let answer = call.await;
