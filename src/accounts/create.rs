@@ -10,13 +10,12 @@ use super::{
     own::{account_name, email_address},
 };
 use crate::{
-    callers::Caller,
+    callers::{Caller, Transactions},
     error::ApiError,
     extract::{Body, Fields, FromBody, Json, parse_object, string},
     openapi::CreateAccountProblems,
     passwords::{NewPassword, Passwords},
     sign_in::fields::new_password,
-    store::Database,
 };
 
 /// What an account is made from.
@@ -101,7 +100,7 @@ fn role(value: &RawValue) -> Result<Role, String> {
     )
 )]
 pub(crate) async fn create_account(
-    State(database): State<Database>,
+    State(transactions): State<Transactions>,
     State(accounts): State<Accounts>,
     State(passwords): State<Passwords>,
     caller: Caller,
@@ -109,7 +108,7 @@ pub(crate) async fn create_account(
 ) -> Result<(StatusCode, Json<Account>), ApiError> {
     caller.require_admin()?;
     let hash = passwords.enter()?.hash(&password).await?;
-    let mut tx = database.begin().await?;
+    let mut tx = transactions.begin(&caller).await?;
     let created = accounts.create(&mut tx, caller.context(), &account, &hash);
     let created = created.await?;
     tx.commit().await?;

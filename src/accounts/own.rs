@@ -7,7 +7,7 @@ use utoipa::ToSchema;
 
 use super::{Account, AccountName, AccountUpdate, Accounts, EmailAddress, InvalidAccount};
 use crate::{
-    callers::Caller,
+    callers::{Caller, Transactions},
     error::ApiError,
     extract::{Body, Done, Fields, FromBody, Json, parse_object, string},
     openapi::{
@@ -18,7 +18,6 @@ use crate::{
         SignIn,
         fields::{GivenPassword, PasswordRequest, new_password, password},
     },
-    store::Database,
 };
 
 /// Who am I
@@ -109,17 +108,20 @@ pub(super) fn email_address(value: &RawValue) -> Result<EmailAddress, String> {
     )
 )]
 pub(crate) async fn update_account(
-    State(database): State<Database>,
+    State(transactions): State<Transactions>,
     State(accounts): State<Accounts>,
     State(sign_in): State<SignIn>,
     caller: Caller,
     Body(GivenUpdate { update, password }): Body<GivenUpdate>,
 ) -> Result<Json<Account>, ApiError> {
-    if let Some(password) = &password {
-        sign_in.confirm(&caller, password).await?;
-    }
+    let mut tx = match &password {
+        Some(password) => {
+            let proven = sign_in.confirm(&caller, password).await?;
+            transactions.begin_proven(&caller, &proven).await?
+        }
+        None => transactions.begin(&caller).await?,
+    };
     let by = caller.context();
-    let mut tx = database.begin().await?;
     let updated = accounts.update(&mut tx, &by, caller.account_id, &update);
     let updated = updated.await?;
     tx.commit().await?;
@@ -141,15 +143,15 @@ pub(crate) async fn update_account(
     )
 )]
 pub(crate) async fn delete_account(
-    State(database): State<Database>,
+    State(transactions): State<Transactions>,
     State(accounts): State<Accounts>,
     State(sign_in): State<SignIn>,
     caller: Caller,
     Body(GivenPassword(password)): Body<GivenPassword>,
 ) -> Result<Json<Done>, ApiError> {
-    sign_in.confirm(&caller, &password).await?;
+    let proven = sign_in.confirm(&caller, &password).await?;
     let by = caller.context();
-    let mut tx = database.begin().await?;
+    let mut tx = transactions.begin_proven(&caller, &proven).await?;
     accounts.delete(&mut tx, &by, caller.account_id).await?;
     tx.commit().await?;
     Ok(Json(Done {}))
@@ -204,7 +206,7 @@ impl FromBody for GivenPasswords {
     )
 )]
 pub(crate) async fn change_password(
-    State(database): State<Database>,
+    State(transactions): State<Transactions>,
     State(accounts): State<Accounts>,
     State(passwords): State<Passwords>,
     State(sign_in): State<SignIn>,
@@ -215,7 +217,7 @@ pub(crate) async fn change_password(
     let proven = sign_in.confirm(&caller, &current).await?;
     let hash = passwords.enter()?.hash(&new).await?;
     let by = caller.context();
-    let mut tx = database.begin().await?;
+    let mut tx = transactions.begin_proven(&caller, &proven).await?;
     accounts
         .change_password(&mut tx, &by, &proven, &hash, kept)
         .await?;

@@ -212,6 +212,7 @@ impl Accounts {
         account_id: AccountId,
         hash: &PasswordHash,
     ) -> Result<Account, AccountError> {
+        changes::lock(tx).await?;
         if !store::reset_password(tx, account_id, hash).await? {
             return Err(AccountError::Gone);
         }

@@ -10,13 +10,12 @@ use utoipa::ToSchema;
 
 use super::{ApiToken, ApiTokens, NewApiToken};
 use crate::{
-    callers::{Caller, Scope, Scopes},
+    callers::{Caller, Scope, Scopes, Transactions},
     error::ApiError,
     extract::{Body, Done, Fields, FromBody, Json, Unstored, parse_object, string},
     openapi::{CreateApiTokenProblems, OwnItemProblems, SignedInProblems},
     passwords::Password,
     sign_in::{SignIn, fields::password},
-    store::Database,
     types::{
         clock::{Clock, Timestamp},
         ids::ApiTokenId,
@@ -159,7 +158,7 @@ pub(crate) async fn list_api_tokens(
 )]
 pub(crate) async fn create_api_token(
     State(clock): State<Clock>,
-    State(database): State<Database>,
+    State(transactions): State<Transactions>,
     State(sign_in): State<SignIn>,
     State(api_tokens): State<ApiTokens>,
     caller: Caller,
@@ -168,8 +167,8 @@ pub(crate) async fn create_api_token(
     if token.expires_at.is_some_and(|end| end <= clock.now()) {
         return Err(ApiError::bad_field("expires_at", "must be in the future"));
     }
-    sign_in.confirm(&caller, &password).await?;
-    let mut tx = database.begin().await?;
+    let proven = sign_in.confirm(&caller, &password).await?;
+    let mut tx = transactions.begin_proven(&caller, &proven).await?;
     let by = caller.context();
     let created = api_tokens.create(&mut tx, &by, caller.account_id, &token);
     let (created, secret) = created.await?;
@@ -200,14 +199,14 @@ pub(crate) async fn create_api_token(
     )
 )]
 pub(crate) async fn revoke_api_token(
-    State(database): State<Database>,
+    State(transactions): State<Transactions>,
     State(api_tokens): State<ApiTokens>,
     caller: Caller,
     Path(id): Path<String>,
 ) -> Result<Json<Done>, ApiError> {
     let token_id = id.parse().map_err(|_| ApiError::NotFound)?;
     let by = caller.context();
-    let mut tx = database.begin().await?;
+    let mut tx = transactions.begin(&caller).await?;
     let revoked = api_tokens.revoke(&mut tx, &by, caller.account_id, token_id);
     if !revoked.await? {
         return Err(ApiError::NotFound);

@@ -9,13 +9,13 @@ use utoipa::ToSchema;
 use super::{Session, Sessions};
 use crate::{
     api_tokens::ApiTokens,
-    callers::Caller,
+    callers::{Caller, Transactions},
     error::ApiError,
     extract::{Body, Done, Fields, FromBody, Json, Unstored, parse_object, string},
     middleware::client::Client,
     openapi::{OwnItemProblems, RefreshProblems, RevokeProblems, SignedInProblems},
     sign_in::jwt::JwtResponse,
-    store::{Database, changes::Actor},
+    store::changes::Actor,
     types::ids::SessionId,
 };
 
@@ -127,7 +127,7 @@ pub(crate) async fn refresh_jwt(
     )
 )]
 pub(crate) async fn revoke_jwt(
-    State(database): State<Database>,
+    State(transactions): State<Transactions>,
     State(sessions): State<Sessions>,
     State(api_tokens): State<ApiTokens>,
     caller: Caller,
@@ -136,11 +136,11 @@ pub(crate) async fn revoke_jwt(
     let (by, account_id) = (caller.context(), caller.account_id);
     let token = token.expose_secret();
     if let Some(session_id) = sessions.session_of(token).await? {
-        let mut tx = database.begin().await?;
+        let mut tx = transactions.begin(&caller).await?;
         sessions.end(&mut tx, &by, account_id, session_id).await?;
         tx.commit().await?;
     } else if let Some(token_id) = api_tokens.id_of(token).await? {
-        let mut tx = database.begin().await?;
+        let mut tx = transactions.begin(&caller).await?;
         api_tokens
             .revoke(&mut tx, &by, account_id, token_id)
             .await?;
@@ -184,14 +184,14 @@ pub(crate) async fn list_sessions(
     )
 )]
 pub(crate) async fn end_session(
-    State(database): State<Database>,
+    State(transactions): State<Transactions>,
     State(sessions): State<Sessions>,
     caller: Caller,
     Path(id): Path<String>,
 ) -> Result<Json<Done>, ApiError> {
     let session_id = id.parse().map_err(|_| ApiError::NotFound)?;
     let by = caller.context();
-    let mut tx = database.begin().await?;
+    let mut tx = transactions.begin(&caller).await?;
     let ended = sessions.end(&mut tx, &by, caller.account_id, session_id);
     if !ended.await? {
         return Err(ApiError::NotFound);

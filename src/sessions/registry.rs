@@ -1,6 +1,6 @@
 //! The sessions, from their beginning to their end.
 
-use std::{net::IpAddr, sync::Arc, time::Duration};
+use std::{sync::Arc, time::Duration};
 
 use secrecy::SecretString;
 
@@ -10,7 +10,7 @@ use super::{
     store::{self, NewSession, RefreshTimes, SessionStore},
 };
 use crate::{
-    accounts::{LoginName, Role},
+    accounts::Role,
     keys::{AccountClaims, AccountTokenKind, Keys, KeysError},
     store::{
         Database, StoreError, Tx,
@@ -276,14 +276,6 @@ impl Sessions {
             self.record(tx, by, account_id, change).await?;
         }
         Ok(ended)
-    }
-
-    /// Whether whoever is called so is signed in from an address.
-    ///
-    /// # Errors
-    /// When the store fails.
-    pub async fn knows(&self, name: &LoginName, address: IpAddr) -> Result<bool, StoreError> {
-        self.store.knows(name, address, self.clock.now()).await
     }
 
     /// The sessions of an account that go on, the newest first.

@@ -7,7 +7,7 @@ use super::{
     session::{Session, SessionKind},
 };
 use crate::{
-    accounts::{LoginName, Role},
+    accounts::Role,
     store::{Database, StoreError, Tx, affected, in_tx, read, write},
     types::{
         clock::Timestamp,
@@ -24,12 +24,6 @@ const FIND_LIVE: &str = "\
 SELECT sessions.account_id, sessions.kind, sessions.last_used_at, accounts.role FROM sessions \
 JOIN accounts ON accounts.account_id = sessions.account_id \
 WHERE sessions.session_id = $1 AND sessions.expires_at > $2 AND accounts.status = 'active'";
-
-const KNOWS: &str = "\
-SELECT sessions.account_id FROM sessions \
-JOIN accounts ON accounts.account_id = sessions.account_id \
-WHERE (accounts.email_key = $1 OR accounts.username_key = $1) \
-AND sessions.address = $2 AND sessions.expires_at > $3 LIMIT 1";
 
 const TOUCH: &str = "\
 UPDATE sessions SET last_used_at = $2 WHERE session_id = $1 AND last_used_at < $2";
@@ -157,20 +151,6 @@ impl SessionStore {
             .bind(session_id)
             .bind(now)
             .fetch_optional(connection))
-    }
-
-    pub(super) async fn knows(
-        &self,
-        name: &LoginName,
-        address: IpAddr,
-        now: Timestamp,
-    ) -> Result<bool, StoreError> {
-        let found: Option<(AccountId,)> = read!(self.database, |connection| sqlx::query_as(KNOWS)
-            .bind(name.as_str())
-            .bind(address.to_string())
-            .bind(now)
-            .fetch_optional(connection))?;
-        Ok(found.is_some())
     }
 
     pub(super) async fn touch(

@@ -50,6 +50,16 @@ pub enum SignInError {
     Store(#[from] StoreError),
 }
 
+impl SignInError {
+    /// Whether somebody guessed, and guessed wrong.
+    const fn is_failure(&self) -> bool {
+        matches!(
+            self,
+            Self::Invalid | Self::TwoFactor(TwoFactorError::InvalidCode)
+        )
+    }
+}
+
 /// Signs people in.
 #[derive(Clone)]
 pub struct SignIn(AppState);
@@ -72,7 +82,7 @@ impl SignIn {
         kind: SessionKind,
     ) -> Result<Opened, SignInError> {
         let turn = self.0.passwords.enter()?;
-        self.limited(&credentials.name, client, async || {
+        let attempt = self.limited_by_address(client, async || {
             let proof = self.0.accounts.find_proof(&credentials.name).await?;
             let password = &credentials.password;
             let (proven, kept) = self.prove(&turn, password, proof, client).await?;
@@ -94,8 +104,8 @@ impl SignIn {
             let opened = sessions.open(&mut tx, &by, proven.account_id, kind).await?;
             tx.commit().await?;
             Ok(opened)
-        })
-        .await
+        });
+        self.limited_by_name(&credentials.name, attempt).await
     }
 
     /// Asks somebody who is signed in for their password again. What it was held against.
@@ -108,8 +118,7 @@ impl SignIn {
         password: &Password,
     ) -> Result<Proof, SignInError> {
         let turn = self.0.passwords.enter()?;
-        let name = LoginName::new(&caller.account_id.to_string());
-        self.limited(&name, &caller.client, async || {
+        self.limited_by_address(&caller.client, async || {
             let proof = self.0.accounts.find_proof_by_id(caller.account_id).await?;
             let proven = self.prove(&turn, password, proof, &caller.client).await?;
             Ok(proven.0)
@@ -117,41 +126,44 @@ impl SignIn {
         .await
     }
 
-    /// Counts an attempt before it is made, and takes it back unless it failed.
+    /// Counts an attempt under a name before it is made, and takes it back unless it failed.
     ///
-    /// The limit of a name does not hold for a client on whose address the account is signed in:
-    /// strangers who guess must not lock its owner out.
-    async fn limited<T>(
+    /// With the name used up a password is still looked at, and only a failure is refused for it:
+    /// strangers who guess must not lock the owner of the name out.
+    async fn limited_by_name<T>(
         &self,
         name: &LoginName,
+        attempt: impl Future<Output = Result<T, SignInError>>,
+    ) -> Result<T, SignInError> {
+        let Rooms {
+            attempts, clock, ..
+        } = &*self.0;
+        let under_name = attempts.sign_in_as(name.as_str(), clock.monotonic());
+        let outcome = attempt.await;
+        match (&outcome, under_name) {
+            (Err(error), Err(refused)) if error.is_failure() => return Err(refused.into()),
+            (Err(error), Ok(())) if error.is_failure() => {}
+            (_, Ok(())) => attempts.sign_in_as_unfailed(name.as_str(), clock.monotonic()),
+            (_, Err(_)) => {}
+        }
+        outcome
+    }
+
+    /// Counts an attempt of a client's address before it is made, and takes it back unless it
+    /// failed.
+    async fn limited_by_address<T>(
+        &self,
         client: &Client,
         attempt: impl AsyncFnOnce() -> Result<T, SignInError>,
     ) -> Result<T, SignInError> {
         let Rooms {
-            attempts,
-            clock,
-            sessions,
-            ..
+            attempts, clock, ..
         } = &*self.0;
-        let address = client.address;
-        attempts.sign_in(address, clock.monotonic())?;
-        let under_name = attempts.sign_in_as(name.as_str(), clock.monotonic());
-        let outcome = async {
-            match under_name {
-                Err(refused) if !sessions.knows(name, address).await? => Err(refused.into()),
-                _ => attempt().await,
-            }
-        };
-        let outcome = outcome.await;
-        let has_failed = matches!(
-            outcome,
-            Err(SignInError::Invalid | SignInError::TwoFactor(TwoFactorError::InvalidCode))
-        );
+        attempts.sign_in(client.address, clock.monotonic())?;
+        let outcome = attempt().await;
+        let has_failed = outcome.as_ref().is_err_and(SignInError::is_failure);
         if !has_failed {
-            attempts.sign_in_unfailed(address, clock.monotonic());
-            if under_name.is_ok() {
-                attempts.sign_in_as_unfailed(name.as_str(), clock.monotonic());
-            }
+            attempts.sign_in_unfailed(client.address, clock.monotonic());
         }
         outcome
     }

@@ -13,7 +13,7 @@ use super::{
 };
 use crate::{
     accounts::{Accounts, Role},
-    callers::Caller,
+    callers::{Caller, Transactions},
     error::ApiError,
     extract::{Body, Done, Fields, Json, Unstored},
     openapi::{
@@ -23,7 +23,7 @@ use crate::{
     paging::{Page, Paged},
     query::Query,
     state::AppState,
-    store::{Database, Tx, changes},
+    store::Tx,
     types::{
         clock::Timestamp,
         ids::{AccountId, SiteId},
@@ -142,6 +142,7 @@ pub(crate) async fn list_sites(
 )]
 pub(crate) async fn create_site(
     State(state): State<AppState>,
+    State(transactions): State<Transactions>,
     caller: Caller,
     Body(given): Body<GivenSite>,
 ) -> Result<
@@ -155,19 +156,13 @@ pub(crate) async fn create_site(
     if given.plan.is_some() || given.owner.is_some() {
         caller.require_admin()?;
     }
-    let mut tx = state.database.begin().await?;
-    // The owner must still be there at the commit.
-    changes::lock(&mut tx).await?;
-    let own = caller.account_id;
-    if Accounts::find_in(&mut tx, own).await?.is_none() {
-        return Err(ApiError::Unauthorized);
-    }
+    let mut tx = transactions.begin(&caller).await?;
     require_known(&state, &mut tx, given.plan.as_deref(), given.owner).await?;
     let site = NewSite {
         name: given.name,
         url: given.url,
         plan: given.plan.unwrap_or_else(|| FIRST_PLAN.to_owned()),
-        owner: given.owner.or(Some(own)),
+        owner: given.owner.or(Some(caller.account_id)),
     };
     let by = caller.context();
     let (site, secret) = state.sites.create(&mut tx, by, &site).await?;
@@ -221,11 +216,12 @@ pub(crate) async fn get_site(
 )]
 pub(crate) async fn update_site(
     State(state): State<AppState>,
+    State(transactions): State<Transactions>,
     caller: Caller,
     Path(id): Path<String>,
     Body(update): Body<SiteUpdate>,
 ) -> Result<Json<Site>, ApiError> {
-    let mut tx = state.database.begin().await?;
+    let mut tx = transactions.begin(&caller).await?;
     let site = changeable(&state.sites, &mut tx, &caller, &id).await?;
     if update.plan.is_some() || update.status.is_some() || update.owner.is_some() {
         caller.require_admin()?;
@@ -253,12 +249,12 @@ pub(crate) async fn update_site(
     responses((status = 200, description = "It is deleted.", body = Done), ChangeSiteProblems)
 )]
 pub(crate) async fn delete_site(
-    State(database): State<Database>,
+    State(transactions): State<Transactions>,
     State(sites): State<Sites>,
     caller: Caller,
     Path(id): Path<String>,
 ) -> Result<Json<Done>, ApiError> {
-    let mut tx = database.begin().await?;
+    let mut tx = transactions.begin(&caller).await?;
     let site = changeable(&sites, &mut tx, &caller, &id).await?;
     let deleted = sites.delete(&mut tx, caller.context(), site.id).await?;
     deleted.ok_or(ApiError::NotFound)?;
@@ -293,13 +289,13 @@ pub(crate) async fn delete_site(
     )
 )]
 pub(crate) async fn rotate_secret(
-    State(database): State<Database>,
+    State(transactions): State<Transactions>,
     State(sites): State<Sites>,
     caller: Caller,
     Path(id): Path<String>,
     Body(GivenGrace(grace)): Body<GivenGrace>,
 ) -> Result<Unstored<RotateSecretResponse>, ApiError> {
-    let mut tx = database.begin().await?;
+    let mut tx = transactions.begin(&caller).await?;
     let site = changeable(&sites, &mut tx, &caller, &id).await?;
     let by = caller.context();
     let rotated = sites.rotate_secret(&mut tx, by, site.id, grace).await?;
@@ -328,7 +324,7 @@ pub(crate) async fn visible(sites: &Sites, caller: &Caller, id: &str) -> Result<
 ///
 /// # Errors
 /// 404 when there is none with this id, or it is another's.
-async fn changeable(
+pub(crate) async fn changeable(
     sites: &Sites,
     tx: &mut Tx,
     caller: &Caller,

@@ -20,15 +20,17 @@ use super::{
     summary::{TokenStatus, TokenSummary},
 };
 use crate::{
-    callers::{Caller, CallerLayer, Door, Scope},
+    callers::{Caller, CallerLayer, Door, Scope, Transactions},
     error::ApiError,
     extract::{Done, Fields, Json},
     openapi::{ChangeTokenProblems, ListTokensProblems},
     paging::{Page, Paged},
     query::{FromQuery, Parameters, Query, described},
-    sites::{Sites, endpoints::visible},
+    sites::{
+        Sites,
+        endpoints::{changeable, visible},
+    },
     state::AppState,
-    store::Database,
     types::{
         clock::Clock,
         ids::{InvalidId, SiteId, TokenId, WpUserId},
@@ -154,15 +156,15 @@ pub(crate) async fn list_site_tokens(
     responses((status = 200, description = "It is revoked.", body = Done), ChangeTokenProblems)
 )]
 pub(crate) async fn revoke_site_token(
-    State(database): State<Database>,
+    State(transactions): State<Transactions>,
     State(sites): State<Sites>,
     State(tokens): State<Tokens>,
     caller: Caller,
     Path((id, token_id)): Path<(String, String)>,
 ) -> Result<Json<Done>, ApiError> {
-    let site = visible(&sites, &caller, &id).await?;
     let token_id = token_id.parse().map_err(|_| ApiError::NotFound)?;
-    let mut tx = database.begin().await?;
+    let mut tx = transactions.begin(&caller).await?;
+    let site = changeable(&sites, &mut tx, &caller, &id).await?;
     let by = caller.context();
     let is_of_site = tokens.revoke_of(&mut tx, by, site.id, token_id).await?;
     tx.commit().await?;
@@ -187,15 +189,15 @@ pub(crate) async fn revoke_site_token(
     responses((status = 200, description = "It is not bound.", body = Done), ChangeTokenProblems)
 )]
 pub(crate) async fn release_site_token(
-    State(database): State<Database>,
+    State(transactions): State<Transactions>,
     State(sites): State<Sites>,
     State(tokens): State<Tokens>,
     caller: Caller,
     Path((id, token_id)): Path<(String, String)>,
 ) -> Result<Json<Done>, ApiError> {
-    let site = visible(&sites, &caller, &id).await?;
     let token_id = token_id.parse().map_err(|_| ApiError::NotFound)?;
-    let mut tx = database.begin().await?;
+    let mut tx = transactions.begin(&caller).await?;
+    let site = changeable(&sites, &mut tx, &caller, &id).await?;
     let by = caller.context();
     let is_of_site = tokens.release_of(&mut tx, by, site.id, token_id).await?;
     tx.commit().await?;

@@ -8,7 +8,7 @@ use utoipa::ToSchema;
 use super::TwoFactor;
 use crate::{
     accounts::Accounts,
-    callers::Caller,
+    callers::{Caller, Transactions},
     error::ApiError,
     extract::{Body, Done, Json, Unstored},
     openapi::TwoFactorProblems,
@@ -19,7 +19,6 @@ use crate::{
             PasswordRequest,
         },
     },
-    store::Database,
 };
 
 /// The secret for an authenticator app.
@@ -73,17 +72,17 @@ impl From<Vec<SecretString>> for RecoveryCodesResponse {
     )
 )]
 pub(crate) async fn begin_two_factor(
-    State(database): State<Database>,
+    State(transactions): State<Transactions>,
     State(accounts): State<Accounts>,
     State(sign_in): State<SignIn>,
     State(two_factor): State<TwoFactor>,
     caller: Caller,
     Body(GivenPassword(password)): Body<GivenPassword>,
 ) -> Result<Unstored<BeginTwoFactorResponse>, ApiError> {
-    sign_in.confirm(&caller, &password).await?;
+    let proven = sign_in.confirm(&caller, &password).await?;
     let account = accounts.find(caller.account_id).await?;
     let account = account.ok_or(ApiError::Unauthorized)?;
-    let mut tx = database.begin().await?;
+    let mut tx = transactions.begin_proven(&caller, &proven).await?;
     let begun = two_factor
         .begin(&mut tx, account.id, &account.email)
         .await?;
@@ -114,12 +113,12 @@ pub(crate) async fn begin_two_factor(
     )
 )]
 pub(crate) async fn confirm_two_factor(
-    State(database): State<Database>,
+    State(transactions): State<Transactions>,
     State(two_factor): State<TwoFactor>,
     caller: Caller,
     Body(GivenCode(code)): Body<GivenCode>,
 ) -> Result<Unstored<RecoveryCodesResponse>, ApiError> {
-    let mut tx = database.begin().await?;
+    let mut tx = transactions.begin(&caller).await?;
     let by = caller.context();
     let codes = two_factor.confirm(&mut tx, &by, caller.account_id, &code);
     let codes = codes.await?;
@@ -147,16 +146,16 @@ pub(crate) async fn confirm_two_factor(
     )
 )]
 pub(crate) async fn replace_recovery_codes(
-    State(database): State<Database>,
+    State(transactions): State<Transactions>,
     State(sign_in): State<SignIn>,
     State(two_factor): State<TwoFactor>,
     caller: Caller,
     Body(given): Body<GivenBoth>,
 ) -> Result<Unstored<RecoveryCodesResponse>, ApiError> {
-    sign_in.confirm(&caller, &given.password).await?;
+    let proven = sign_in.confirm(&caller, &given.password).await?;
     let presented = two_factor.require(caller.account_id, &given.code).await?;
     let by = caller.context();
-    let mut tx = database.begin().await?;
+    let mut tx = transactions.begin_proven(&caller, &proven).await?;
     if !two_factor.use_up(&mut tx, &by, &presented).await? {
         drop(tx);
         return Err(two_factor.failed(caller.account_id).await?.into());
@@ -182,16 +181,16 @@ pub(crate) async fn replace_recovery_codes(
     )
 )]
 pub(crate) async fn disable_two_factor(
-    State(database): State<Database>,
+    State(transactions): State<Transactions>,
     State(sign_in): State<SignIn>,
     State(two_factor): State<TwoFactor>,
     caller: Caller,
     Body(given): Body<GivenBoth>,
 ) -> Result<Json<Done>, ApiError> {
-    sign_in.confirm(&caller, &given.password).await?;
+    let proven = sign_in.confirm(&caller, &given.password).await?;
     let presented = two_factor.require(caller.account_id, &given.code).await?;
     let by = caller.context();
-    let mut tx = database.begin().await?;
+    let mut tx = transactions.begin_proven(&caller, &proven).await?;
     if !two_factor.use_up(&mut tx, &by, &presented).await? {
         drop(tx);
         return Err(two_factor.failed(caller.account_id).await?.into());

@@ -63,5 +63,6 @@ mod site_races;
 mod site_tokens;
 mod site_usage;
 mod sites;
+mod stale_callers;
 mod two_factor;
 mod validate;

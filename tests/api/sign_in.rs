@@ -19,7 +19,8 @@ on_both_stores! {
     a_right_password_is_no_failure_and_a_wrong_one_stays_one,
     attempts_that_race_are_limited_too,
     failures_under_a_name_are_limited_whether_it_exists_or_not,
-    nobody_is_locked_out_where_they_are_signed_in,
+    nobody_is_locked_out_by_failures_of_others,
+    a_failure_under_a_used_up_name_counts_for_its_address,
     a_full_hashing_queue_is_told_before_the_look_up,
     a_hash_with_older_parameters_is_renewed,
     a_login_gives_a_token_of_an_hour,
@@ -191,33 +192,60 @@ fn wear_out(app: &TestApp, name: &str) {
 async fn failures_under_a_name_are_limited_whether_it_exists_or_not(store: Store) {
     let app = TestApp::start(store).await;
     let ada = app.owner("ada").await;
-    for name in [&ada.email, "nobody@shop.example"] {
+    for (name, network) in [(ada.email.as_str(), 1), ("nobody@shop.example", 2)] {
         wear_out(&app, name);
         let runs = app.state.passwords.runs();
-        // Neither is a failure of the address.
-        for _ in 0..10 {
-            let answer = app.try_sign_in(name, PASSWORD).await;
+        for host in 0..10 {
+            let peer = format!("203.0.{network}.{host}:1");
+            let body = json!({"email": name, "password": "a wrong password"});
+            let call = app.post("/api/v1/jwt").peer(&peer).json(&body);
+            let answer = call.send().await;
             assert_eq!(answer.problem(), (429, "too_many_attempts"));
             assert_eq!(answer.retry_after(), 36);
         }
-        assert_eq!(app.state.passwords.runs(), runs);
+        assert_eq!(app.state.passwords.runs(), runs + 10);
     }
     app.advance(Duration::from_secs(36));
-    app.sign_in(&ada).await;
+    let answer = app.try_sign_in(&ada.email, "a wrong password").await;
+    assert_eq!(answer.problem(), (401, "invalid_credentials"));
 }
 
-async fn nobody_is_locked_out_where_they_are_signed_in(store: Store) {
+async fn nobody_is_locked_out_by_failures_of_others(store: Store) {
     let app = TestApp::start(store).await;
     let ada = app.owner("ada").await;
-    app.sign_in(&ada).await;
-    wear_out(&app, &ada.email);
-    for _ in 0..3 {
-        app.sign_in(&ada).await;
+    let id = ada.id.to_string();
+    for name in [&ada.email, &ada.username, &id] {
+        wear_out(&app, name);
     }
-    let body = json!({"email": ada.email, "password": PASSWORD});
-    let call = app.post("/api/v1/jwt").peer("203.0.113.9:1");
-    let answer = call.json(&body).send().await;
-    assert_eq!(answer.problem(), (429, "too_many_attempts"));
+    for host in 0..3 {
+        let body = json!({"email": ada.email, "password": PASSWORD});
+        let call = app.post("/api/v1/jwt").peer(&format!("203.0.113.{host}:1"));
+        call.json(&body).send().await.ok();
+    }
+    let session = app.sign_in(&ada).await;
+    let path = "/api/v1/account/password";
+    let wrong = json!({"current_password": "a wrong password", "new_password": "a new password"});
+    let answer = app.ask(&session, "POST", path, wrong).await;
+    assert_eq!(answer.problem(), (401, "invalid_credentials"));
+    let right = json!({"current_password": PASSWORD, "new_password": "a new password"});
+    app.ask(&session, "POST", path, right).await.ok();
+}
+
+async fn a_failure_under_a_used_up_name_counts_for_its_address(store: Store) {
+    let app = TestApp::start(store).await;
+    let ada = app.owner("ada").await;
+    wear_out(&app, &ada.email);
+    for _ in 0..7 {
+        let answer = app.try_sign_in(&ada.email, "a wrong password").await;
+        assert_eq!(answer.retry_after(), 36);
+    }
+    let runs = app.state.passwords.runs();
+    let answer = app.try_sign_in(&ada.email, PASSWORD).await;
+    assert_eq!(
+        (answer.problem(), answer.retry_after()),
+        ((429, "too_many_attempts"), 60)
+    );
+    assert_eq!(app.state.passwords.runs(), runs);
 }
 
 async fn a_full_hashing_queue_is_told_before_the_look_up(store: Store) {

@@ -1,6 +1,6 @@
 //! The store, behind the service's back.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use aws_lc_rs::hmac;
 use mirrory::{
@@ -14,8 +14,8 @@ use super::{TestApp, stores::MASTER_KEY};
 
 /// Runs one expression on a connection of its own, to whichever store it is.
 macro_rules! with_connection {
-    ($app:expr, |$connection:ident| $run:expr) => {{
-        let url = $app.place.url();
+    ($place:expr, |$connection:ident| $run:expr) => {{
+        let url = $place.url();
         if url.starts_with("postgres") {
             let mut $connection = PgConnection::connect(&url).await.unwrap();
             $run.await.unwrap()
@@ -52,6 +52,17 @@ pub async fn eventually(mut is_so: impl AsyncFnMut() -> bool) {
 }
 
 impl TestApp {
+    /// Runs a statement when it is waited for, also without the instance.
+    pub fn executing(&self, statement: &'static str) -> impl Future<Output = ()> + Send + use<> {
+        let place = Arc::clone(&self.place);
+        async move {
+            with_connection!(place, |connection| async {
+                let statement = sqlx::raw_sql(statement);
+                statement.execute(&mut connection).await.map(drop)
+            });
+        }
+    }
+
     /// Takes locks on PostgreSQL, as `statements` do.
     pub async fn hold(&self, statements: &str) -> Held {
         let mut connection = PgConnection::connect(&self.place.url()).await.unwrap();
@@ -73,7 +84,7 @@ impl TestApp {
     /// Reads one number.
     pub async fn number(&self, query: &str) -> i64 {
         let query = AssertSqlSafe(query.to_owned());
-        with_connection!(self, |connection| {
+        with_connection!(self.place, |connection| {
             sqlx::query_scalar(query).fetch_one(&mut connection)
         })
     }
@@ -81,7 +92,7 @@ impl TestApp {
     /// Reads one column of texts.
     pub async fn column(&self, query: &str) -> Vec<String> {
         let query = AssertSqlSafe(query.to_owned());
-        with_connection!(self, |connection| {
+        with_connection!(self.place, |connection| {
             sqlx::query_scalar(query).fetch_all(&mut connection)
         })
     }
@@ -114,7 +125,7 @@ impl TestApp {
 
     /// Runs statements.
     pub async fn execute(&self, statements: &str) {
-        with_connection!(self, |connection| async {
+        with_connection!(self.place, |connection| async {
             let statements = AssertSqlSafe(statements.to_owned());
             sqlx::raw_sql(statements)
                 .execute(&mut connection)
@@ -126,7 +137,7 @@ impl TestApp {
     /// The store's HS256 key, by which a test can sign what the service never would: its `kid`, and
     /// the key itself.
     pub async fn stolen_key(&self) -> (String, hmac::Key) {
-        let (kid, sealed): (String, Vec<u8>) = with_connection!(self, |connection| {
+        let (kid, sealed): (String, Vec<u8>) = with_connection!(self.place, |connection| {
             sqlx::query_as("SELECT kid, sealed FROM signing_keys WHERE algorithm = 'HS256'")
                 .fetch_one(&mut connection)
         });
