@@ -1,6 +1,6 @@
 //! The document at `/openapi.json`, and a page that shows it at `/docs`.
 
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 
 use axum::{
     Router,
@@ -25,11 +25,12 @@ const CONTENT_SECURITY_POLICY: &str = "default-src 'self'; style-src 'self' 'uns
 pub(crate) fn router<S: Clone + Send + Sync + 'static>() -> Router<S> {
     let config = Arc::new(Config::new(["../openapi.json"]).validator_url("none"));
     let index = Arc::clone(&config);
-    let document = Arc::new(document());
+    // Made when it is first asked for: it takes ten megabytes, and most instances never are.
+    let document = Arc::new(LazyLock::new(document));
     Router::new()
         .route(
             "/openapi.json",
-            get(async move || Json(&*document).into_response()),
+            get(async move || Json(&**document).into_response()),
         )
         .route("/docs", get(redirect))
         .route("/docs/", get(async move || asset("", index)))

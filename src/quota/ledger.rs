@@ -72,16 +72,10 @@ impl Ledger {
         }))
     }
 
-    /// Takes a call from the site's quota if that needs no word with the store.
+    /// Takes `calls` calls from the site's day and month, or none at all.
     ///
     /// The plan must be one that the site is on now: read from the store, or known while this
     /// instance is fresh.
-    #[must_use = "the call is charged"]
-    pub fn try_spend(&self, site_id: SiteId, plan: &str) -> Option<Permit> {
-        self.spend(site_id, plan, 1)
-    }
-
-    /// Takes `calls` calls from the site's day and month, or none at all.
     ///
     /// # Errors
     /// [`QuotaError::Exceeded`] when a window has too few left.

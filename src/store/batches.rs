@@ -38,7 +38,8 @@ pub(crate) trait Work: Send + Sync + 'static {
 
     /// Does all of it or nothing before `deadline`, and gives an answer for each item, in their
     /// order. They come sorted by subject, so that two instances that lock the same rows do not
-    /// wait for each other.
+    /// wait for each other: nothing else saves them, for both would have failed before PostgreSQL
+    /// looks for deadlocks.
     fn run(
         &self,
         items: &[Self::Item],

@@ -108,7 +108,8 @@ impl<'a> Code<'a> {
         }
     }
 
-    /// Whether a concurrent transaction was to blame; among it that two waited for each other.
+    /// Whether a concurrent transaction was to blame. That two waited for each other (40P01) is
+    /// found after `deadlock_timeout`, a second if nobody set it: a server's statements end before.
     fn is_rollback(&self) -> bool {
         matches!(self, Self::Postgres(code) if matches!(&**code, "40001" | "40P01"))
     }

@@ -4,14 +4,36 @@ use std::{
     fs::{DirBuilder, File},
     os::unix::fs::DirBuilderExt,
     path::PathBuf,
+    time::Duration,
 };
 
-use sqlx::{Connection, migrate::Migrator};
+use sqlx::{
+    Connection, PgConnection,
+    migrate::{
+        Migrate,
+        MigrateError::{Execute, ExecuteMigration},
+        Migrator,
+    },
+};
 
-use super::{Database, database::Pools, postgres::unlimit};
+use super::{
+    Database,
+    database::Pools,
+    postgres::{limit_waiting, unprepare, waited_too_long},
+};
 
 static POSTGRES: Migrator = sqlx::migrate!("migrations/postgres");
 static SQLITE: Migrator = sqlx::migrate!("migrations/sqlite");
+
+/// How long a migration waits for a lock: while it does, other instances' statements on the table
+/// wait behind it, and have less than a second.
+const LOCK_PATIENCE: Duration = Duration::from_millis(500);
+
+/// How often it tries again.
+const RETRIES: u32 = 4;
+
+/// How long it lets the others through before it tries again.
+const PAUSE: Duration = Duration::from_secs(1);
 
 /// Why the tables could not be brought up to date.
 #[derive(Debug, thiserror::Error)]
@@ -19,6 +41,13 @@ pub enum MigrationError {
     /// The database failed, or its history is not ours.
     #[error("the migrations could not be applied")]
     Migrate(#[from] sqlx::migrate::MigrateError),
+    /// Something else, as a back-up, holds the tables, and would keep all the statements of other
+    /// instances waiting behind a migration.
+    #[error(
+        "the migrations could not be applied, for something holds the tables, such as a back-up or \
+         an open transaction: start again when it has ended"
+    )]
+    Busy(#[source] sqlx::Error),
     /// No connection to apply them on.
     #[error("no connection to apply the migrations on")]
     Connect(#[from] sqlx::Error),
@@ -39,8 +68,7 @@ impl Database {
             // migration would keep the advisory lock, and every other instance would hang.
             Pools::Postgres(pool) => {
                 let mut connection = pool.acquire().await?.detach();
-                unlimit(&mut connection).await?;
-                let outcome = forgiving(&POSTGRES).run(&mut connection).await;
+                let outcome = migrate_postgres(&mut connection).await;
                 // What went wrong before matters more than a bad farewell.
                 let closed = connection.close().await;
                 outcome?;
@@ -49,6 +77,28 @@ impl Database {
             Pools::Sqlite { writer, .. } => forgiving(&SQLITE).run(writer).await?,
         }
         Ok(())
+    }
+}
+
+async fn migrate_postgres(connection: &mut PgConnection) -> Result<(), MigrationError> {
+    unprepare(connection).await?;
+    // Another instance's migrations may be waited for as long as they take.
+    connection.lock().await?;
+    limit_waiting(connection, LOCK_PATIENCE).await?;
+    let mut migrator = forgiving(&POSTGRES);
+    migrator.set_locking(false);
+    let mut retries = 0..RETRIES;
+    loop {
+        match migrator.run(&mut *connection).await {
+            Err(Execute(error) | ExecuteMigration(error, _)) if waited_too_long(&error) => {
+                if retries.next().is_none() {
+                    return Err(MigrationError::Busy(error));
+                }
+                tracing::warn!("a migration waits for tables that are in use");
+                tokio::time::sleep(PAUSE).await;
+            }
+            outcome => return Ok(outcome?),
+        }
     }
 }
 

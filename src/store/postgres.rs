@@ -9,6 +9,7 @@ use std::{
 
 use sqlx::{
     Connection, PgConnection,
+    error::DatabaseError,
     postgres::{PgConnectOptions, PgPoolOptions},
 };
 use tokio::time::Instant;
@@ -64,10 +65,7 @@ pub(super) async fn open(
         .acquire_timeout(deadline)
         .test_before_acquire(false)
         .after_connect(move |connection, _| {
-            Box::pin(async move {
-                limit(connection, deadline).await?;
-                prefer_indexes(connection).await
-            })
+            Box::pin(async move { prepare(connection, deadline).await })
         })
         .before_acquire(move |connection, metadata| {
             let doubtful = doubt.concerns(metadata.idle_for);
@@ -96,46 +94,54 @@ pub(super) async fn open(
 
 /// Gives every statement on a connection an end on the server, too: one that we gave up waiting for
 /// would go on there, hold its place, and take effect when its caller was told that it failed.
-async fn limit(connection: &mut PgConnection, deadline: Duration) -> Result<(), sqlx::Error> {
-    let statement = deadline.mul_f32(0.9);
-    let transaction = deadline.saturating_mul(2);
-    set_limits(connection, statement, transaction).await
-}
-
+///
 /// Every statement here finds its few rows by an index. A plan that reads a table whole, made while
 /// it is small, would be kept while the table grows, until the server comes to analyze it. Where a
 /// small table must be read whole, its plan now looks so dear that the server would compile it to
 /// machine code first, for a tenth of a second.
-async fn prefer_indexes(connection: &mut PgConnection) -> Result<(), sqlx::Error> {
+async fn prepare(connection: &mut PgConnection, deadline: Duration) -> Result<(), sqlx::Error> {
+    let statement = deadline.mul_f32(0.9);
+    let transaction = deadline.saturating_mul(2);
     sqlx::query(
-        "SELECT set_config('enable_seqscan', 'off', false), \
+        "SELECT set_config('statement_timeout', $1, false), \
+         set_config('idle_in_transaction_session_timeout', $2, false), \
+         set_config('enable_seqscan', 'off', false), \
          set_config('enable_hashjoin', 'off', false), \
          set_config('enable_mergejoin', 'off', false), \
          set_config('jit', 'off', false)",
-    )
-    .execute(connection)
-    .await?;
-    Ok(())
-}
-
-/// Takes the limits off a connection that is used for what may take long.
-pub(super) async fn unlimit(connection: &mut PgConnection) -> Result<(), sqlx::Error> {
-    set_limits(connection, Duration::ZERO, Duration::ZERO).await
-}
-
-/// How long a statement may run and a transaction lie idle; zero: without end.
-async fn set_limits(
-    connection: &mut PgConnection,
-    statement: Duration,
-    transaction: Duration,
-) -> Result<(), sqlx::Error> {
-    sqlx::query(
-        "SELECT set_config('statement_timeout', $1, false), \
-         set_config('idle_in_transaction_session_timeout', $2, false)",
     )
     .bind(format!("{}ms", statement.as_millis()))
     .bind(format!("{}ms", transaction.as_millis()))
     .execute(connection)
     .await?;
     Ok(())
+}
+
+/// Makes a connection fit for what may take long and reads tables whole.
+pub(super) async fn unprepare(connection: &mut PgConnection) -> Result<(), sqlx::Error> {
+    sqlx::raw_sql(
+        "RESET ALL; SET statement_timeout = 0; SET idle_in_transaction_session_timeout = 0",
+    )
+    .execute(connection)
+    .await?;
+    Ok(())
+}
+
+/// Ends a statement that waits for a lock for so long; where one waits, all that come later wait
+/// behind it.
+pub(super) async fn limit_waiting(
+    connection: &mut PgConnection,
+    patience: Duration,
+) -> Result<(), sqlx::Error> {
+    sqlx::query("SELECT set_config('lock_timeout', $1, false)")
+        .bind(format!("{}ms", patience.as_millis()))
+        .execute(connection)
+        .await?;
+    Ok(())
+}
+
+/// Whether a statement was ended because it waited for a lock for too long.
+pub(super) fn waited_too_long(error: &sqlx::Error) -> bool {
+    let code = error.as_database_error().and_then(DatabaseError::code);
+    code.is_some_and(|code| code == "55P03")
 }

@@ -36,10 +36,10 @@ impl Database {
     pub(crate) async fn begin_before(&self, deadline: Instant) -> Result<Tx, StoreError> {
         let inner = match self.pools() {
             Pools::Postgres(pool) => {
-                Inner::Postgres(begun(deadline, self.doubt(), pool.begin()).await?)
+                Inner::Postgres(begun(deadline, self.doubt(), Box::pin(pool.begin())).await?)
             }
             Pools::Sqlite { writer, .. } => {
-                let begin = writer.begin_with("BEGIN IMMEDIATE");
+                let begin = Box::pin(writer.begin_with("BEGIN IMMEDIATE"));
                 Inner::Sqlite(begun(deadline, self.doubt(), begin).await?)
             }
         };
@@ -84,8 +84,12 @@ impl Tx {
         } = self;
         let doubt = database.doubt();
         match inner {
-            Inner::Postgres(transaction) => before(deadline, doubt, transaction.commit()).await,
-            Inner::Sqlite(transaction) => before(deadline, doubt, transaction.commit()).await,
+            Inner::Postgres(transaction) => {
+                before(deadline, doubt, Box::pin(transaction.commit())).await
+            }
+            Inner::Sqlite(transaction) => {
+                before(deadline, doubt, Box::pin(transaction.commit())).await
+            }
         }?;
         database.announce(&changes).await;
         Ok(())

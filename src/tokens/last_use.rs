@@ -32,10 +32,11 @@ impl LastNoted {
         ))
     }
 
-    /// Whether a use is to be noted now; of many that ask at once, one is told so.
+    /// Whether a use is to be noted now; of many that ask at once, one is told so. While a clock that
+    /// was set back catches up none is: the store keeps the latest.
     pub fn is_due(&self, now: Timestamp) -> bool {
         let last = self.0.load(Ordering::Relaxed);
-        Timestamp::from_micros(last).distance(now) >= LAST_USE_STEP
+        Timestamp::from_micros(last) <= now.before(LAST_USE_STEP)
             && self
                 .0
                 .compare_exchange(last, now.as_micros(), Ordering::Relaxed, Ordering::Relaxed)
@@ -109,9 +110,10 @@ mod tests {
     }
 
     #[test]
-    fn a_clock_that_was_set_back_does_not_stop_the_notes() {
+    fn a_use_before_the_last_one_is_not_due() {
         let noted = LastNoted::new(Some(NOON));
-        assert!(noted.is_due(NOON.before(LAST_USE_STEP)));
+        assert!(!noted.is_due(NOON.before(LAST_USE_STEP)));
+        assert!(noted.is_due(NOON.after(LAST_USE_STEP)));
     }
 
     #[test]

@@ -290,6 +290,8 @@ impl Tokens {
         site_id: SiteId,
         token_id: TokenId,
     ) -> Result<(), StoreError> {
+        // Before the token's row: held while another change has the log, it would keep a whole batch
+        // of bindings waiting.
         changes::lock(tx).await?;
         if store::revoke(tx, token_id, self.clock.now()).await? {
             let change = Change::TokenRevoked(token_id, site_id);
@@ -342,6 +344,8 @@ impl Tokens {
         site_id: SiteId,
         token_id: TokenId,
     ) -> Result<(), StoreError> {
+        // Before the token's row: held while another change has the log, it would keep a whole batch
+        // of bindings waiting.
         changes::lock(tx).await?;
         if store::release(tx, token_id).await? {
             let change = Change::MachineReleased(token_id, site_id);

@@ -186,6 +186,66 @@ async fn tokens_raced_by_two_instances_in_opposite_orders_are_bound_once(store: 
     }
 }
 
+/// Two instances that lock rows in opposite orders would each hold some that the other one needs
+/// when `in_the_middle` is let go. The server counts what waits for each other after a second, long
+/// before these instances give up.
+async fn assert_that_none_wait_for_each_other<A>(
+    store: &Store,
+    instances: &[Instance],
+    in_the_middle: Hold,
+    race: impl Future<Output = (Vec<A>, Vec<A>)>,
+) {
+    let letting_go = async {
+        store.until_waiting(2).await;
+        in_the_middle.release().await;
+    };
+    tokio::join!(race, letting_go);
+    store.end(instances).await;
+    let deadlocks = "SELECT deadlocks FROM pg_stat_database WHERE datname = current_database()";
+    assert_eq!(store.number(deadlocks).await, 0);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn batches_that_take_the_same_keys_do_not_wait_for_each_other() {
+    let store = Store::postgres().await;
+    let instances = [store.instance().await, store.instance().await];
+    let (site_id, _) = instances[0].create_site().await;
+    let keys: Vec<_> = (0..100)
+        .map(|number| Idempotency::new(&number.to_string(), user(1), None))
+        .collect();
+    let take = "INSERT INTO idempotency_keys \
+                SELECT site_id, sha256('50'), sha256(''), site_id, 0 FROM sites";
+    let hold = Hold::with(&store, take).await;
+    let race = raced(&keys, async |instance, key| {
+        let tokens = &instances[instance].tokens;
+        let record = tokens.draft(site_id, user(1), None);
+        tokens.insert(&record, Some(key)).await.unwrap()
+    });
+    assert_that_none_wait_for_each_other(&store, &instances, hold, race).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn batches_that_bind_the_same_tokens_do_not_wait_for_each_other() {
+    let store = Store::postgres().await;
+    let instances = [store.instance().await, store.instance().await];
+    let (site_id, _) = instances[0].create_site().await;
+    let mut token_ids = Vec::new();
+    for _ in 0..100 {
+        token_ids.push(instances[0].issue(site_id).await.token_id);
+    }
+    let lock = format!(
+        "SELECT 1 FROM tokens WHERE token_id = '{}' FOR UPDATE",
+        token_ids[50]
+    );
+    let hold = Hold::with(&store, &lock).await;
+    let machine_id = machine("m");
+    let race = raced(&token_ids, async |instance, token_id| {
+        let bound = instances[instance].tokens.bind(*token_id, &machine_id);
+        assert!(bound.await.unwrap());
+    });
+    assert_that_none_wait_for_each_other(&store, &instances, hold, race).await;
+}
+
 /// The server knows nothing of these tables yet, as when a service is new.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_batch_of_bindings_reads_no_rows_but_its_own() {

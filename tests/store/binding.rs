@@ -2,7 +2,7 @@
 
 use futures_util::future::join_all;
 use mirrory::{
-    store::changes::Actor,
+    store::changes::{self, Actor},
     types::ids::{MachineId, TokenId},
 };
 
@@ -161,4 +161,39 @@ async fn machine_ids_are_compared_byte_for_byte(store: Store) {
             );
         }
     }
+}
+
+/// A change waits for others before it takes the token's row, so that no binding waits with it.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_revocation_or_release_that_waits_for_other_changes_holds_up_no_binding() {
+    let store = Store::postgres().await;
+    let instance = store.instance().await;
+    let Instance {
+        database, tokens, ..
+    } = &instance;
+    let (site_id, _) = instance.create_site().await;
+    let machine_id = machine("m");
+    let other = database.begin().await;
+    let mut other = other.unwrap();
+    changes::lock(&mut other).await.unwrap();
+    let [revoked, released] = [
+        instance.issue(site_id).await.token_id,
+        instance.issue(site_id).await.token_id,
+    ];
+    assert!(bind(&instance, released, &machine_id).await);
+    let changing = async {
+        tokio::join!(
+            async { commit!(database, |tx| tokens.revoke(tx, Actor::Operator, revoked)) },
+            async { commit!(database, |tx| tokens.release(tx, Actor::Operator, released)) },
+        )
+    };
+    let binding = async {
+        store.until_waiting(2).await;
+        assert!(bind(&instance, revoked, &machine_id).await);
+        assert!(bind(&instance, released, &machine_id).await);
+        other.commit().await.unwrap();
+    };
+    tokio::join!(changing, binding);
+    assert!(!bind(&instance, revoked, &machine_id).await);
+    assert_eq!(bound_to(&instance, released).await, None);
 }

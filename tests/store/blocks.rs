@@ -1,7 +1,7 @@
 //! Blocks of calls: plans of more than 1,000 a day are charged in memory, and the limit holds all the
 //! same.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use futures_util::{FutureExt, future::join_all};
 use mirrory::{
@@ -9,6 +9,7 @@ use mirrory::{
     store::StoreError,
     types::{clock::Timestamp, ids::SiteId},
 };
+use tokio::time::Instant;
 
 use crate::{
     harness::{DAY, Hold, MICRO, NOON, Store, just_under, on_both_stores},
@@ -153,7 +154,6 @@ async fn a_plan_of_1000_calls_a_day_is_counted_call_by_call(store: Store) {
     for made in 1..=20 {
         drop(call(&ledger, site_id).await.unwrap());
         assert_eq!(stored(&store, site_id).await, [(made, 0); 2]);
-        assert!(ledger.try_spend(site_id, "plan").is_none());
     }
 }
 
@@ -172,21 +172,19 @@ async fn a_block_is_spent_without_the_store(store: Store) {
     let plans = plans(&[("plan", LIMIT, 30_000)]);
     let ledger = ledger(&store, database.clone(), plans);
     let site_id = new_site(&store);
-    assert!(ledger.try_spend(site_id, "plan").is_none());
     // Of a block of 16.
     issue(&ledger, site_id, 20).await;
     database.close().await;
-    for _ in 0..10 {
-        drop(ledger.try_spend(site_id, "plan").unwrap());
+    for _ in 0..11 {
+        drop(call(&ledger, site_id).now_or_never().unwrap().unwrap());
     }
-    assert!(ledger.try_spend(new_site(&store), "plan").is_none());
-    drop(call(&ledger, site_id).await.unwrap());
-    assert!(ledger.try_spend(site_id, "plan").is_none());
-    let next = ledger.reserve(site_id, "plan", 1).await;
-    assert!(matches!(
-        next,
-        Err(QuotaError::Store(StoreError::Unreachable(_)))
-    ));
+    for site_id in [site_id, new_site(&store)] {
+        let next = ledger.reserve(site_id, "plan", 1).await;
+        assert!(matches!(
+            next,
+            Err(QuotaError::Store(StoreError::Unreachable(_)))
+        ));
+    }
 }
 
 async fn what_is_left_is_known_call_by_call(store: Store) {
@@ -332,7 +330,6 @@ async fn a_block_ends_with_its_day(store: Store) {
     let slow = call(&ledger, site_id).await.unwrap();
     assert_eq!(stored(&store, site_id).await, [(5, 26); 2]);
     store.hand.set_wall(midnight);
-    assert!(ledger.try_spend(site_id, "plan").is_none());
     issue(&ledger, site_id, 1).await;
     ledger.flush().await.unwrap();
     let [day, month] = stored(&store, site_id).await;
@@ -363,11 +360,9 @@ async fn a_block_is_of_no_use_on_another_plan(store: Store) {
     let ledger = instance(&store).await;
     let site_id = new_site(&store);
     issue(&ledger, site_id, 20).await;
-    assert!(ledger.try_spend(site_id, "larger").is_none());
     let permit = ledger.reserve(site_id, "larger", 1).await.unwrap();
     assert_eq!(permit.standing.day.remaining(), 50_000 - 21);
     assert_eq!(stored(&store, site_id).await, [(21, 0); 2]);
-    assert!(ledger.try_spend(site_id, "plan").is_none());
 }
 
 async fn a_smaller_plan_is_obeyed_at_once(store: Store) {
@@ -449,6 +444,23 @@ async fn what_the_store_refused_to_be_told_is_told_later_and_once(store: Store) 
         panic!("one day");
     };
     assert_eq!(counts.issued, 20);
+}
+
+/// The server ends the statement by itself, and says so.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_waited_too_long_for_a_row_is_told_later_and_once() {
+    let store = Store::postgres().await;
+    let plans = plans(&[("plan", LIMIT, 30_000)]);
+    let ledger = ledger(&store, store.open_with(SECOND).await, plans);
+    let site_id = new_site(&store);
+    issue(&ledger, site_id, 20).await;
+    let held = Hold::of_table(&store, "usage").await;
+    assert!(ledger.close().await.is_err());
+    held.release().await;
+    for _ in 0..2 {
+        ledger.flush().await.unwrap();
+        assert_eq!(stored(&store, site_id).await, [(20, 0); 2]);
+    }
 }
 
 /// The block has too little left for any of them, and is to be given back first.

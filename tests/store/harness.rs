@@ -171,6 +171,22 @@ impl Store {
         numbers[0]
     }
 
+    /// Waits until as many statements wait for locks.
+    pub async fn until_waiting(&self, statements: i64) {
+        while self.waiting().await < statements {
+            tokio::task::yield_now().await;
+        }
+    }
+
+    /// How many statements wait for locks.
+    pub async fn waiting(&self) -> i64 {
+        self.number(
+            "SELECT count(*) FROM pg_stat_activity \
+             WHERE datname = current_database() AND wait_event_type = 'Lock'",
+        )
+        .await
+    }
+
     /// Waits until the server has ended all that the rooms did over `instances`, and has counted it.
     pub async fn end(&self, instances: &[Instance]) {
         for instance in instances {
@@ -227,13 +243,7 @@ impl Hold {
         let url = store.config.database.url.expose();
         match store.kind() {
             DatabaseKind::Postgres => {
-                let mut connection = PgConnection::connect(url).await.unwrap();
-                let lock = format!("BEGIN; LOCK TABLE {table} IN EXCLUSIVE MODE");
-                sqlx::raw_sql(AssertSqlSafe(lock))
-                    .execute(&mut connection)
-                    .await
-                    .unwrap();
-                Self::Postgres(connection)
+                Self::with(store, &format!("LOCK TABLE {table} IN EXCLUSIVE MODE")).await
             }
             DatabaseKind::Sqlite => {
                 let mut connection = SqliteConnection::connect(url).await.unwrap();
@@ -244,6 +254,16 @@ impl Hold {
                 Self::Sqlite(connection)
             }
         }
+    }
+
+    /// Waits until PostgreSQL has run a statement, and keeps what it locked.
+    pub async fn with(store: &Store, sql: &str) -> Self {
+        let url = store.config.database.url.expose();
+        let mut connection = PgConnection::connect(url).await.unwrap();
+        let transaction = AssertSqlSafe(format!("BEGIN; {sql}"));
+        let begun = sqlx::raw_sql(transaction).execute(&mut connection).await;
+        begun.unwrap();
+        Self::Postgres(connection)
     }
 
     pub async fn release(self) {

@@ -15,6 +15,7 @@ use crate::harness::{
 
 on_both_stores!(
     a_use_is_written_once_a_minute_whichever_instance_saw_it,
+    a_use_before_the_last_one_is_not_written,
     a_binding_is_a_use,
     a_release_clears_it_and_what_was_noted_before_does_not_come_back,
     a_token_that_is_not_bound_has_none,
@@ -53,6 +54,13 @@ async fn a_use_is_written_once_a_minute_whichever_instance_saw_it(store: Store) 
         use_and_flush(instance, token_id, written).await;
         assert_eq!(last_use(instance, token_id).await, Some(written));
     }
+}
+
+async fn a_use_before_the_last_one_is_not_written(store: Store) {
+    let instance = store.instance().await;
+    let token_id = bound(&instance).await;
+    use_and_flush(&instance, token_id, NOON.before(LAST_USE_STEP)).await;
+    assert_eq!(last_use(&instance, token_id).await, Some(NOON));
 }
 
 async fn a_binding_is_a_use(store: Store) {

@@ -23,6 +23,7 @@ mod batches;
 mod binding;
 mod blocks;
 mod changes;
+mod crowds;
 mod follower;
 mod idempotency;
 mod janitor;

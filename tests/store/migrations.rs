@@ -1,9 +1,12 @@
 //! Migrations: applied once, whoever comes first, and forgiving towards a newer version.
 
 use futures_util::future::join_all;
-use mirrory::app::{StartError, open_store};
+use mirrory::{
+    app::{StartError, open_store},
+    store::migrations::MigrationError,
+};
 
-use crate::harness::{Store, on_both_stores};
+use crate::harness::{Hold, Store, on_both_stores};
 
 on_both_stores!(
     eight_instances_that_start_at_once_apply_each_migration_once,
@@ -62,4 +65,49 @@ async fn a_migration_that_was_changed_is_refused(store: Store) {
     );
     // The failed attempt holds nothing that another instance would wait for.
     assert!(database.migrate().await.is_err());
+}
+
+/// As an older instance left it: the newest but one migration is not applied.
+const LAST_USE_IS_MISSING: &str = "\
+ALTER TABLE tokens DROP COLUMN last_validated_at; \
+DELETE FROM _sqlx_migrations WHERE version = 20261121110000";
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_migration_that_waits_for_a_back_up_gives_way_to_calls_and_in_the_end_up() {
+    let store = Store::postgres().await;
+    let database = store.open().await;
+    store.execute(LAST_USE_IS_MISSING).await.unwrap();
+    let back_up = Hold::with(&store, "LOCK TABLE tokens IN ACCESS SHARE MODE").await;
+    let migrating = database.migrate();
+    let calling = async {
+        store.until_waiting(1).await;
+        // This ends only because the migration stops waiting; the back-up goes on.
+        store.number("SELECT count(coins) FROM tokens").await
+    };
+    let (given_up, _) = tokio::join!(migrating, calling);
+    assert!(
+        matches!(given_up, Err(MigrationError::Busy(_))),
+        "{given_up:?}"
+    );
+    back_up.release().await;
+    database.migrate().await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_migration_is_applied_once_the_tables_are_free() {
+    let store = Store::postgres().await;
+    let database = store.open().await;
+    store.execute(LAST_USE_IS_MISSING).await.unwrap();
+    let back_up = Hold::with(&store, "LOCK TABLE tokens IN ACCESS SHARE MODE").await;
+    let ending = async {
+        store.until_waiting(1).await;
+        while store.waiting().await > 0 {
+            tokio::task::yield_now().await;
+        }
+        back_up.release().await;
+    };
+    let (migrated, ()) = tokio::join!(database.migrate(), ending);
+    migrated.unwrap();
+    let applied = "SELECT count(*) FROM _sqlx_migrations WHERE success";
+    assert_eq!(store.number(applied).await, migrations());
 }

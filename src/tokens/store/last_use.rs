@@ -12,8 +12,8 @@ use crate::{
     types::{clock::Timestamp, ids::TokenId},
 };
 
-/// Leaves alone what was written within the last step ($3), as by another instance. The rows are
-/// locked in one order, so that no two instances wait for each other.
+/// Leaves alone what was written within the last step ($3) or is later, as by another instance. The
+/// rows are locked in one order, so that no two instances wait for each other.
 const TOUCH_IN_POSTGRES: &str = "\
 UPDATE tokens SET last_validated_at = held.used_at \
 FROM (SELECT tokens.token_id, used.used_at \
