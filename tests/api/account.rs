@@ -9,6 +9,8 @@ use serde_json::{Value, json};
 use crate::harness::{PASSWORD, Person, SignedIn, Store, TestApp};
 
 on_both_stores! {
+    sessions_that_a_change_of_the_account_ends_are_told,
+    a_site_address_with_a_password_in_it_is_refused,
     the_name_is_changed_and_the_rest_stays,
     the_email_address_is_changed_by_password,
     a_taken_email_address_is_a_conflict,
@@ -324,4 +326,45 @@ async fn a_change_and_its_row_of_the_audit_log_are_one(store: Store) {
         .await
         .ok();
     assert_eq!(rows().await, before + 1);
+}
+
+async fn sessions_that_a_change_of_the_account_ends_are_told(store: Store) {
+    let app = TestApp::start(store).await;
+    let ada = app.owner("ada").await;
+    let session = app.sign_in(&ada).await;
+    let told = async || {
+        let rows = "SELECT subject || ' ' || detail FROM audit_log \
+                    WHERE event = 'session.ended' ORDER BY audit_id";
+        app.column(rows).await
+    };
+    let change = async |from: &str, to: &str| {
+        let body = json!({"current_password": from, "new_password": to});
+        let answer = app.ask(&session, "POST", "/api/v1/account/password", body);
+        answer.await.ok();
+    };
+    change(PASSWORD, "another battery").await;
+    assert_eq!(told().await, Vec::<String>::new(), "there was no other");
+    change("another battery", PASSWORD).await;
+    for _ in 0..2 {
+        app.sign_in(&ada).await;
+    }
+    change(PASSWORD, "another battery").await;
+    let ended = |count: u32| format!("{} {{\"count\":{count}}}", ada.id);
+    assert_eq!(told().await, [ended(2)]);
+    app.advance(Duration::from_secs(1));
+    app.disable(&ada).await;
+    assert_eq!(told().await, [ended(2), ended(1)]);
+}
+
+async fn a_site_address_with_a_password_in_it_is_refused(store: Store) {
+    let app = TestApp::start(store).await;
+    let ada = app.manager("ada").await;
+    for url in [
+        "https://user:password@shop.example",
+        "https://user@shop.example",
+    ] {
+        let body = json!({"name": "Shop", "url": url});
+        let answer = app.ask(&ada.session, "POST", "/api/v1/sites", body).await;
+        assert_eq!(answer.bad_fields(), ["url"]);
+    }
 }
