@@ -22,6 +22,9 @@ use crate::{
     },
 };
 
+pub(crate) const TOO_MANY: ApiError =
+    ApiError::Conflict("The account has 100 API tokens: revoke one first.");
+
 /// What an API token is to be.
 #[derive(Deserialize, ToSchema)]
 #[schema(examples(json!({
@@ -171,7 +174,7 @@ pub(crate) async fn create_api_token(
     let mut tx = transactions.begin_proven(&caller, &proven).await?;
     let by = caller.context();
     let created = api_tokens.create(&mut tx, &by, caller.account_id, &token);
-    let (created, secret) = created.await?;
+    let (created, secret) = created.await?.ok_or(TOO_MANY)?;
     tx.commit().await?;
     let shown = CreateApiTokenResponse {
         id: created.id,

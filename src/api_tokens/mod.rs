@@ -28,6 +28,9 @@ use crate::{
     },
 };
 
+/// How many live tokens an account has at most.
+const TOKENS: i64 = 100;
+
 /// The endpoints of this room.
 pub fn router(state: &AppState) -> Router<AppState> {
     let own = || CallerLayer::new(state, Door::OwnAccount);
@@ -146,7 +149,8 @@ impl ApiTokens {
         self.store.list(account_id, self.clock.now()).await
     }
 
-    /// Makes a token of an account, to be shown once.
+    /// Makes a token of an account, to be shown once. None when it has 100 already; call it under
+    /// the lock of changes.
     ///
     /// # Errors
     /// When the store fails.
@@ -156,8 +160,11 @@ impl ApiTokens {
         by: &Context,
         account_id: AccountId,
         token: &NewApiToken,
-    ) -> Result<(ApiToken, ApiTokenSecret), StoreError> {
+    ) -> Result<Option<(ApiToken, ApiTokenSecret)>, StoreError> {
         let now = self.clock.now();
+        if store::count(tx, account_id, now).await? >= TOKENS {
+            return Ok(None);
+        }
         let token_id = ApiTokenId::new(now, &self.randomness);
         let secret = ApiTokenSecret::generate(token_id, &self.randomness);
         let created = ApiToken {
@@ -171,7 +178,7 @@ impl ApiTokens {
         store::insert(tx, account_id, &created, &secret.digest()).await?;
         let change = AccountChange::ApiTokenCreated(token_id);
         self.record(tx, by, account_id, change).await?;
-        Ok((created, secret))
+        Ok(Some((created, secret)))
     }
 
     /// Ends a token of an account. Whether there was one.

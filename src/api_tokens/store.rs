@@ -34,6 +34,10 @@ const LIST: &str = "\
 SELECT token_id, name, scopes, created_at, expires_at, last_used_at FROM api_tokens \
 WHERE account_id = $1 AND (expires_at IS NULL OR expires_at > $2) ORDER BY token_id DESC";
 
+const COUNT: &str = "\
+SELECT count(*) FROM api_tokens \
+WHERE account_id = $1 AND (expires_at IS NULL OR expires_at > $2)";
+
 const REMOVE: &str = "DELETE FROM api_tokens WHERE token_id = $1 AND account_id = $2";
 
 const SWEEP: &str = "\
@@ -137,6 +141,19 @@ impl ApiTokenStore {
             sqlx::query(SWEEP).bind(now).bind(limit).execute(connection)
         ))
     }
+}
+
+/// How many live tokens an account has; call it under the lock of changes.
+pub(super) async fn count(
+    tx: &mut Tx,
+    account_id: AccountId,
+    now: Timestamp,
+) -> Result<i64, StoreError> {
+    let (count,): (i64,) = in_tx!(tx, |connection| sqlx::query_as(COUNT)
+        .bind(account_id)
+        .bind(now)
+        .fetch_one(connection))?;
+    Ok(count)
 }
 
 pub(super) async fn insert(

@@ -8,7 +8,7 @@ use utoipa::{
 };
 
 use super::problems::{plain_responses, responses, too_many_attempts, unavailable, unreadable};
-use crate::error::ApiError;
+use crate::{api_tokens::endpoints::TOO_MANY, error::ApiError};
 
 macro_rules! problems {
     ($($(#[$doc:meta])* $name:ident: $shape:ident($errors:expr))*) => {$(
@@ -69,7 +69,9 @@ problems! {
         taken(),
     ]))
     /// Of making an API token.
-    CreateApiTokenProblems: responses(confirmed("expires_at", "must be in the future"))
+    CreateApiTokenProblems: responses(
+        confirmed("expires_at", "must be in the future").into_iter().chain([TOO_MANY])
+    )
     /// Of turning the second factor on and off.
     TwoFactorProblems: responses(confirmed("password", PASSWORD).into_iter().chain([
         ApiError::InvalidOtp,

@@ -39,6 +39,9 @@ pub const LONGEST: Duration = Duration::from_hours(90 * 24);
 /// How long a refresh token is taken after it was replaced: clients race and lose answers.
 pub const REPLACED_GRACE: Duration = Duration::from_secs(30);
 
+/// How many sessions an account has at most.
+const SESSIONS: i64 = 100;
+
 /// How old the time of the last use may grow before it is written again.
 const LAST_USE_PRECISION: Duration = Duration::from_mins(1);
 
@@ -112,7 +115,7 @@ impl Sessions {
         }
     }
 
-    /// Begins a session of an account that has just proven itself.
+    /// Begins a session of an account that has just proven itself. The oldest beyond 100 ends.
     ///
     /// # Errors
     /// When the store fails.
@@ -137,6 +140,7 @@ impl Sessions {
             }),
         };
         store::insert(tx, &session).await?;
+        store::end_oldest(tx, account_id, SESSIONS).await?;
         let change = AccountChange::SignedIn(session.session_id);
         self.record(tx, by, account_id, change).await?;
         Ok(Opened {

@@ -56,6 +56,10 @@ const END: &str = "DELETE FROM sessions WHERE session_id = $1 AND account_id = $
 
 const END_OTHERS: &str = "DELETE FROM sessions WHERE account_id = $1 AND session_id <> $2";
 
+const END_OLDEST: &str = "\
+DELETE FROM sessions WHERE account_id = $1 AND session_id NOT IN \
+(SELECT session_id FROM sessions WHERE account_id = $1 ORDER BY session_id DESC LIMIT $2)";
+
 const END_ALL: &str = "DELETE FROM sessions WHERE account_id = $1";
 
 const SWEEP: &str = "\
@@ -264,6 +268,21 @@ pub async fn end_others(
             .bind(kept)
             .execute(connection)
     ))
+}
+
+/// Ends the oldest sessions of an account, but for the `kept` newest.
+pub(super) async fn end_oldest(
+    tx: &mut Tx,
+    account_id: AccountId,
+    kept: i64,
+) -> Result<(), StoreError> {
+    in_tx!(tx, |connection| affected(
+        sqlx::query(END_OLDEST)
+            .bind(account_id)
+            .bind(kept)
+            .execute(connection)
+    ))?;
+    Ok(())
 }
 
 /// Ends every session of an account; how many.

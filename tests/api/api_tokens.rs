@@ -2,11 +2,17 @@
 
 use std::time::Duration;
 
+use mirrory::{
+    api_tokens::NewApiToken,
+    callers::Scopes,
+    store::changes::{Actor, Context},
+};
 use serde_json::{Value, json};
 
-use crate::harness::{Answer, PASSWORD, SignedIn, Store, TestApp};
+use crate::harness::{Answer, Manager, PASSWORD, SignedIn, Store, TestApp};
 
 on_both_stores! {
+    an_account_has_a_hundred_tokens_at_most,
     a_token_is_shown_once_and_then_listed_without_itself,
     a_token_is_accepted_with_its_scheme_alone,
     a_token_ends_when_it_was_told_to,
@@ -218,4 +224,36 @@ async fn anothers_token_is_not_found(store: Store) {
     }
     app.revoke_jwt(&of_bob, &token).await.ok();
     tried(&app, &format!("token {token}")).await.ok();
+}
+
+async fn an_account_has_a_hundred_tokens_at_most(store: Store) {
+    let app = TestApp::start(store).await;
+    let (ada, bob) = (app.manager("ada").await, app.manager("bob").await);
+    let rooms = &app.state;
+    let by = Context::from(Actor::Account(ada.person.id));
+    let token = NewApiToken {
+        name: "script".to_owned(),
+        scopes: Scopes::default(),
+        expires_at: None,
+    };
+    let mut tx = rooms.database.begin().await.unwrap();
+    for _ in 0..100 {
+        let created = rooms.api_tokens.create(&mut tx, &by, ada.person.id, &token);
+        assert!(created.await.unwrap().is_some());
+    }
+    tx.commit().await.unwrap();
+    let body = json!({"name": "script", "scopes": ["sites:read"], "password": PASSWORD});
+    let ask = async |by: &Manager| {
+        app.ask(&by.session, "POST", "/api/v1/api-tokens", body.clone())
+            .await
+    };
+    assert_eq!(ask(&ada).await.problem(), (409, "conflict"));
+    assert_eq!(ask(&bob).await.status, 201);
+    let tokens = app.see(&ada, "/api/v1/api-tokens").await.ok();
+    let path = format!("/api/v1/api-tokens/{}", tokens[0]["id"].as_str().unwrap());
+    app.signed_in(&ada.session, "DELETE", &path)
+        .send()
+        .await
+        .ok();
+    assert_eq!(ask(&ada).await.status, 201);
 }

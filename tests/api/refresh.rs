@@ -3,10 +3,15 @@
 use std::{collections::HashSet, time::Duration};
 
 use futures_util::future::join_all;
+use mirrory::{
+    sessions::SessionKind,
+    store::changes::{Actor, Context},
+};
 
 use crate::harness::{SignedIn, Store, TestApp};
 
 on_both_stores! {
+    the_oldest_of_more_than_a_hundred_sessions_ends,
     a_refresh_token_gives_the_next_pair,
     the_one_before_gives_the_current_one_for_thirty_seconds,
     an_older_one_is_theft_and_ends_the_session,
@@ -182,4 +187,23 @@ async fn a_refresh_that_races_a_revocation_leaves_nothing_alive(store: Store) {
         }
     }
     assert_eq!(app.number("SELECT count(*) FROM sessions").await, 0);
+}
+
+async fn the_oldest_of_more_than_a_hundred_sessions_ends(store: Store) {
+    let app = TestApp::start(store).await;
+    let ada = app.owner("ada").await;
+    let first = app.sign_in(&ada).await;
+    app.advance(Duration::from_secs(1));
+    let second = app.sign_in(&ada).await;
+    app.advance(Duration::from_secs(1));
+    let by = Context::from(Actor::Account(ada.id));
+    let mut tx = app.state.database.begin().await.unwrap();
+    for _ in 0..99 {
+        let sessions = &app.state.sessions;
+        let opened = sessions.open(&mut tx, &by, ada.id, SessionKind::Refreshed);
+        opened.await.unwrap();
+    }
+    tx.commit().await.unwrap();
+    assert_eq!(app.account(&first).await.problem(), (401, "unauthorized"));
+    app.account(&second).await.ok();
 }
