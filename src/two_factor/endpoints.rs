@@ -19,6 +19,7 @@ use crate::{
             PasswordRequest,
         },
     },
+    store::Tx,
 };
 
 /// The secret for an authenticator app.
@@ -154,15 +155,9 @@ pub(crate) async fn replace_recovery_codes(
     caller: Caller,
     Body(given): Body<GivenBoth>,
 ) -> Result<Unstored<RecoveryCodesResponse>, ApiError> {
-    let proven = sign_in.confirm(&caller, &given.password).await?;
-    let judged = two_factor.require(caller.account_id, &given.code);
-    let presented = sign_in.confirm_code(&caller, judged).await?;
     let by = caller.context();
-    let mut tx = transactions.begin_proven(&caller, &proven).await?;
-    if !two_factor.use_up(&mut tx, &by, &presented).await? {
-        drop(tx);
-        return Err(two_factor.failed(caller.account_id).await?.into());
-    }
+    let begun = begin_with_code(&caller, &given, &transactions, &sign_in, &two_factor);
+    let mut tx = begun.await?;
     let codes = two_factor.replace_codes(&mut tx, &by, caller.account_id);
     let codes = codes.await?;
     tx.commit().await?;
@@ -190,16 +185,30 @@ pub(crate) async fn disable_two_factor(
     caller: Caller,
     Body(given): Body<GivenBoth>,
 ) -> Result<Json<Done>, ApiError> {
-    let proven = sign_in.confirm(&caller, &given.password).await?;
-    let judged = two_factor.require(caller.account_id, &given.code);
-    let presented = sign_in.confirm_code(&caller, judged).await?;
     let by = caller.context();
-    let mut tx = transactions.begin_proven(&caller, &proven).await?;
+    let begun = begin_with_code(&caller, &given, &transactions, &sign_in, &two_factor);
+    let mut tx = begun.await?;
+    two_factor.disable(&mut tx, &by, caller.account_id).await?;
+    tx.commit().await?;
+    Ok(Json(Done {}))
+}
+
+/// Begins a change that asks for password and code, with the code used up in it.
+async fn begin_with_code(
+    caller: &Caller,
+    given: &GivenBoth,
+    transactions: &Transactions,
+    sign_in: &SignIn,
+    two_factor: &TwoFactor,
+) -> Result<Tx, ApiError> {
+    let proven = sign_in.confirm(caller, &given.password).await?;
+    let judged = two_factor.require(caller.account_id, &given.code);
+    let presented = sign_in.confirm_code(caller, judged).await?;
+    let mut tx = transactions.begin_proven(caller, &proven).await?;
+    let by = caller.context();
     if !two_factor.use_up(&mut tx, &by, &presented).await? {
         drop(tx);
         return Err(two_factor.failed(caller.account_id).await?.into());
     }
-    two_factor.disable(&mut tx, &by, caller.account_id).await?;
-    tx.commit().await?;
-    Ok(Json(Done {}))
+    Ok(tx)
 }
