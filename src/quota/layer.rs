@@ -1,7 +1,6 @@
 //! The tower layer that charges a call before it is made and settles the charge on its response.
 
 use std::{
-    future::poll_fn,
     panic::{AssertUnwindSafe, resume_unwind},
     sync::Arc,
     task::{Context, Poll},
@@ -25,7 +24,7 @@ use crate::{
     audit::Tally,
     error::ApiError,
     middleware::admission::Admitted,
-    types::{clock::Clock, ids::SiteId},
+    types::{clock::Clock, ids::SiteId, patience::at_once},
 };
 
 /// What a request is to be charged, put into its extensions by the layer that proved its caller.
@@ -162,9 +161,7 @@ where
         }
         Box::pin(async move {
             let mut charged = Box::pin(async move { layer.charge(inner, request).await });
-            // What needs nothing but memory is done with the first look.
-            let begun = poll_fn(|context| Poll::Ready(charged.as_mut().poll(context))).await;
-            if let Poll::Ready(response) = begun {
+            if let Poll::Ready(response) = at_once(charged.as_mut()).await {
                 return response;
             }
             // All else is a task of its own: who hangs up, or is answered that it took too long,
