@@ -19,8 +19,6 @@ use tracing_subscriber::{
 
 use crate::types::clock::{Clock, Timestamp};
 
-const MICROS_PER_SECOND: i64 = 1_000_000;
-
 /// Writes an event and its fields as one flat object.
 pub(super) struct JsonLine {
     pub(super) clock: Clock,
@@ -153,6 +151,5 @@ fn write_moment(line: &mut Writer<'_>, now: Timestamp) -> fmt::Result {
         }
         line.write_str(text.strip_suffix('Z').unwrap_or(text))
     })?;
-    let micros = now.as_micros().rem_euclid(MICROS_PER_SECOND);
-    write!(line, ".{micros:06}Z")
+    write!(line, ".{:06}Z", now.subsecond_micros())
 }

@@ -55,6 +55,12 @@ impl Timestamp {
         self.0.div_euclid(MICROS_PER_SECOND)
     }
 
+    /// Microseconds since the last whole second.
+    #[must_use]
+    pub const fn subsecond_micros(self) -> i64 {
+        self.0.rem_euclid(MICROS_PER_SECOND)
+    }
+
     /// This moment with its fraction of a second cut off.
     #[must_use]
     pub const fn whole_second(self) -> Self {
