@@ -6,7 +6,7 @@ use std::{net::IpAddr, sync::Arc, time::Duration};
 use axum::{
     Extension,
     extract::State,
-    http::{HeaderMap, request::Parts},
+    http::HeaderMap,
     response::{IntoResponse, Response},
 };
 use serde::{Deserialize, Serialize};
@@ -25,6 +25,7 @@ use super::{
 use crate::{
     error::ApiError,
     extract::{Fields, Json, parse_object, string},
+    middleware::client::Client,
     openapi::{ValidateTokenProblems, always},
     quota::Outcome,
     state::{AppState, Rooms},
@@ -163,16 +164,6 @@ impl Call for ValidateToken {
         Ok(Identified { call, meter })
     }
 
-    fn note(&self, parts: &Parts, state: &AppState) {
-        if let Verdict::Refused {
-            reason: Reason::MachineMismatch,
-            record: Some(held),
-        } = &self.verdict
-        {
-            refused_machine::note(&held.record, parts, &state.tally);
-        }
-    }
-
     fn counted(&self) -> Option<TokenId> {
         match &self.verdict {
             Verdict::Good { claims, .. } => Some(claims.token_id),
@@ -264,9 +255,15 @@ fn token(value: &RawValue) -> Result<String, String> {
 )]
 pub(crate) async fn validate_token(
     State(state): State<AppState>,
+    client: Client,
     Known(mut call): Known<ValidateToken>,
 ) -> Result<Response, ApiError> {
-    let Rooms { tokens, clock, .. } = &*state;
+    let Rooms {
+        tokens,
+        clock,
+        tally,
+        ..
+    } = &*state;
     if clock.monotonic().since(call.judged_at) > JUDGED_FOR {
         call.judge_again(tokens, clock.now()).await?;
     }
@@ -280,6 +277,9 @@ pub(crate) async fn validate_token(
         let (claims, held) = match verdict {
             Verdict::Refused { reason, record } => {
                 let record = record.as_ref().map(|held| &**held.record);
+                if let (Reason::MachineMismatch, Some(record)) = (reason, record) {
+                    refused_machine::note(record, client, tally);
+                }
                 return Ok(Json(refusal(reason, record)).into_response());
             }
             Verdict::Good {

@@ -2,10 +2,11 @@
 
 use std::time::Duration;
 
+use futures_util::{FutureExt, future::join_all};
 use mirrory::{keys::Algorithm, types::clock::Timestamp};
 use serde_json::{Value, json};
 
-use crate::harness::{Answer, Manager, START, Store, TestApp, TestSite};
+use crate::harness::{Answer, Manager, START, Store, TestApp, TestSite, eventually};
 
 on_both_stores! {
     a_change_of_a_site_is_told_with_all_that_was_changed,
@@ -296,6 +297,60 @@ async fn a_refused_machine_is_one_row_a_token_and_hour(store: Store) {
     app.advance(Duration::from_hours(1));
     try_elsewhere(&one.token, 1).await;
     assert_eq!(app.column(refused).await, ["3"]);
+}
+
+/// How often machines were refused, by all that was written.
+async fn refused(app: &TestApp) -> Vec<String> {
+    app.background.tally.flush().await.unwrap();
+    let counts = "SELECT CAST(count AS TEXT) FROM audit_log WHERE event = 'machine.refused'";
+    app.column(counts).await
+}
+
+/// Both found the token free, and bind it at the same time.
+#[tokio::test]
+async fn the_machine_that_loses_the_race_for_a_token_is_told() {
+    let app = TestApp::start(Store::Postgres).await;
+    let other = app.another().await;
+    let site = app.site("free").await;
+    let issued = app.issue(&site).await;
+    let held = app.hold("LOCK TABLE tokens IN EXCLUSIVE MODE").await;
+    let both = join_all([
+        app.validate(&issued.token, "one"),
+        other.validate(&issued.token, "other"),
+    ]);
+    let mut both = Box::pin(both);
+    eventually(async || {
+        assert!(both.as_mut().now_or_never().is_none(), "they wait");
+        app.statements_that_wait().await == 2
+    })
+    .await;
+    held.release().await;
+    let answers = both.await;
+    let lost = answers.iter().filter(|answer| !answer.is_valid());
+    let lost: Vec<_> = lost.map(Answer::reason).collect();
+    assert_eq!(lost, ["machine_mismatch"]);
+    other.background.tally.flush().await.unwrap();
+    assert_eq!(refused(&app).await, ["1"]);
+}
+
+#[tokio::test]
+async fn a_machine_that_is_refused_at_a_second_look_is_told() {
+    let app = TestApp::start(Store::Postgres).await;
+    let site = app.site("free").await;
+    let issued = app.issue(&site).await;
+    let held = app.hold("SELECT * FROM usage FOR UPDATE").await;
+    let mut call = Box::pin(app.validate(&issued.token, "mine"));
+    eventually(async || {
+        assert!(call.as_mut().now_or_never().is_none(), "it waits");
+        app.statements_that_wait().await == 1
+    })
+    .await;
+    app.execute("UPDATE tokens SET machine_id = 'another', bound_at = 1")
+        .await;
+    app.advance(Duration::from_secs(1));
+    held.release().await;
+    assert_eq!(call.await.reason(), "machine_mismatch");
+    assert_eq!(refused(&app).await, ["1"]);
 }
 
 async fn a_used_up_quota_is_one_row_a_window(store: Store) {
