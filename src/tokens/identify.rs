@@ -239,13 +239,19 @@ fn logged_site(meter: &Meter) -> LoggedSite {
 #[derive(Clone)]
 pub(crate) struct Known<C>(pub(super) C);
 
-impl<C: Call, S: Sync> FromRequestParts<S> for Known<C> {
-    type Rejection = ApiError;
-
-    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, ApiError> {
+impl<C: Call> Known<C> {
+    pub(super) fn take(parts: &mut Parts) -> Result<Self, ApiError> {
         parts
             .extensions
             .remove()
             .ok_or_else(|| ApiError::missing_layer("identify"))
+    }
+}
+
+impl<C: Call, S: Sync> FromRequestParts<S> for Known<C> {
+    type Rejection = ApiError;
+
+    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, ApiError> {
+        Self::take(parts)
     }
 }
