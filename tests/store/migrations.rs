@@ -19,8 +19,8 @@ on_both_stores!(
 /// How many there are for the database.
 fn migrations(store: &Store) -> i64 {
     let folder = match store.kind() {
-        DatabaseKind::Postgres => concat!(env!("CARGO_MANIFEST_DIR"), "/migrations/postgres"),
-        DatabaseKind::Sqlite => concat!(env!("CARGO_MANIFEST_DIR"), "/migrations/sqlite"),
+        DatabaseKind::Postgres => "migrations/postgres",
+        DatabaseKind::Sqlite => "migrations/sqlite",
     };
     i64::try_from(std::fs::read_dir(folder).unwrap().count()).unwrap()
 }
