@@ -68,7 +68,7 @@ pub(super) async fn run(context: Context, format: Format) -> Result<Answer, Fail
     let introduction = introduction::prepare(&state, address).await?;
     gate.open(router::router(&state));
     let work = background.spawn();
-    tracing::info!(%address, store = state.config.database.url.redacted(), "serving");
+    tracing::info!(%address, store = state.config.database.redacted(), "serving");
     introduction.print(format)?;
 
     signals.received().await;

@@ -15,6 +15,7 @@ pub mod listener;
 pub mod memory;
 pub mod migrations;
 mod postgres;
+mod servers;
 pub mod sqlite;
 pub mod tx;
 

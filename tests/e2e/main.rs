@@ -13,6 +13,7 @@ mod client;
 mod clients;
 mod crash;
 mod drain;
+mod failover;
 mod first_start;
 mod harness;
 mod instances;

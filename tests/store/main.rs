@@ -38,6 +38,7 @@ mod outages;
 mod quota;
 mod schema;
 mod secrets;
+mod servers;
 mod sites;
 mod tokens;
 mod upgrades;
