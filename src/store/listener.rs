@@ -1,8 +1,7 @@
 //! Hears at once, on PostgreSQL, that the change log has grown.
 //!
 //! It only makes the follower look sooner than it would have done by itself, so a notification that
-//! is lost does no harm. Behind a PgBouncer that hands connections on between transactions none
-//! comes at all.
+//! is lost does no harm.
 
 use std::{io, time::Duration};
 

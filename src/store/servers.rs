@@ -13,7 +13,7 @@ use sqlx::{
 };
 use tokio::time::{Instant, timeout};
 
-use super::postgres::Doubt;
+use super::{pooler::refuse_sharing, postgres::Doubt};
 use crate::config;
 
 /// The servers, in the order in which they are tried. Clones share what is known of them.
@@ -117,6 +117,7 @@ async fn connect_to_primary(options: &PgConnectOptions) -> Result<PgConnection, 
         connection.close().await?;
         return Err(read_only());
     }
+    refuse_sharing(options, &mut connection).await?;
     Ok(connection)
 }
 

@@ -20,6 +20,8 @@ mod instances;
 mod load;
 mod obedience;
 mod outage;
+mod pooler;
+mod programs;
 mod secrets;
 mod server;
 mod settings;

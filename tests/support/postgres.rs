@@ -13,14 +13,15 @@ mod host;
 mod processes;
 
 use std::fs;
-use std::path::PathBuf;
-use std::process::Child;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Mutex, OnceLock};
 
 use sqlx::{AssertSqlSafe, Connection, PgConnection};
 
-use host::{Fsync, Host, free_ports};
+pub use host::free_ports;
+use host::{Fsync, Host};
 use processes::{children_of, signal};
 
 /// A running PostgreSQL on a loopback port of its own; when dropped, it is stopped and removed.
@@ -131,6 +132,23 @@ impl Cluster {
         let name = format!("test_{}", self.databases.fetch_add(1, Ordering::Relaxed));
         self.execute(&format!("CREATE DATABASE {name}")).await;
         self.url(&name)
+    }
+
+    /// A program that is to work beside the server: under its account, in its folder.
+    pub fn beside(&self, program: &Path) -> Command {
+        self.host.command(program)
+    }
+
+    /// Writes a file for such a program.
+    pub fn write(&self, name: &str, text: &str) -> PathBuf {
+        let file = self.host.folder().join(name);
+        fs::write(&file, text).expect("the folder is writable");
+        file
+    }
+
+    /// The port that it listens on, of 127.0.0.1.
+    pub const fn port(&self) -> u16 {
+        self.port
     }
 
     /// Where one of PostgreSQL's programs lies, if it is there.

@@ -8,7 +8,7 @@ use std::net::{Ipv4Addr, TcpListener};
 use std::ops::Range;
 use std::os::unix::fs::{DirBuilderExt, chown};
 use std::os::unix::process::CommandExt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{self, Child, Command, Stdio};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread::sleep;
@@ -71,6 +71,10 @@ impl Host {
         self.programs.join(name)
     }
 
+    pub fn folder(&self) -> &Path {
+        &self.folder
+    }
+
     fn data(&self) -> PathBuf {
         self.folder.join("data")
     }
@@ -95,8 +99,8 @@ impl Host {
     }
 
     /// A command that finds nothing of the caller's in its way: its rights, its home, its language.
-    fn command(&self, program: &str) -> Command {
-        let mut command = Command::new(self.program(program));
+    pub fn command(&self, program: impl AsRef<Path>) -> Command {
+        let mut command = Command::new(self.programs.join(program));
         if let Some(Account { uid, gid }) = self.account {
             // This drops root's supplementary groups, too.
             command.uid(uid).gid(gid);
