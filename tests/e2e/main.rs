@@ -22,6 +22,7 @@ mod obedience;
 mod outage;
 mod pooler;
 mod programs;
+mod rolling;
 mod secrets;
 mod server;
 mod settings;
