@@ -12,11 +12,11 @@ use crate::{
     server::Server,
 };
 
-const WORKERS: u64 = 8;
+const WORKERS: u64 = 3;
 
 /// Half of it is longer than nginx leaves an instance alone that refused connections: it counts
 /// whole seconds.
-const DRAIN_SECONDS: &str = "5";
+const DRAIN_SECONDS: &str = "4";
 
 const TEMPORARY_FOLDERS: &str = "client_body_temp_path body;\nproxy_temp_path proxy;\n\
     fastcgi_temp_path fastcgi;\nuwsgi_temp_path uwsgi;\nscgi_temp_path scgi;\n";
