@@ -79,31 +79,55 @@ async fn drain_with(signal: &str, place: Place) {
     assert!(again.client().validate(token, "machine").await.is_valid());
 }
 
-/// A load balancer sends requests until it has learned of the end, and along the connections that
-/// it has.
+const PROBE: &[u8] = b"GET /livez HTTP/1.1\r\nHost: here\r\n\r\n";
+
+/// A connection on which one request was answered.
+async fn kept_alive(server: &Server) -> TcpStream {
+    let mut stream = TcpStream::connect(server.address).await.unwrap();
+    stream.write_all(PROBE).await.unwrap();
+    let mut answer = Vec::new();
+    while answer.last() != Some(&b'}') {
+        answer.push(stream.read_u8().await.unwrap());
+    }
+    let answer = String::from_utf8(answer).unwrap();
+    assert!(answer.starts_with("HTTP/1.1 200 "), "{answer}");
+    assert!(!answer.contains("connection: close"), "{answer}");
+    stream
+}
+
+/// A load balancer sends requests until it has learned of the end, along the connections that it has
+/// and new ones.
 async fn until_it_refuses_connections_each_brings_one_more_request(place: Place) {
     let place = place.with("MIRRORY__SERVER__DRAIN_SECONDS", "60");
     let mut server = place.start().await;
-    let site = place.create_site("free");
-    let mut connected = [server.client(), server.client()];
-    for client in &mut connected {
-        let answer = client.get("/livez").await.unwrap().ok();
-        assert_eq!(answer.header("connection"), None);
-    }
+    let mut streams = [kept_alive(&server).await, kept_alive(&server).await];
     server.signal("TERM");
     server.wait_for_status("/readyz", 503, PATIENCE).await;
     let draining = server.client().get("/readyz").await.unwrap();
     assert_eq!(draining.field("status"), "draining");
     assert_eq!(draining.header("connection"), Some("close"));
-    let [one, other] = &mut connected;
-    let issued = one.generate(&site.secret, 1).await.ok();
-    assert_eq!(issued.header("connection"), Some("close"));
-    assert!(server.is_running(), "somebody is still connected");
-    let token = issued.field("token");
-    let verdict = other.validate(&token, "machine").await;
-    assert!(verdict.is_valid());
-    assert_eq!(verdict.header("connection"), Some("close"));
+    for stream in &mut streams {
+        assert!(server.is_running(), "somebody is still connected");
+        stream.write_all(PROBE).await.unwrap();
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).await.unwrap();
+        assert!(answer.starts_with("HTTP/1.1 200 "), "{answer}");
+        assert!(answer.contains("connection: close"), "{answer}");
+    }
     assert_eq!(server.ended().await, Some(0), "{}", server.stderr());
+}
+
+/// One that has brought nothing for half of the time does not hold up the end.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_idle_connection_is_closed_after_half_of_the_time() {
+    let place = Place::sqlite().with("MIRRORY__SERVER__DRAIN_SECONDS", "4");
+    let mut server = place.start().await;
+    let _idle = kept_alive(&server).await;
+    let began = Instant::now();
+    server.signal("TERM");
+    assert_eq!(server.ended().await, Some(0), "{}", server.stderr());
+    assert!(began.elapsed() >= Duration::from_secs(2));
+    assert!(!server.stderr().contains("cut off"), "{}", server.stderr());
 }
 
 async fn a_second_signal_ends_it_at_once(place: Place) {
