@@ -86,8 +86,8 @@ pub struct Server {
     /// half a second, then 503. Default: 1000.
     #[serde(deserialize_with = "values::whole_number::<1, 100_000, _, _>")]
     pub concurrent_requests: usize,
-    /// Seconds that running requests are given to end after SIGTERM or SIGINT, 0 to 3600.
-    /// Default: 30.
+    /// Seconds from SIGTERM or SIGINT to the end, 0 to 3600: for half of them new connections are
+    /// still taken, then running requests are given the rest. Sooner when quiet. Default: 30.
     #[serde(deserialize_with = "values::whole_number::<0, 3600, _, _>")]
     pub drain_seconds: u32,
 }

@@ -65,6 +65,11 @@ async fn a_replica_that_is_promoted_takes_over_and_no_answered_token_is_lost() {
         calls.extend(load.stop().await);
     }
 
+    println!(
+        "{} requests, back {:?} after the promotion",
+        calls.len(),
+        back - promoted
+    );
     assert_refused_in_between(&calls, gone, back);
     for server in &mut servers {
         assert!(server.is_running());
