@@ -3,6 +3,7 @@
 use futures_util::future::join_all;
 use mirrory::{
     app::{StartError, open_store},
+    config::DatabaseKind,
     store::migrations::MigrationError,
 };
 
