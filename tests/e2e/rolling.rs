@@ -24,8 +24,8 @@ const TEMPORARY_FOLDERS: &str = "client_body_temp_path body;\nproxy_temp_path pr
 /// Starts nginx with the configuration that is handed out, before these two instances.
 fn balance(cluster: &Cluster, instances: [&str; 2]) -> (Program, SocketAddr) {
     let port = free_ports().next().unwrap();
-    let handed_out = concat!(env!("CARGO_MANIFEST_DIR"), "/config/deploy/nginx.conf");
-    let server = fs::read_to_string(handed_out)
+    // Cargo starts tests in the package's folder, and `tests/run` in its copy.
+    let server = fs::read_to_string("config/deploy/nginx.conf")
         .unwrap()
         .replace("mirrory-1:8080", instances[0])
         .replace("mirrory-2:8080", instances[1])
