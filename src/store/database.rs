@@ -208,7 +208,8 @@ macro_rules! with_kept_connection {
             let database: &$crate::store::Database = &$database;
             let kept: &mut $crate::store::database::Kept = $kept;
             let deadline = $deadline;
-            let mut borrowed = kept.take_or_borrow($pool, deadline).await?;
+            let borrowed = kept.take_or_borrow($pool, deadline).await;
+            let mut borrowed = borrowed.inspect_err(|_| database.doubt().cast())?;
             let answer = {
                 let $connection = borrowed.connection();
                 $crate::store::tx::before(deadline, database.doubt(), $statement).await
