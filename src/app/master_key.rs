@@ -24,7 +24,7 @@ use crate::{
 /// # Errors
 /// When it is missing.
 pub fn require_master_key(config: &Config) -> Result<(), StartError> {
-    let is_shared = config.database.url.kind() == DatabaseKind::Postgres;
+    let is_shared = config.database.kind() == DatabaseKind::Postgres;
     if is_shared && config.secrets.master_key.is_none() {
         return Err(StartError::NoMasterKey);
     }

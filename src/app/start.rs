@@ -105,14 +105,14 @@ pub async fn open_store(
     settings: &config::Database,
     deadline: Duration,
 ) -> Result<Database, StartError> {
-    let _lock = match settings.url.kind() {
+    let _lock = match settings.kind() {
         DatabaseKind::Sqlite => Some(lock(settings).await?),
         DatabaseKind::Postgres => None,
     };
     let database = Database::open(settings, deadline)
         .await
         .map_err(|source| StartError::Open {
-            url: settings.url.redacted().to_owned(),
+            url: settings.redacted(),
             source,
         })?;
     database.migrate().await?;
@@ -124,7 +124,7 @@ pub async fn open_store(
 /// # Errors
 /// When the URL is none of SQLite's.
 pub fn missing_store(settings: &config::Database) -> Result<Option<PathBuf>, StartError> {
-    if settings.url.kind() != DatabaseKind::Sqlite {
+    if settings.kind() != DatabaseKind::Sqlite {
         return Ok(None);
     }
     let file = sqlite::path(settings)?;
@@ -137,7 +137,7 @@ pub(super) async fn lock(settings: &config::Database) -> Result<std::fs::File, S
     migrations::lock_embedded(path)
         .await
         .map_err(|source| StartError::Folder {
-            url: settings.url.redacted().to_owned(),
+            url: settings.redacted(),
             source,
         })
 }

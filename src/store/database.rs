@@ -13,6 +13,7 @@ use super::{
     changes::SeenChange,
     follower::Followers,
     postgres::{self, Doubt},
+    servers::Servers,
     sqlite,
 };
 use crate::{
@@ -38,6 +39,8 @@ struct Open {
     pools: Pools,
     deadline: Duration,
     doubt: Doubt,
+    /// Of PostgreSQL.
+    servers: Option<Servers>,
     /// Who keeps a part of the store in memory. Weak, since they hold the database.
     followers: OnceLock<Weak<Followers>>,
 }
@@ -65,16 +68,38 @@ impl Database {
     /// When the store cannot be reached within the deadline, or the embedded one not be made.
     pub async fn open(settings: &config::Database, deadline: Duration) -> Result<Self, StoreError> {
         let doubt = Doubt::new();
-        let pools = match settings.url.kind() {
-            DatabaseKind::Postgres => postgres::open(settings, deadline, &doubt).await,
-            DatabaseKind::Sqlite => sqlite::open(settings, deadline).await,
+        let opening = async {
+            Ok(match settings.kind() {
+                DatabaseKind::Postgres => {
+                    let servers = Servers::new(settings, deadline)?;
+                    let connections = settings.max_connections;
+                    let pool = postgres::open(&servers, connections, deadline, &doubt).await?;
+                    (Pools::Postgres(pool), Some(servers))
+                }
+                DatabaseKind::Sqlite => (sqlite::open(settings, deadline).await?, None),
+            })
         };
+        let (pools, servers) = opening.await.map_err(StoreError::of_connecting)?;
         Ok(Self(Arc::new(Open {
-            pools: pools.map_err(StoreError::of_connecting)?,
+            pools,
             deadline,
             doubt,
+            servers,
             followers: OnceLock::new(),
         })))
+    }
+
+    /// Goes over to the first server of `database.urls` that takes writes, when a connection has
+    /// failed since that was last looked for.
+    ///
+    /// # Errors
+    /// When none of them takes writes; each later call looks again.
+    pub async fn choose_server(&self) -> Result<(), StoreError> {
+        if let (Pools::Postgres(pool), Some(servers)) = (self.pools(), &self.0.servers) {
+            let chosen = servers.choose(pool, self.doubt()).await;
+            chosen.map_err(StoreError::of_connecting)?;
+        }
+        Ok(())
     }
 
     pub(crate) fn pools(&self) -> &Pools {
@@ -162,7 +187,8 @@ macro_rules! with_connection {
         Box::pin(async {
             let database: &$crate::store::Database = &$database;
             let deadline = $deadline;
-            let mut borrowed = $crate::store::database::Borrowed::from($pool, deadline).await?;
+            let borrowed = $crate::store::database::Borrowed::from($pool, deadline).await;
+            let mut borrowed = borrowed.inspect_err(|_| database.doubt().cast())?;
             let answer = {
                 let $connection = borrowed.connection();
                 $crate::store::tx::before(deadline, database.doubt(), $statement).await
@@ -182,7 +208,8 @@ macro_rules! with_kept_connection {
             let database: &$crate::store::Database = &$database;
             let kept: &mut $crate::store::database::Kept = $kept;
             let deadline = $deadline;
-            let mut borrowed = kept.take_or_borrow($pool, deadline).await?;
+            let borrowed = kept.take_or_borrow($pool, deadline).await;
+            let mut borrowed = borrowed.inspect_err(|_| database.doubt().cast())?;
             let answer = {
                 let $connection = borrowed.connection();
                 $crate::store::tx::before(deadline, database.doubt(), $statement).await

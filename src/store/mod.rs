@@ -14,7 +14,9 @@ pub mod leases;
 pub mod listener;
 pub mod memory;
 pub mod migrations;
+mod pooler;
 mod postgres;
+mod servers;
 pub mod sqlite;
 pub mod tx;
 

@@ -115,7 +115,7 @@ impl Store {
     }
 
     pub const fn kind(&self) -> DatabaseKind {
-        self.config.database.url.kind()
+        self.config.database.kind()
     }
 
     /// Where the embedded store lies.

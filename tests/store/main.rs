@@ -39,6 +39,7 @@ mod outages;
 mod quota;
 mod schema;
 mod secrets;
+mod servers;
 mod sites;
 mod tokens;
 mod upgrades;
