@@ -10,7 +10,7 @@ use futures_util::future::join_all;
 use mirrory::{
     config::DatabaseKind,
     keys::TokenClaims,
-    store::{StoreError, changes::Actor, database::SERVING_DEADLINE},
+    store::{StoreError, changes::Actor},
     tokens::{Idempotency, Inserted, TokenRecord},
     types::ids::{SiteId, TokenId},
 };
@@ -300,8 +300,7 @@ async fn a_batch_of_bindings_reads_no_rows_but_its_own() {
 async fn batches_that_follow_each_other_leave_others_the_connection() {
     let mut store = Store::postgres().await;
     store.config.database.max_connections = 1;
-    let database = store.open_with(SERVING_DEADLINE).await;
-    let instance = Instance::new(&store, database);
+    let instance = store.instance().await;
     let (site_id, _) = instance.create_site().await;
     let is_over = AtomicBool::new(false);
     let issuing = join_all((0..8).map(async |_| {
