@@ -7,6 +7,8 @@ mod server;
 mod start;
 
 pub use background::{Background, Running};
-pub use master_key::{RotatedMasterKey, require_master_key, rotate_master_key};
+pub use master_key::{
+    RotatedMasterKey, present_master_keys, require_master_key, rotate_master_key,
+};
 pub use server::{Gate, serve_until};
 pub use start::{StartError, missing_store, open_keys, open_state, open_store, open_tokens};

@@ -20,6 +20,7 @@
 //! | [`two_factor`], [`api_tokens`] | codes of an app and recovery codes; what scripts call with |
 //! | [`callers`] | the layer before the management API: who calls, and with which scopes |
 //! | [`audit`] | who did what, when and from where |
+//! | [`moving`] | everything that a store holds, as a file, and back |
 //!
 //! Around the rooms stands a frame that knows HTTP, configuration and start-up:
 //!
@@ -29,6 +30,7 @@
 //! | [`middleware`] | the layers that know no capability |
 //! | [`error`] | the one error of the API, and the only place that maps a status |
 //! | `extract`, `query`, `paging` | reading bodies and queries; lists that are told page by page |
+//! | `new_file` | files that are seen whole or not at all |
 //! | [`store`] | both databases behind one face, transactions, the change log |
 //! | [`config`], [`telemetry`], [`types`] | settings; log lines; newtypes, the clock, randomness |
 //! | [`app`], [`janitor`], [`health`], [`openapi`] | start-up and the server; the clean-up; probes; the document |
@@ -59,6 +61,8 @@ pub mod health;
 pub mod janitor;
 pub mod keys;
 pub mod middleware;
+pub mod moving;
+pub(crate) mod new_file;
 pub mod openapi;
 pub(crate) mod paging;
 pub mod passwords;

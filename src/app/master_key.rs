@@ -50,6 +50,19 @@ pub(super) async fn open_vault(
     Ok(keys::open_vault(database, &master_key, clock, randomness).await?)
 }
 
+/// The master keys that there are, of which one may open the store: mostly one, two while it is being
+/// changed, none before the first start on an embedded store. None is made.
+///
+/// # Errors
+/// When PostgreSQL's is not configured, or the file cannot be read.
+pub fn present_master_keys(config: &Config) -> Result<Vec<MasterKey>, StartError> {
+    if let Some(master_key) = configured(config)? {
+        return Ok(vec![master_key]);
+    }
+    let file = MasterKeyFile::beside(&config.database)?;
+    if file.exists() { file.read() } else { Ok(Vec::new()) }
+}
+
 /// What a change of the master key came to.
 #[derive(Debug)]
 pub struct RotatedMasterKey {

@@ -7,7 +7,9 @@ mod healthcheck;
 mod introduction;
 mod key;
 mod master_key;
+mod moving;
 mod output;
+mod progress;
 mod serve;
 mod site;
 mod token;
@@ -105,6 +107,8 @@ async fn execute(context: Context, command: Command, format: Format) -> Result<A
         Command::Key(command) => key::run(&context, command).await,
         Command::Account(command) => account::run(&context, command).await,
         Command::Audit(command) => audit::run(&context, command).await,
+        Command::Export { output } => moving::export(&context, &output, format).await,
+        Command::Import { file } => moving::import(&context, &file).await,
         Command::Config => {
             let toml = context
                 .config

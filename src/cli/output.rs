@@ -14,6 +14,7 @@ use crate::{
     config::ConfigError,
     error::Chain,
     keys::KeysError,
+    moving::{ExportError, ImportError},
     passwords::{HashError, Overloaded},
     quota::QuotaError,
     store::StoreError,
@@ -186,7 +187,9 @@ macro_rules! fails_with {
 fails_with!(
     AccountError,
     ConfigError,
+    ExportError,
     HashError,
+    ImportError,
     KeysError,
     Overloaded,
     QuotaError,

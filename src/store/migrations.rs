@@ -53,6 +53,12 @@ pub enum MigrationError {
     Connect(#[from] sqlx::Error),
 }
 
+/// The version of the newest migration that this program knows.
+pub(crate) fn newest() -> i64 {
+    let versions = SQLITE.iter().map(|migration| migration.version);
+    versions.max().unwrap_or_default()
+}
+
 impl Database {
     /// Applies what is missing. Several instances may do so at once: PostgreSQL makes them wait on
     /// an advisory lock, and the embedded store's callers hold a lock of their own.

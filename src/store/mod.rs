@@ -15,11 +15,13 @@ pub mod listener;
 pub mod memory;
 pub mod migrations;
 mod postgres;
+mod snapshot;
 pub mod sqlite;
 pub mod tx;
 
 pub use database::Database;
 pub use error::StoreError;
+pub(crate) use snapshot::Snapshot;
 pub use tx::Tx;
 
 use serde::Serialize;
