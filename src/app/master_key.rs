@@ -60,7 +60,11 @@ pub fn present_master_keys(config: &Config) -> Result<Vec<MasterKey>, StartError
         return Ok(vec![master_key]);
     }
     let file = MasterKeyFile::beside(&config.database)?;
-    if file.exists() { file.read() } else { Ok(Vec::new()) }
+    if file.exists() {
+        file.read()
+    } else {
+        Ok(Vec::new())
+    }
 }
 
 /// What a change of the master key came to.

@@ -82,7 +82,7 @@ pub(super) async fn import(context: &Context, file: &Path) -> Result<Answer, Fai
     let master_keys = present_master_keys(config)?;
     let database = context.make_store().await?;
     let mut progress = Progress::new("imported", Unit::Bytes, length, clock);
-    let reached = |reached: moving::Progress| progress.reach(reached.bytes);
+    let reached = |bytes| progress.reach(bytes);
     let sources = (clock, randomness);
     let imported = moving::import(&database, input, &master_keys, sources, reached).await?;
     drop(progress);

@@ -57,28 +57,59 @@ impl Progress {
     /// So much is done of the whole.
     pub(super) fn reach(&mut self, position: u64) {
         self.bar.set_position(position);
-        let now = self.clock.monotonic();
-        if self.bar.is_hidden() && now.since(self.told) >= BETWEEN_LINES {
-            self.told = now;
-            self.tell(position);
+        if self.bar.is_hidden()
+            && let Some(line) = self.line()
+        {
+            eprintln!("mirrory: {line}");
         }
     }
 
-    fn tell(&self, position: u64) {
-        let verb = self.verb;
+    /// How far it has come, if it is time to say so.
+    fn line(&mut self) -> Option<String> {
+        let now = self.clock.monotonic();
+        if now.since(self.told) < BETWEEN_LINES {
+            return None;
+        }
+        self.told = now;
         let show = |amount: u64| match self.unit {
             Unit::Rows => format!("{} rows", HumanCount(amount)),
             Unit::Bytes => HumanBytes(amount).to_string(),
         };
-        match self.bar.length() {
-            Some(length) => eprintln!("mirrory: {verb} {} of {}", show(position), show(length)),
-            None => eprintln!("mirrory: {verb} {}", show(position)),
-        }
+        let done = format!("{} {}", self.verb, show(self.bar.position()));
+        let length = self.bar.length();
+        Some(length.map_or_else(
+            || done.clone(),
+            |length| format!("{done} of {}", show(length)),
+        ))
     }
 }
 
 impl Drop for Progress {
     fn drop(&mut self) {
         self.bar.finish_and_clear();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::types::clock::{ManualClock, Timestamp};
+
+    #[test]
+    fn where_no_terminal_is_a_line_comes_every_five_seconds() {
+        let hand = ManualClock::starting_at(Timestamp::from_micros(0));
+        let clock = hand.clock();
+        let mut rows = Progress::new("exported", Unit::Rows, Some(1_000_000), &clock);
+        let mut bytes = Progress::new("imported", Unit::Bytes, None, &clock);
+        rows.reach(1000);
+        assert_eq!(rows.line(), None);
+        hand.advance(BETWEEN_LINES);
+        assert_eq!(
+            rows.line().as_deref(),
+            Some("exported 1,000 rows of 1,000,000 rows")
+        );
+        assert_eq!(rows.line(), None);
+        bytes.bar.set_position(3 << 20);
+        assert_eq!(bytes.line().as_deref(), Some("imported 3.00 MiB"));
     }
 }

@@ -31,7 +31,9 @@ pub enum ImportError {
     #[error("this is no export of Mirrory's")]
     NotAnExport,
     /// Its format is newer.
-    #[error("the export has version {0} of the format, this program reads up to {VERSION}: upgrade it")]
+    #[error(
+        "the export has version {0} of the format, this program reads up to {VERSION}: upgrade it"
+    )]
     NewerFormat(u32),
     /// It may hold what this program does not know.
     #[error("the export is of a store of a newer version of this program: upgrade this one")]
@@ -91,15 +93,6 @@ pub enum ImportError {
     Store(#[from] StoreError),
 }
 
-/// How far an import has come.
-#[derive(Clone, Copy, Debug, Default)]
-pub struct Progress {
-    /// How many rows were read, and are in the store.
-    pub rows: u64,
-    /// How much of the file that was.
-    pub bytes: u64,
-}
-
 /// What an import came to.
 #[derive(Debug, Serialize)]
 pub struct Imported {
@@ -110,7 +103,7 @@ pub struct Imported {
 }
 
 /// Writes what a file holds into the store, of whose master key `master_keys` are those that it may
-/// be, and tells `progress` after each transaction.
+/// be, and tells `reached` after each transaction how many bytes were read.
 ///
 /// # Errors
 /// When the file is no whole export, does not go with what the store holds, or the store fails.
@@ -119,7 +112,7 @@ pub async fn import(
     input: impl BufRead,
     master_keys: &[MasterKey],
     (clock, randomness): (&Clock, &Randomness),
-    mut progress: impl FnMut(Progress),
+    mut reached: impl FnMut(u64),
 ) -> Result<Imported, ImportError> {
     let mut lines = LineReader::new(input);
     check_header(lines.next()?)?;
@@ -145,11 +138,7 @@ pub async fn import(
             (Some(name), Some(row), None) => {
                 let table = tables::named(&name).ok_or_else(|| bad(&"its table is unknown"))?;
                 if import.take(table, row.get()).await? {
-                    let rows = import.rows.values().sum();
-                    progress(Progress {
-                        rows,
-                        bytes: lines.bytes,
-                    });
+                    reached(lines.bytes);
                 }
             }
             (None, None, Some(end)) => break end,
@@ -196,7 +185,9 @@ fn check_end<R: BufRead>(
         return Err(ImportError::Changed("its checksum and its content"));
     }
     if end.rows != *rows {
-        return Err(ImportError::Changed("the rows that it counts and those that it has"));
+        return Err(ImportError::Changed(
+            "the rows that it counts and those that it has",
+        ));
     }
     let length = lines.bytes;
     lines.next()?;

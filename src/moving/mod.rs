@@ -51,7 +51,7 @@ mod import;
 mod tables;
 
 pub use export::{Export, ExportError, Exported};
-pub use import::{ImportError, Imported, Progress, import};
+pub use import::{ImportError, Imported, import};
 
 /// The columns that are moved, as `table.column`.
 pub fn columns() -> impl Iterator<Item = String> {

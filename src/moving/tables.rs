@@ -45,12 +45,13 @@ macro_rules! shown {
     };
     (sqlite id $column:ident) => {
         concat!(
-            "lower(",
+            // For `hex(NULL)` is an empty text.
+            "CASE WHEN ", stringify!($column), " IS NOT NULL THEN lower(",
             shown!(@part $column, "1, 8"), " || '-' || ",
             shown!(@part $column, "9, 4"), " || '-' || ",
             shown!(@part $column, "13, 4"), " || '-' || ",
             shown!(@part $column, "17, 4"), " || '-' || ",
-            shown!(@part $column, "21"), ")"
+            shown!(@part $column, "21"), ") END"
         )
     };
     (@part $column:ident, $place:literal) => {

@@ -56,10 +56,7 @@ impl Snapshot {
     }
 
     /// Reads a column of texts row by row, no faster than they are taken.
-    pub(crate) fn texts(
-        &mut self,
-        sql: &'static str,
-    ) -> BoxStream<'_, Result<String, StoreError>> {
+    pub(crate) fn texts(&mut self, sql: &'static str) -> BoxStream<'_, Result<String, StoreError>> {
         match self {
             Self::Postgres(connection) => sqlx::query_scalar(sql)
                 .fetch(connection)

@@ -17,6 +17,7 @@ mod first_start;
 mod harness;
 mod instances;
 mod load;
+mod moving;
 mod obedience;
 mod outage;
 mod secrets;

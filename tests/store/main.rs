@@ -34,6 +34,7 @@ mod listener;
 mod master_key;
 mod migrations;
 mod models;
+mod moving;
 mod outages;
 mod quota;
 mod schema;
