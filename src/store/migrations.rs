@@ -55,7 +55,8 @@ pub enum MigrationError {
 
 /// The version of the newest migration that this program knows.
 pub(crate) fn newest() -> i64 {
-    let versions = SQLITE.iter().map(|migration| migration.version);
+    let migrations = POSTGRES.iter().chain(SQLITE.iter());
+    let versions = migrations.map(|migration| migration.version);
     versions.max().unwrap_or_default()
 }
 

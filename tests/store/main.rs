@@ -17,6 +17,7 @@ mod postgres;
 
 mod harness;
 mod histories;
+mod household;
 mod wire;
 
 mod batches;
@@ -41,6 +42,7 @@ mod schema;
 mod secrets;
 mod sites;
 mod tokens;
+mod upgrade_steps;
 mod upgrades;
 mod usage;
 mod vault;

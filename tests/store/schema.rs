@@ -20,7 +20,7 @@ on_both_stores!(
 
 /// What a column holds.
 #[derive(Clone, Copy, PartialEq)]
-enum Kind {
+pub enum Kind {
     Id,
     Bytes,
     Number,
@@ -34,7 +34,7 @@ use Kind::{Bytes, Id, Number, OptionalId, OptionalNumber, OptionalText, Text};
 pub struct Table {
     pub name: &'static str,
     key: &'static [&'static str],
-    columns: &'static [(&'static str, Kind)],
+    pub columns: &'static [(&'static str, Kind)],
 }
 
 const fn table(
