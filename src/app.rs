@@ -7,8 +7,10 @@ mod server;
 mod start;
 
 pub use background::{Background, Running};
+pub(crate) use master_key::master_key_file;
 pub use master_key::{
     RotatedMasterKey, present_master_keys, require_master_key, rotate_master_key,
 };
 pub use server::{Gate, serve_until};
+pub(crate) use start::assemble_keys;
 pub use start::{StartError, missing_store, open_keys, open_state, open_store, open_tokens};

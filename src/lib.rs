@@ -21,6 +21,7 @@
 //! | [`callers`] | the layer before the management API: who calls, and with which scopes |
 //! | [`audit`] | who did what, when and from where |
 //! | [`moving`] | everything that a store holds, as a file, and back |
+//! | [`doctor`] | what is wrong with a set-up, and what to do |
 //!
 //! Around the rooms stands a frame that knows HTTP, configuration and start-up:
 //!
@@ -55,6 +56,7 @@ pub mod audit;
 pub mod callers;
 pub mod cli;
 pub mod config;
+pub mod doctor;
 pub mod error;
 pub(crate) mod extract;
 pub mod health;

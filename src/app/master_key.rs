@@ -10,7 +10,7 @@ use super::{
     start::{StartError, lock},
 };
 use crate::{
-    config::{Config, DatabaseKind},
+    config::{self, Config, DatabaseKind},
     keys::{
         self, KeysError, Rewrapped,
         vault::{MasterKey, Vault, VaultError},
@@ -65,6 +65,11 @@ pub fn present_master_keys(config: &Config) -> Result<Vec<MasterKey>, StartError
     } else {
         Ok(Vec::new())
     }
+}
+
+/// Where the master key of an embedded store lies that is not configured.
+pub(crate) fn master_key_file(settings: &config::Database) -> Result<PathBuf, StartError> {
+    Ok(MasterKeyFile::beside(settings)?.path().to_owned())
 }
 
 /// What a change of the master key came to.

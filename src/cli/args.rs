@@ -80,6 +80,10 @@ pub(super) enum Command {
     Openapi,
     /// Ask the local server how it is; for container health checks.
     Healthcheck,
+    /// Look at the set-up, and say of everything that is wrong what to do. Changes nothing.
+    ///
+    /// Ends with 0 when nothing has failed, warnings or not.
+    Doctor,
 }
 
 #[derive(Debug, Subcommand)]

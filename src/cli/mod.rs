@@ -3,6 +3,7 @@
 mod account;
 mod args;
 mod audit;
+mod doctor;
 mod healthcheck;
 mod introduction;
 mod key;
@@ -68,13 +69,19 @@ pub fn run() -> ExitCode {
     let args = Args::parse();
     let format = Format::from(args.json);
     match start(args, format) {
-        Ok(()) => ExitCode::SUCCESS,
+        Ok(code) => code,
         Err(failure) => failure.report(format),
     }
 }
 
-fn start(args: Args, format: Format) -> Result<(), Failure> {
-    let config = Config::load(args.config.as_deref(), process_environment()?)?;
+fn start(args: Args, format: Format) -> Result<ExitCode, Failure> {
+    let command = args.command.unwrap_or(Command::Serve);
+    let config = match Config::load(args.config.as_deref(), process_environment()?) {
+        Err(error) if matches!(command, Command::Doctor) => {
+            return doctor::without_configuration(&error)?.print(format);
+        }
+        config => config?,
+    };
     let log_format = config.log.format.unwrap_or_else(LogFormat::for_stderr);
     // Dropped last: what is logged until then is written.
     let _guard = telemetry::init(log_format)?;
@@ -86,7 +93,6 @@ fn start(args: Args, format: Format) -> Result<(), Failure> {
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .build()?;
-    let command = args.command.unwrap_or(Command::Serve);
     let outcome = runtime.block_on(execute(context, command, format));
     // A thread that still waits for a lock must not keep the process.
     runtime.shutdown_background();
@@ -118,5 +124,6 @@ async fn execute(context: Context, command: Command, format: Format) -> Result<A
         }
         Command::Openapi => Answer::document(&openapi::document()),
         Command::Healthcheck => healthcheck::run(&context).await,
+        Command::Doctor => doctor::run(&context).await,
     }
 }

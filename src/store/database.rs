@@ -69,6 +69,30 @@ impl Database {
             DatabaseKind::Postgres => postgres::open(settings, deadline, &doubt).await,
             DatabaseKind::Sqlite => sqlite::open(settings, deadline).await,
         };
+        Self::of(pools, deadline, doubt)
+    }
+
+    /// Opens the store so that not even that changes it: an embedded one is neither made nor written.
+    ///
+    /// # Errors
+    /// As [`Self::open`].
+    pub(crate) async fn open_read_only(
+        settings: &config::Database,
+        deadline: Duration,
+    ) -> Result<Self, StoreError> {
+        let doubt = Doubt::new();
+        let pools = match settings.url.kind() {
+            DatabaseKind::Postgres => postgres::open(settings, deadline, &doubt).await,
+            DatabaseKind::Sqlite => sqlite::open_read_only(settings, deadline).await,
+        };
+        Self::of(pools, deadline, doubt)
+    }
+
+    fn of(
+        pools: Result<Pools, sqlx::Error>,
+        deadline: Duration,
+        doubt: Doubt,
+    ) -> Result<Self, StoreError> {
         Ok(Self(Arc::new(Open {
             pools: pools.map_err(StoreError::of_connecting)?,
             deadline,
