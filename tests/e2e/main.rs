@@ -12,6 +12,7 @@ mod cli;
 mod client;
 mod clients;
 mod crash;
+mod doctor;
 mod drain;
 mod first_start;
 mod harness;

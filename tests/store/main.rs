@@ -25,6 +25,7 @@ mod binding;
 mod blocks;
 mod changes;
 mod crowds;
+mod doctor;
 mod follower;
 mod idempotency;
 mod janitor;
