@@ -105,6 +105,13 @@ impl Ledger {
         })
     }
 
+    /// Whether calls of this plan are taken from the store in blocks.
+    #[must_use]
+    pub fn takes_blocks(&self, plan: &str) -> bool {
+        self.plan(plan)
+            .is_ok_and(|plan| is_taken_in_blocks(plan.calls_per_day))
+    }
+
     /// Takes calls out of the site's block.
     fn spend(&self, site_id: SiteId, plan: &str, calls: u64) -> Option<Permit> {
         let account = self.0.accounts.find(site_id)?;

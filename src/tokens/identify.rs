@@ -43,9 +43,6 @@ pub(crate) trait Call: Clone + Send + Sync + 'static {
         state: &AppState,
     ) -> impl Future<Output = Result<Identified<Self>, Refused>> + Send;
 
-    /// Told of the request that it was read from, once it is judged.
-    fn note(&self, _parts: &Parts, _state: &AppState) {}
-
     /// The token of which a valid verdict was counted, to be given back if it is not told.
     fn counted(&self) -> Option<TokenId> {
         None
@@ -188,7 +185,6 @@ where
                 Ok(identified) => identified,
                 Err(refused) => return Ok(layer.refuse(refused).await),
             };
-            call.note(&parts, &layer.state);
             let (site, counted) = (logged_site(&meter), call.counted());
             parts.extensions.insert(admitted);
             parts.extensions.insert(Known(call));
@@ -243,13 +239,19 @@ fn logged_site(meter: &Meter) -> LoggedSite {
 #[derive(Clone)]
 pub(crate) struct Known<C>(pub(super) C);
 
-impl<C: Call, S: Sync> FromRequestParts<S> for Known<C> {
-    type Rejection = ApiError;
-
-    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, ApiError> {
+impl<C: Call> Known<C> {
+    pub(super) fn take(parts: &mut Parts) -> Result<Self, ApiError> {
         parts
             .extensions
             .remove()
             .ok_or_else(|| ApiError::missing_layer("identify"))
+    }
+}
+
+impl<C: Call, S: Sync> FromRequestParts<S> for Known<C> {
+    type Rejection = ApiError;
+
+    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, ApiError> {
+        Self::take(parts)
     }
 }

@@ -37,8 +37,7 @@ impl TokenMemory {
     }
 
     /// Remembers a record that was read, if it is one that only changes can make untrue.
-    pub(super) fn keep(&self, reading: Reading, held: &HeldToken) {
-        let record = &held.record;
+    pub(super) fn keep(&self, reading: Reading, record: &Arc<NotedRecord>) {
         let is_revoked = record.state != TokenState::Active;
         if is_revoked || record.machine_id.is_some() {
             self.0.keep(reading, record.token_id, Arc::clone(record));

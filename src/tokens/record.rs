@@ -72,6 +72,17 @@ pub struct NotedRecord {
     pub last_noted: LastNoted,
 }
 
+impl NotedRecord {
+    /// A record as it was read.
+    #[must_use]
+    pub fn new(record: TokenRecord) -> Self {
+        Self {
+            last_noted: LastNoted::new(record.last_validated_at),
+            record,
+        }
+    }
+}
+
 impl Deref for NotedRecord {
     type Target = TokenRecord;
 
@@ -94,23 +105,9 @@ impl HeldToken {
     #[must_use]
     pub fn new(record: TokenRecord, site: SiteState) -> Self {
         Self {
-            record: Arc::new(NotedRecord {
-                last_noted: LastNoted::new(record.last_validated_at),
-                record,
-            }),
+            record: Arc::new(NotedRecord::new(record)),
             site,
         }
-    }
-
-    /// The same token, bound to a machine just now.
-    #[must_use]
-    pub fn bound_to(&self, machine_id: MachineId, now: Timestamp) -> Self {
-        let record = TokenRecord {
-            machine_id: Some(machine_id),
-            last_validated_at: Some(now),
-            ..self.record.record.clone()
-        };
-        Self::new(record, self.site.clone())
     }
 }
 

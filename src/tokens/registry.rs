@@ -1,24 +1,24 @@
 //! What can be done with tokens: the room's rules over its store.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use uuid::Uuid;
 
 use super::{
     last_use::PendingUses,
     memory::TokenMemory,
-    record::{HeldToken, TokenRecord, TokenState},
+    record::{HeldToken, NotedRecord, TokenRecord, TokenState},
     store::{self, Idempotency, Inserted, KeyUse, NewBinding, NewToken, TokenFilter, TokenStore},
     turns::{Subject, Turn, Turns},
 };
 use crate::{
+    keys::TokenClaims,
     sites::Sites,
     store::{
         Database, StoreError, Tx,
         changes::{self, Actor, Change, Context, SeenChange},
         follower::{Following, Follows},
         freshness::Freshness,
-        memory::Reading,
     },
     types::{
         clock::{Clock, Timestamp},
@@ -90,17 +90,6 @@ impl Tokens {
         self.memory.get(token_id, sites)
     }
 
-    /// To be taken before a record is read that shall be remembered.
-    #[must_use]
-    pub fn reading(&self) -> Reading {
-        self.memory.reading()
-    }
-
-    /// Remembers a record that was read, if only changes can make it untrue.
-    pub fn remember(&self, reading: Reading, held: &HeldToken) {
-        self.memory.keep(reading, held);
-    }
-
     /// Waits until no other request of this instance is about the same; none when it takes too
     /// long.
     pub(super) async fn turn(&self, subject: Subject) -> Option<Turn> {
@@ -162,29 +151,42 @@ impl Tokens {
             .await
     }
 
-    /// A record with the state of its site.
+    /// A record with the state of its site, as they are in the store; remembered, if only changes can
+    /// make it untrue.
     ///
     /// # Errors
     /// When the store fails.
     pub async fn find(&self, token_id: TokenId) -> Result<Option<HeldToken>, StoreError> {
-        self.store.find(token_id).await
+        let reading = self.memory.reading();
+        let held = self.store.find(token_id).await?;
+        if let Some(HeldToken { record, .. }) = &held {
+            self.memory.keep(reading, record);
+        }
+        Ok(held)
     }
 
-    /// Binds a token that is still good to a machine; whether it is now bound to that one.
+    /// Binds a token to a machine, if the claims are those of its record and it is still good. What
+    /// is told, and remembered, is its record; none when it could not be bound to this machine.
     ///
     /// # Errors
     /// When the store fails.
     pub async fn bind(
         &self,
-        token_id: TokenId,
+        claims: TokenClaims,
         machine_id: &MachineId,
-    ) -> Result<bool, StoreError> {
+    ) -> Result<Option<Arc<NotedRecord>>, StoreError> {
+        let reading = self.memory.reading();
         let binding = NewBinding {
-            token_id,
+            claims,
             machine_id: machine_id.clone(),
             asked_at: self.clock.now(),
         };
-        self.store.bind(binding).await
+        let record = self.store.bind(binding).await?;
+        Ok(record.map(|record| {
+            let record = Arc::new(NotedRecord::new(record));
+            self.memory.keep(reading, &record);
+            record
+        }))
     }
 
     /// Notes that the machine a token is bound to was told that it is valid; written later.

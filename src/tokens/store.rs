@@ -185,8 +185,11 @@ impl TokenStore {
         self.insertions.call(row).await
     }
 
-    /// Whether the token is now bound to the machine, and was still good when it was.
-    pub(super) async fn bind(&self, binding: NewBinding) -> Result<bool, StoreError> {
+    /// The record of the token, now bound to the machine; none if it could not be.
+    pub(super) async fn bind(
+        &self,
+        binding: NewBinding,
+    ) -> Result<Option<TokenRecord>, StoreError> {
         self.bindings.call(binding).await
     }
 

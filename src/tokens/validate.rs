@@ -5,8 +5,8 @@ use std::{net::IpAddr, sync::Arc, time::Duration};
 
 use axum::{
     Extension,
-    extract::State,
-    http::{HeaderMap, request::Parts},
+    extract::{Request, State},
+    http::HeaderMap,
     response::{IntoResponse, Response},
 };
 use serde::{Deserialize, Serialize};
@@ -148,7 +148,7 @@ impl Call for ValidateToken {
                 ..
             } => state.attempts.failure(address, state.clock.monotonic())?,
             Verdict::Refused { .. } => {}
-            Verdict::Good { claims, .. } => {
+            Verdict::Good { claims, .. } | Verdict::Unread { claims, .. } => {
                 let token_id = claims.token_id;
                 state.attempts.verdict(token_id, state.clock.monotonic())?;
             }
@@ -163,21 +163,8 @@ impl Call for ValidateToken {
         Ok(Identified { call, meter })
     }
 
-    fn note(&self, parts: &Parts, state: &AppState) {
-        if let Verdict::Refused {
-            reason: Reason::MachineMismatch,
-            record: Some(held),
-        } = &self.verdict
-        {
-            refused_machine::note(&held.record, parts, &state.tally);
-        }
-    }
-
     fn counted(&self) -> Option<TokenId> {
-        match &self.verdict {
-            Verdict::Good { claims, .. } => Some(claims.token_id),
-            Verdict::Refused { .. } => None,
-        }
+        self.verdict.claims().map(|claims| claims.token_id)
     }
 }
 
@@ -188,8 +175,7 @@ impl ValidateToken {
         tokens: &Tokens,
         now: Timestamp,
     ) -> Result<bool, ApiError> {
-        if let Verdict::Good { claims, .. } = &self.verdict {
-            let claims = *claims;
+        if let Some(claims) = self.verdict.claims() {
             let held = tokens.find(claims.token_id).await?;
             self.verdict = Verdict::of(claims, held, &self.machine_id, now);
         }
@@ -264,9 +250,11 @@ fn token(value: &RawValue) -> Result<String, String> {
 )]
 pub(crate) async fn validate_token(
     State(state): State<AppState>,
-    Known(mut call): Known<ValidateToken>,
+    request: Request,
 ) -> Result<Response, ApiError> {
     let Rooms { tokens, clock, .. } = &*state;
+    let (mut parts, _) = request.into_parts();
+    let Known(mut call): Known<ValidateToken> = Known::take(&mut parts)?;
     if clock.monotonic().since(call.judged_at) > JUDGED_FOR {
         call.judge_again(tokens, clock.now()).await?;
     }
@@ -277,9 +265,12 @@ pub(crate) async fn validate_token(
         ..
     } = call;
     for _ in 0..TRIES {
-        let (claims, held) = match verdict {
+        let claims = match verdict {
             Verdict::Refused { reason, record } => {
                 let record = record.as_ref().map(|held| &**held.record);
+                if let (Reason::MachineMismatch, Some(record)) = (reason, record) {
+                    refused_machine::note(record, &parts, &state.tally);
+                }
                 return Ok(Json(refusal(reason, record)).into_response());
             }
             Verdict::Good {
@@ -293,13 +284,10 @@ pub(crate) async fn validate_token(
                 }
                 return Ok(valid(&held.record, machine_id));
             }
-            Verdict::Good { claims, held, .. } => (claims, held),
+            Verdict::Good { claims, .. } | Verdict::Unread { claims, .. } => claims,
         };
-        let reading = tokens.reading();
-        if tokens.bind(claims.token_id, &machine_id).await? {
-            let bound = held.bound_to(machine_id.clone(), clock.now());
-            tokens.remember(reading, &bound);
-            return Ok(valid(&bound.record, machine_id));
+        if let Some(record) = tokens.bind(claims, &machine_id).await? {
+            return Ok(valid(&record, machine_id));
         }
         // Another machine came first, or the token is no longer good: the record tells.
         let held = tokens.find(claims.token_id).await?;

@@ -1,5 +1,7 @@
 //! The verdict on a token: its signature and its record, judged for one machine.
 
+use std::sync::Arc;
+
 use super::{
     record::{Binding, HeldToken, Reason, judge},
     turns::{Subject, Turn},
@@ -8,7 +10,7 @@ use crate::{
     error::ApiError,
     keys::{Rejected, TokenClaims},
     quota::{Charge, Disclosure, Meter, Payer},
-    sites::SiteState,
+    sites::{SiteState, SiteStatus},
     state::AppState,
     types::{
         clock::Timestamp,
@@ -25,6 +27,9 @@ pub(super) enum Verdict {
         held: HeldToken,
         binding: Binding,
     },
+    /// Signed by this service for a site that is active, and not remembered. Binding it reads its
+    /// record and judges it.
+    Unread { claims: TokenClaims, plan: Arc<str> },
     /// Not valid.
     Refused {
         reason: Reason,
@@ -47,8 +52,7 @@ impl Verdict {
             Err(rejected) => return Ok((rejected.into(), None)),
         };
         let token_id = claims.token_id;
-        let of = |held| Self::of(claims, held, machine_id, state.clock.now());
-        let verdict = of(look_up(token_id, state).await?);
+        let verdict = Self::now(claims, machine_id, state).await?;
         if !verdict.is_to_bind() {
             return Ok((verdict, None));
         }
@@ -60,19 +64,44 @@ impl Verdict {
         if !is_bound_meanwhile {
             return Ok((verdict, Some(turn)));
         }
-        let verdict = of(look_up(token_id, state).await?);
+        let verdict = Self::now(claims, machine_id, state).await?;
         let turn = verdict.is_to_bind().then_some(turn);
         Ok((verdict, turn))
     }
 
+    /// Judges a token by what is remembered of it, else by what is in the store.
+    async fn now(
+        claims: TokenClaims,
+        machine_id: &MachineId,
+        state: &AppState,
+    ) -> Result<Self, ApiError> {
+        let remembered = state.tokens.remembered(claims.token_id, &state.sites);
+        if remembered.is_none()
+            && let Some(plan) = plan_of_unread(&claims, state)
+        {
+            return Ok(Self::Unread { claims, plan });
+        }
+        let held = match remembered {
+            Some(held) => Some(held),
+            None => find(claims.token_id, state).await?,
+        };
+        Ok(Self::of(claims, held, machine_id, state.clock.now()))
+    }
+
     const fn is_to_bind(&self) -> bool {
-        matches!(
-            self,
-            Self::Good {
-                binding: Binding::Unbound,
-                ..
-            }
-        )
+        match self {
+            Self::Good { binding, .. } => matches!(binding, Binding::Unbound),
+            Self::Unread { .. } => true,
+            Self::Refused { .. } => false,
+        }
+    }
+
+    /// The claims of a token that is not refused.
+    pub(super) const fn claims(&self) -> Option<TokenClaims> {
+        match self {
+            Self::Good { claims, .. } | Self::Unread { claims, .. } => Some(*claims),
+            Self::Refused { .. } => None,
+        }
     }
 
     /// Judges a token whose signature is ours by its record.
@@ -102,18 +131,17 @@ impl Verdict {
 
     /// Who pays for the verdict, if it is to be charged.
     pub(super) fn meter(&self) -> Meter {
-        let (held, charge) = match self {
-            Self::Good { held, .. } => (Some(held), Charge::Call),
-            Self::Refused { record, .. } => (record.as_ref(), Charge::Nothing),
+        let (payer, charge) = match self {
+            Self::Good { held, .. } => (payer(held), Charge::Call),
+            Self::Unread { claims, plan } => {
+                let plan = Arc::clone(plan);
+                let site_id = claims.site_id;
+                (Some(Payer { site_id, plan }), Charge::Call)
+            }
+            Self::Refused { record, .. } => (record.as_ref().and_then(payer), Charge::Nothing),
         };
         Meter {
-            payer: held.and_then(|held| match &held.site {
-                SiteState::Present { plan, .. } => Some(Payer {
-                    site_id: held.record.site_id,
-                    plan: plan.clone(),
-                }),
-                SiteState::Deleted => None,
-            }),
+            payer,
             charge,
             disclosure: Disclosure::Hidden,
         }
@@ -132,17 +160,39 @@ impl From<Rejected> for Verdict {
     }
 }
 
-/// A token's record and the state of its site, remembered or read; what is read is remembered.
-async fn look_up(token_id: TokenId, state: &AppState) -> Result<Option<HeldToken>, ApiError> {
-    if let Some(held) = state.tokens.remembered(token_id, &state.sites) {
-        return Ok(Some(held));
+fn payer(held: &HeldToken) -> Option<Payer> {
+    match &held.site {
+        SiteState::Present { plan, .. } => Some(Payer {
+            site_id: held.record.site_id,
+            plan: Arc::clone(plan),
+        }),
+        SiteState::Deleted => None,
     }
-    let (of_token, of_site) = (state.tokens.reading(), state.sites.reading());
+}
+
+/// The plan that pays for a token which is bound without a look at its record before: where a
+/// refusal that comes of it gives its call back into a block. With few calls a day each is taken
+/// from the store, and another request might be refused for one that is given back.
+fn plan_of_unread(claims: &TokenClaims, state: &AppState) -> Option<Arc<str>> {
+    if state.clock.now() >= claims.expires_at {
+        return None;
+    }
+    match state.sites.remembered(claims.site_id)? {
+        SiteState::Present {
+            status: SiteStatus::Active,
+            plan,
+        } => state.ledger.takes_blocks(&plan).then_some(plan),
+        _ => None,
+    }
+}
+
+/// A token's record and the state of its site, read and remembered.
+async fn find(token_id: TokenId, state: &AppState) -> Result<Option<HeldToken>, ApiError> {
+    let reading = state.sites.reading();
     let held = state.tokens.find(token_id).await?;
     if let Some(held) = &held {
         let site_id = held.record.site_id;
-        state.tokens.remember(of_token, held);
-        state.sites.remember(of_site, site_id, held.site.clone());
+        state.sites.remember(reading, site_id, held.site.clone());
     }
     Ok(held)
 }

@@ -5,6 +5,7 @@ use std::{collections::HashSet, pin::pin};
 use futures_util::future::join_all;
 use mirrory::{
     config::DatabaseKind,
+    keys::TokenClaims,
     store::{StoreError, changes::Actor},
     tokens::{Idempotency, Inserted, TokenRecord},
     types::ids::{SiteId, TokenId},
@@ -173,8 +174,8 @@ async fn tokens_raced_by_two_instances_in_opposite_orders_are_bound_once(store: 
         let (forwards, backwards) = raced(&drafts, async |instance, draft| {
             let bound = instances[instance]
                 .tokens
-                .bind(draft.token_id, &machines[instance]);
-            bound.await.unwrap()
+                .bind(draft.claims(), &machines[instance]);
+            bound.await.unwrap().is_some()
         })
         .await;
         for (draft, (first, second)) in drafts.iter().zip(forwards.into_iter().zip(backwards)) {
@@ -229,19 +230,21 @@ async fn batches_that_bind_the_same_tokens_do_not_wait_for_each_other() {
     let store = Store::postgres().await;
     let instances = [store.instance().await, store.instance().await];
     let (site_id, _) = instances[0].create_site().await;
-    let mut token_ids = Vec::new();
+    let mut records = Vec::new();
     for _ in 0..100 {
-        token_ids.push(instances[0].issue(site_id).await.token_id);
+        records.push(instances[0].issue(site_id).await);
     }
     let lock = format!(
         "SELECT 1 FROM tokens WHERE token_id = '{}' FOR UPDATE",
-        token_ids[50]
+        records[50].token_id
     );
     let hold = Hold::with(&store, &lock).await;
     let machine_id = machine("m");
-    let race = raced(&token_ids, async |instance, token_id| {
-        let bound = instances[instance].tokens.bind(*token_id, &machine_id);
-        assert!(bound.await.unwrap());
+    let race = raced(&records, async |instance, record| {
+        let bound = instances[instance]
+            .tokens
+            .bind(record.claims(), &machine_id);
+        assert!(bound.await.unwrap().is_some());
     });
     assert_that_none_wait_for_each_other(&store, &instances, hold, race).await;
 }
@@ -265,6 +268,7 @@ async fn a_batch_of_bindings_reads_no_rows_but_its_own() {
     let token_ids: Vec<TokenId> = store
         .column("SELECT token_id FROM tokens ORDER BY token_id LIMIT 1000")
         .await;
+    let claims = join_all(token_ids.into_iter().map(|id| instance.claims(id))).await;
     store.end(&[instance]).await;
     let read = "SELECT sum(idx_tup_fetch + seq_tup_read)::bigint FROM pg_stat_user_tables \
                 WHERE relname IN ('sites', 'tokens')";
@@ -272,13 +276,16 @@ async fn a_batch_of_bindings_reads_no_rows_but_its_own() {
 
     let instance = store.instance().await;
     let machine_id = machine("m");
-    let bind = async |token_id: &TokenId| instance.tokens.bind(*token_id, &machine_id).await;
-    let (lone, others) = token_ids.split_at(10);
-    for token_id in lone {
-        assert!(bind(token_id).await.unwrap());
+    let bind = async |claims: &TokenClaims| {
+        let bound = instance.tokens.bind(*claims, &machine_id).await;
+        bound.unwrap().is_some()
+    };
+    let (lone, others) = claims.split_at(10);
+    for claims in lone {
+        assert!(bind(claims).await);
     }
     let bound = all_at_once(&store, others.iter().map(bind)).await;
-    assert!(bound.into_iter().all(Result::unwrap));
+    assert!(bound.into_iter().all(|is_bound| is_bound));
     store.end(&[instance]).await;
     let rows = store.number(read).await - before;
     assert!(rows < 10_000, "{rows} rows read to bind 1000 tokens");

@@ -2,15 +2,17 @@
 
 use futures_util::future::join_all;
 use mirrory::{
+    keys::TokenClaims,
     store::changes::{self, Actor},
     types::ids::{MachineId, TokenId},
 };
 
-use crate::harness::{Instance, MICRO, NOON, Store, commit, machine, on_both_stores, user};
+use crate::harness::{Instance, MICRO, NOON, SECOND, Store, commit, machine, on_both_stores, user};
 
 on_both_stores!(
     of_sixty_four_machines_one_binds,
     a_bound_machine_binds_again_and_another_does_not,
+    a_token_whose_claims_are_not_those_of_its_record_does_not_bind,
     a_released_token_binds_to_the_next_machine,
     what_is_no_longer_good_does_not_bind,
     a_token_that_is_good_again_binds,
@@ -18,7 +20,13 @@ on_both_stores!(
 );
 
 async fn bind(instance: &Instance, token_id: TokenId, machine_id: &MachineId) -> bool {
-    instance.tokens.bind(token_id, machine_id).await.unwrap()
+    let claims = instance.claims(token_id).await;
+    is_bound(instance, claims, machine_id).await
+}
+
+async fn is_bound(instance: &Instance, claims: TokenClaims, machine_id: &MachineId) -> bool {
+    let bound = instance.tokens.bind(claims, machine_id).await.unwrap();
+    bound.is_some()
 }
 
 async fn bound_to(instance: &Instance, token_id: TokenId) -> Option<MachineId> {
@@ -29,7 +37,7 @@ async fn bound_to(instance: &Instance, token_id: TokenId) -> Option<MachineId> {
 async fn of_sixty_four_machines_one_binds(store: Store) {
     let instances = [store.instance().await, store.instance().await];
     let (site_id, _) = instances[0].create_site().await;
-    let token_id = instances[0].issue(site_id).await.token_id;
+    let record = instances[0].issue(site_id).await;
     let machines: Vec<_> = (0..64)
         .map(|number| machine(&format!("machine {number}")))
         .collect();
@@ -37,13 +45,13 @@ async fn of_sixty_four_machines_one_binds(store: Store) {
         .iter()
         .enumerate()
         .map(async |(number, machine_id)| {
-            let bound = bind(&instances[number % 2], token_id, machine_id).await;
+            let bound = is_bound(&instances[number % 2], record.claims(), machine_id).await;
             bound.then_some(machine_id)
         });
     let won: Vec<_> = join_all(bindings).await.into_iter().flatten().collect();
     assert_eq!(won.len(), 1);
     assert_eq!(
-        bound_to(&instances[0], token_id).await.as_ref(),
+        bound_to(&instances[0], record.token_id).await.as_ref(),
         Some(won[0])
     );
 }
@@ -66,7 +74,49 @@ async fn a_bound_machine_binds_again_and_another_does_not(store: Store) {
         .column("SELECT bound_at FROM tokens WHERE bound_at > 0")
         .await;
     assert_eq!(since, [NOON.as_micros()], "since the first time");
-    assert!(!bind(&instance, TokenId::new(NOON, &store.randomness), &second).await);
+}
+
+async fn a_token_whose_claims_are_not_those_of_its_record_does_not_bind(store: Store) {
+    let instance = store.instance().await;
+    let (site_id, _) = instance.create_site().await;
+    let (other_site, _) = instance.create_site().await;
+    let record = instance.issue(site_id).await;
+    let machine_id = machine("m");
+    let differing = |differ: fn(&mut TokenClaims)| {
+        let mut claims = record.claims();
+        differ(&mut claims);
+        claims
+    };
+    let of_other_site = TokenClaims {
+        site_id: other_site,
+        ..record.claims()
+    };
+    let unknown = TokenClaims {
+        token_id: TokenId::new(NOON, &store.randomness),
+        ..record.claims()
+    };
+    for claims in [
+        of_other_site,
+        unknown,
+        differing(|claims| claims.user_id = user(1)),
+        differing(|claims| claims.issued_at = claims.issued_at.before(SECOND)),
+        differing(|claims| claims.expires_at = claims.expires_at.after(SECOND)),
+    ] {
+        assert!(
+            !is_bound(&instance, claims, &machine_id).await,
+            "{claims:?}"
+        );
+    }
+    assert_eq!(bound_to(&instance, record.token_id).await, None);
+    let bound = instance.tokens.bind(record.claims(), &machine_id).await;
+    let bound = bound.unwrap().unwrap();
+    let held = instance
+        .tokens
+        .find(record.token_id)
+        .await
+        .unwrap()
+        .unwrap();
+    assert_eq!(**bound, **held.record, "what is told is what is written");
 }
 
 async fn a_released_token_binds_to_the_next_machine(store: Store) {

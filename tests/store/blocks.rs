@@ -12,7 +12,7 @@ use mirrory::{
 use tokio::time::Instant;
 
 use crate::{
-    harness::{DAY, Hold, MICRO, NOON, Store, just_under, on_both_stores},
+    harness::{DAY, Hold, MICRO, NOON, SECOND, Store, just_under, on_both_stores},
     quota::{END_OF_NOVEMBER, ledger, new_site, plans},
 };
 
@@ -44,7 +44,6 @@ on_both_stores!(
 );
 
 pub const LIMIT: u64 = 1_200;
-const SECOND: Duration = Duration::from_secs(1);
 
 /// A ledger of one more instance, on a plan of [`LIMIT`] calls a day.
 pub async fn instance(store: &Store) -> Ledger {

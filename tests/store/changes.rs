@@ -20,7 +20,7 @@ use mirrory::{
 use rand::{RngExt, SeedableRng, rngs::StdRng};
 use tokio::sync::watch;
 
-use crate::harness::{Instance, MICRO, NOON, Store, commit, on_both_stores};
+use crate::harness::{Instance, MICRO, NOON, Store, commit, machine, on_both_stores};
 
 on_both_stores!(
     follower_misses_nothing_while_eight_writers_race,
@@ -202,12 +202,8 @@ async fn every_mutation_is_logged_with_who_acts_and_on_what(store: Store) {
     let (site_id, _) = instance.create_site().await;
     let record = instance.issue(site_id).await;
     let token_id = record.token_id;
-    assert!(
-        tokens
-            .bind(token_id, &crate::harness::machine("m"))
-            .await
-            .unwrap()
-    );
+    let bound = tokens.bind(record.claims(), &machine("m")).await;
+    assert!(bound.unwrap().is_some());
     let operator = Actor::Operator;
     commit!(database, |tx| sites.set_plan(
         tx,

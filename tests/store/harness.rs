@@ -11,13 +11,14 @@ use std::{
 use mirrory::{
     app::{open_state, open_store},
     config::{Config, DatabaseKind},
+    keys::TokenClaims,
     sites::{NewSite, Sites},
     state::AppState,
     store::{Database, changes::Actor, database::COMMAND_DEADLINE, freshness::Freshness},
     tokens::{TokenRecord, TokenSettings, Tokens},
     types::{
         clock::{Clock, ManualClock, Timestamp},
-        ids::{MachineId, SiteId, WpUserId},
+        ids::{MachineId, SiteId, TokenId, WpUserId},
         randomness::Randomness,
         secret::ProxySecret,
     },
@@ -67,6 +68,9 @@ pub const TIME_TO_LIVE: Duration = Duration::from_hours(1);
 
 /// The smallest step of a clock.
 pub const MICRO: Duration = Duration::from_micros(1);
+
+/// The smallest step of a token's times.
+pub const SECOND: Duration = Duration::from_secs(1);
 
 const MASTER_KEY: &str = "AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8=";
 
@@ -325,6 +329,12 @@ impl Instance {
             &site
         ));
         (site.id, secret)
+    }
+
+    /// The claims of a token that is in the store.
+    pub async fn claims(&self, token_id: TokenId) -> TokenClaims {
+        let held = self.tokens.find(token_id).await.unwrap().unwrap();
+        held.record.claims()
     }
 
     /// Makes a token of a site, bound to no machine.

@@ -26,9 +26,14 @@ on_both_stores!(
 async fn bound(instance: &Instance) -> TokenId {
     let (site_id, _) = instance.create_site().await;
     let token_id = instance.issue(site_id).await.token_id;
-    let tokens = &instance.tokens;
-    assert!(tokens.bind(token_id, &machine("m")).await.unwrap());
+    assert!(bind(instance, token_id, "m").await);
     token_id
+}
+
+async fn bind(instance: &Instance, token_id: TokenId, name: &str) -> bool {
+    let claims = instance.claims(token_id).await;
+    let bound = instance.tokens.bind(claims, &machine(name)).await;
+    bound.unwrap().is_some()
 }
 
 async fn use_and_flush(instance: &Instance, token_id: TokenId, used_at: Timestamp) {
@@ -68,12 +73,10 @@ async fn a_binding_is_a_use(store: Store) {
     let token_id = bound(&instance).await;
     assert_eq!(last_use(&instance, token_id).await, Some(NOON));
     store.hand.advance(MICRO);
-    let again = instance.tokens.bind(token_id, &machine("m")).await.unwrap();
-    assert!(again);
+    assert!(bind(&instance, token_id, "m").await);
     assert_eq!(last_use(&instance, token_id).await, Some(NOON.after(MICRO)));
     store.hand.advance(MICRO);
-    let other = instance.tokens.bind(token_id, &machine("n")).await.unwrap();
-    assert!(!other);
+    assert!(!bind(&instance, token_id, "n").await);
     assert_eq!(last_use(&instance, token_id).await, Some(NOON.after(MICRO)));
 }
 
@@ -91,7 +94,7 @@ async fn a_release_clears_it_and_what_was_noted_before_does_not_come_back(store:
     assert_eq!(last_use(&instance, token_id).await, None);
 
     tokens.note_use(token_id, noted);
-    assert!(tokens.bind(token_id, &machine("next")).await.unwrap());
+    assert!(bind(&instance, token_id, "next").await);
     tokens.flush_uses().await.unwrap();
     assert_eq!(
         last_use(&instance, token_id).await,

@@ -99,8 +99,9 @@ async fn a_change_is_told_with_its_commit_and_a_call_never() {
         .unwrap();
     told.listen("mirrory_changes").await.unwrap();
 
-    let token_id = instance.issue(site_id).await.token_id;
-    assert!(instance.tokens.bind(token_id, &machine("m")).await.unwrap());
+    let record = instance.issue(site_id).await;
+    let bound = instance.tokens.bind(record.claims(), &machine("m")).await;
+    assert!(bound.unwrap().is_some());
     let ledger = ledger(
         &store,
         instance.database.clone(),

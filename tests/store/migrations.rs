@@ -19,9 +19,12 @@ on_both_stores!(
     a_migration_that_was_changed_is_refused,
 );
 
-/// How many there are; each database has its own of each.
-fn migrations() -> i64 {
-    let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/migrations/postgres");
+/// How many there are for the database.
+fn migrations(store: &Store) -> i64 {
+    let folder = match store.kind() {
+        DatabaseKind::Postgres => concat!(env!("CARGO_MANIFEST_DIR"), "/migrations/postgres"),
+        DatabaseKind::Sqlite => concat!(env!("CARGO_MANIFEST_DIR"), "/migrations/sqlite"),
+    };
     i64::try_from(std::fs::read_dir(folder).unwrap().count()).unwrap()
 }
 
@@ -31,7 +34,7 @@ async fn eight_instances_that_start_at_once_apply_each_migration_once(store: Sto
         assert_eq!(mirrory::store::changes::newest(database).await.unwrap(), 0);
     }
     let applied = "SELECT count(*) FROM _sqlx_migrations WHERE success";
-    assert_eq!(store.number(applied).await, migrations());
+    assert_eq!(store.number(applied).await, migrations(&store));
     assert_eq!(store.number("SELECT count(*) FROM change_counter").await, 1);
 }
 
@@ -54,7 +57,7 @@ async fn an_unknown_newer_migration_is_left_alone(store: Store) {
     let (site_id, _) = instance.create_site().await;
     assert!(instance.sites.find(site_id).await.unwrap().is_some());
     let versions = "SELECT count(*) FROM _sqlx_migrations";
-    assert_eq!(store.number(versions).await, migrations() + 1);
+    assert_eq!(store.number(versions).await, migrations(&store) + 1);
 }
 
 async fn a_migration_that_was_changed_is_refused(store: Store) {
@@ -177,5 +180,5 @@ async fn a_migration_is_applied_once_the_tables_are_free() {
     let (migrated, ()) = tokio::join!(database.migrate(), ending);
     migrated.unwrap();
     let applied = "SELECT count(*) FROM _sqlx_migrations WHERE success";
-    assert_eq!(store.number(applied).await, migrations());
+    assert_eq!(store.number(applied).await, migrations(&store));
 }

@@ -5,10 +5,11 @@ use std::time::Duration;
 
 use mirrory::{
     config::Plans,
+    keys::TokenClaims,
     quota::{Ledger, Outcome, Permit, QuotaError, Standing, Windows},
     store::changes::Actor,
     tokens::TokenState,
-    types::ids::{SiteId, TokenId},
+    types::ids::SiteId,
 };
 use proptest::{
     prelude::*,
@@ -147,7 +148,7 @@ struct World<'a> {
     limits: Plans,
     instances: Vec<(Instance, Ledger)>,
     site_id: SiteId,
-    token_ids: Vec<TokenId>,
+    claims: Vec<TokenClaims>,
     open: Vec<Open>,
     model: Model,
 }
@@ -165,7 +166,7 @@ impl<'a> World<'a> {
             instances: instances.iter().cloned().zip(ledgers).collect(),
             limits,
             site_id,
-            token_ids: Vec::new(),
+            claims: Vec::new(),
             open: Vec::new(),
             model: Model {
                 plan: "plan",
@@ -181,10 +182,10 @@ impl<'a> World<'a> {
     }
 
     async fn issue(&mut self) {
-        self.token_ids.clear();
+        self.claims.clear();
         for _ in 0..TOKENS {
             let record = self.instances[0].0.issue(self.site_id).await;
-            self.token_ids.push(record.token_id);
+            self.claims.push(record.claims());
         }
         self.model.bound = [None; TOKENS];
         self.model.revoked = [false; TOKENS];
@@ -230,8 +231,8 @@ impl<'a> World<'a> {
         };
         let (rooms, _) = &self.instances[instance];
         let machine_id = machine(&number.to_string());
-        let bound = rooms.tokens.bind(self.token_ids[token], &machine_id).await;
-        let bound = bound.unwrap();
+        let bound = rooms.tokens.bind(self.claims[token], &machine_id).await;
+        let bound = bound.unwrap().is_some();
         assert_eq!(bound, self.model.binds(token, number));
         let open = Open {
             instance,
@@ -272,7 +273,7 @@ impl<'a> World<'a> {
                     },
                     _,
                 ) = &self.instances[instance];
-                let token_id = self.token_ids[token];
+                let token_id = self.claims[token].token_id;
                 commit!(database, |tx| tokens.release(tx, Actor::Operator, token_id));
                 self.model.bound[token] = None;
             }
@@ -283,7 +284,7 @@ impl<'a> World<'a> {
                     },
                     _,
                 ) = &self.instances[instance];
-                let token_id = self.token_ids[token];
+                let token_id = self.claims[token].token_id;
                 commit!(database, |tx| tokens.revoke(tx, Actor::Operator, token_id));
                 self.model.revoked[token] = true;
             }
@@ -370,13 +371,13 @@ impl<'a> World<'a> {
             made += 1;
         }
         assert_eq!(made, left);
-        for (token_id, (bound, revoked)) in self
-            .token_ids
+        for (claims, (bound, revoked)) in self
+            .claims
             .iter()
             .zip(self.model.bound.into_iter().zip(self.model.revoked))
         {
             let tokens = &self.instances[0].0.tokens;
-            let record = tokens.find(*token_id).await.unwrap().unwrap().record;
+            let record = tokens.find(claims.token_id).await.unwrap().unwrap().record;
             let bound = bound.map(|number| machine(&number.to_string()));
             assert_eq!(record.machine_id, bound);
             assert_eq!(record.state != TokenState::Active, revoked);

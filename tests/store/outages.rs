@@ -74,7 +74,7 @@ async fn a_frozen_store_is_not_waited_for_and_works_again_after_the_thaw() {
         tokens,
     } = &instance;
     let (site_id, secret) = instance.create_site().await;
-    let token_id = instance.issue(site_id).await.token_id;
+    let claims = instance.issue(site_id).await.claims();
     warm(database, 4).await;
     let mut began = database.begin().await.unwrap();
     cluster.freeze();
@@ -86,7 +86,7 @@ async fn a_frozen_store_is_not_waited_for_and_works_again_after_the_thaw() {
     for _ in 0..3 {
         let (found, bound, tx, read) = tokio::join!(
             soon(sites.authenticate(&secret)),
-            soon(tokens.bind(token_id, &machine_id)),
+            soon(tokens.bind(claims, &machine_id)),
             soon(database.begin()),
             soon(changes::newest(database)),
         );
@@ -96,7 +96,8 @@ async fn a_frozen_store_is_not_waited_for_and_works_again_after_the_thaw() {
     cluster.thaw();
     works_again(database, 4).await;
     assert!(soon(sites.authenticate(&secret)).await.unwrap().is_some());
-    assert!(soon(tokens.bind(token_id, &machine_id)).await.unwrap());
+    let bound = soon(tokens.bind(claims, &machine_id)).await;
+    assert!(bound.unwrap().is_some());
     commit!(database, |tx| sites.suspend(tx, Actor::Operator, site_id));
     let all = join_all((0..8).map(|_| soon(database.now()))).await;
     assert!(all.iter().all(Result::is_ok));
@@ -116,7 +117,7 @@ async fn of_many_that_write_to_a_frozen_store_all_are_told_soon_and_who_waited_l
         database, tokens, ..
     } = &instance;
     let (site_id, _) = instance.create_site().await;
-    let bound = instance.issue(site_id).await.token_id;
+    let claims = instance.issue(site_id).await.claims();
     warm(database, 4).await;
     let machine_id = machine("m");
     let drafts: Vec<_> = (0..300)
@@ -125,8 +126,8 @@ async fn of_many_that_write_to_a_frozen_store_all_are_told_soon_and_who_waited_l
     cluster.freeze();
     let (inserted, bindings, found) = tokio::join!(
         join_all(drafts.iter().map(|draft| soon(tokens.insert(draft, None)))),
-        join_all((0..20).map(|_| soon(tokens.bind(bound, &machine_id)))),
-        join_all((0..60).map(|_| soon(tokens.find(bound)))),
+        join_all((0..20).map(|_| soon(tokens.bind(claims, &machine_id)))),
+        join_all((0..60).map(|_| soon(tokens.find(claims.token_id)))),
     );
     assert!(inserted.iter().all(is_outage) && found.iter().all(is_outage));
     assert!(bindings.iter().all(is_outage));
@@ -142,7 +143,8 @@ async fn of_many_that_write_to_a_frozen_store_all_are_told_soon_and_who_waited_l
         assert!(soon(tokens.find(draft.token_id)).await.unwrap().is_none());
         soon(tokens.insert(draft, None)).await.unwrap();
     }
-    assert!(soon(tokens.bind(bound, &machine_id)).await.unwrap());
+    let bound = soon(tokens.bind(claims, &machine_id)).await;
+    assert!(bound.unwrap().is_some());
     assert!(store.number("SELECT count(*) FROM tokens").await <= 301);
 }
 

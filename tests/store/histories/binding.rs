@@ -3,7 +3,7 @@
 use std::{collections::HashMap, sync::Arc};
 
 use futures_util::future::join_all;
-use mirrory::{store::changes::Actor, tokens::TokenState, types::ids::TokenId};
+use mirrory::{keys::TokenClaims, store::changes::Actor, tokens::TokenState, types::ids::TokenId};
 use rand::{RngExt, SeedableRng, rngs::StdRng};
 
 use super::{Noted, Order, check};
@@ -58,7 +58,8 @@ fn step(token: &Token, event: &Event) -> Option<Token> {
 }
 
 /// Makes one call, chosen by `random`.
-async fn call(instance: &Instance, token_id: TokenId, random: &mut StdRng) -> Event {
+async fn call(instance: &Instance, claims: TokenClaims, random: &mut StdRng) -> Event {
+    let token_id = claims.token_id;
     let Instance {
         database, tokens, ..
     } = instance;
@@ -66,7 +67,7 @@ async fn call(instance: &Instance, token_id: TokenId, random: &mut StdRng) -> Ev
         0..55 => {
             let number = random.random_range(0..MACHINES);
             let machine_id = machine(&number.to_string());
-            let bound = tokens.bind(token_id, &machine_id).await.unwrap();
+            let bound = tokens.bind(claims, &machine_id).await.unwrap().is_some();
             Event::Bind {
                 machine: number,
                 bound,
@@ -96,14 +97,14 @@ async fn call(instance: &Instance, token_id: TokenId, random: &mut StdRng) -> Ev
 async fn work(
     instance: Instance,
     order: Arc<Order>,
-    token_ids: Vec<TokenId>,
+    tokens: Vec<TokenClaims>,
     mut random: StdRng,
 ) -> Vec<(TokenId, Noted<Event>)> {
     let mut history = Vec::new();
     for _ in 0..CALLS {
-        let token_id = token_ids[random.random_range(0..token_ids.len())];
-        let noted = order.note(call(&instance, token_id, &mut random)).await;
-        history.push((token_id, noted));
+        let claims = tokens[random.random_range(0..tokens.len())];
+        let noted = order.note(call(&instance, claims, &mut random)).await;
+        history.push((claims.token_id, noted));
     }
     history
 }
@@ -112,15 +113,15 @@ async fn bindings_are_linearizable(store: Store) {
     let instances = [store.instance().await, store.instance().await];
     let (site_id, _) = instances[0].create_site().await;
     for seed in 0..SEEDS {
-        let mut token_ids = Vec::new();
+        let mut tokens = Vec::new();
         for _ in 0..TOKENS {
-            token_ids.push(instances[0].issue(site_id).await.token_id);
+            tokens.push(instances[0].issue(site_id).await.claims());
         }
         let order = Arc::new(Order::default());
         let tasks = (0..TASKS).map(|task| {
             let instance = instances[usize::try_from(task).unwrap() % 2].clone();
             let random = StdRng::seed_from_u64(seed * TASKS + task);
-            tokio::spawn(work(instance, order.clone(), token_ids.clone(), random))
+            tokio::spawn(work(instance, order.clone(), tokens.clone(), random))
         });
         let mut histories: HashMap<TokenId, Vec<Noted<Event>>> = HashMap::new();
         for done in join_all(tasks).await {
