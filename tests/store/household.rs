@@ -2,7 +2,6 @@
 //! It must be good still, wherever its rows have gone and whatever became of their tables.
 
 use mirrory::{
-    keys::TokenClaims,
     quota::{Ledger, Outcome},
     tokens::{Idempotency, Inserted, KeyUse, TokenRecord},
     types::{ids::SiteId, secret::ProxySecret},
@@ -10,7 +9,6 @@ use mirrory::{
 
 use crate::{
     harness::{Store, machine, user},
-    keys::claims,
     quota::{ledger, plans, reserve, used},
 };
 
@@ -18,7 +16,6 @@ pub struct Household {
     site_id: SiteId,
     secret: ProxySecret,
     record: TokenRecord,
-    claims: TokenClaims,
     token: String,
 }
 
@@ -38,22 +35,20 @@ impl Household {
         let record = instance.tokens.draft(site_id, user(1), None);
         let inserted = instance.tokens.insert(&record, Some(&key())).await;
         assert_eq!(inserted.unwrap(), Inserted::Yes);
-        let mine = machine("mine");
-        let bound = instance.tokens.bind(record.token_id, &mine);
-        assert!(bound.await.unwrap());
+        let claims = record.claims();
+        let bound = instance.tokens.bind(claims, &machine("mine")).await;
+        assert!(bound.unwrap().is_some());
         let calls = ledger_of(store).await;
         for _ in 0..3 {
             let permit = reserve(&calls, site_id).await;
             permit.settle(Some(Outcome::Issued)).await;
         }
         calls.close().await.unwrap();
-        let claims = claims(store);
         Self {
             token: state.keys.sign(&claims).await.unwrap(),
             site_id,
             secret,
             record,
-            claims,
         }
     }
 
@@ -67,7 +62,7 @@ impl Household {
         if has("signing_keys") {
             let (state, _) = store.state().await;
             let verified = state.keys.verify(&self.token).await.unwrap();
-            assert_eq!(verified.unwrap(), self.claims);
+            assert_eq!(verified.unwrap(), self.record.claims());
         }
         if has("usage") {
             let calls = ledger_of(store).await;
