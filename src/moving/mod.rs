@@ -24,8 +24,9 @@
 //! ```
 //!
 //! A table or a column that is added by a migration is added to `tables.rs`, where a test asks for
-//! it. A file of an older `schema` lacks it, and is still to be read: it is null then. `version`
-//! rises when the format changes otherwise. A file of a newer version or schema is refused.
+//! it. A file of an older `schema` lacks it, and is still read: it is null then, so a column that
+//! must not be null says there what it is in its place. `version` rises when the format changes
+//! otherwise. A file of a newer version or schema is refused.
 //!
 //! # What moves
 //!

@@ -1,7 +1,7 @@
 //! The store as it is at one moment, however long it takes to read.
 
 use futures_util::{StreamExt, TryStreamExt, stream::BoxStream};
-use sqlx::{Connection, PgConnection, SqliteConnection};
+use sqlx::{ConnectOptions, Connection, PgConnection, Pool, SqliteConnection};
 
 use super::{Database, StoreError, database::Pools, postgres::unprepare};
 use crate::config::DatabaseKind;
@@ -21,8 +21,7 @@ impl Database {
     pub(crate) async fn snapshot(&self) -> Result<Snapshot, StoreError> {
         match self.pools() {
             Pools::Postgres(pool) => {
-                let acquired = pool.acquire().await.map_err(StoreError::of_connecting)?;
-                let mut connection = acquired.detach();
+                let mut connection = unwatched(pool).await?;
                 unprepare(&mut connection).await?;
                 sqlx::raw_sql("BEGIN ISOLATION LEVEL REPEATABLE READ, READ ONLY")
                     .execute(&mut connection)
@@ -30,13 +29,19 @@ impl Database {
                 Ok(Snapshot::Postgres(connection))
             }
             Pools::Sqlite { readers, .. } => {
-                let acquired = readers.acquire().await.map_err(StoreError::of_connecting)?;
-                let mut connection = acquired.detach();
+                let mut connection = unwatched(readers).await?;
                 sqlx::raw_sql("BEGIN").execute(&mut connection).await?;
                 Ok(Snapshot::Sqlite(connection))
             }
         }
     }
+}
+
+/// A connection of its own, on which no statement is reported for taking long.
+async fn unwatched<DB: sqlx::Database>(pool: &Pool<DB>) -> Result<DB::Connection, StoreError> {
+    let options = pool.connect_options().as_ref().clone();
+    let connected = options.disable_statement_logging().connect().await;
+    connected.map_err(StoreError::of_connecting)
 }
 
 impl Snapshot {

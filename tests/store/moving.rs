@@ -4,6 +4,7 @@ mod refusals;
 
 use std::{collections::BTreeSet, sync::Arc};
 
+use data_encoding::HEXLOWER;
 use mirrory::{
     config::DatabaseKind,
     moving::{self, Export, ImportError, Imported},
@@ -11,6 +12,7 @@ use mirrory::{
     types::randomness::Randomness,
 };
 use serde_json::Value;
+use sha2::{Digest, Sha256};
 
 use crate::{
     harness::{Store, on_both_stores},
@@ -26,6 +28,7 @@ on_both_stores!(
     an_import_that_was_cut_off_anywhere_goes_on,
     a_hundred_thousand_tokens_move,
     an_export_is_of_one_moment,
+    an_export_of_an_older_version_is_read,
     instances_that_run_forget_what_they_know,
 );
 
@@ -223,6 +226,23 @@ async fn an_export_is_of_one_moment(store: Store) {
     assert_eq!(rows.get("sites"), Some(&1));
     assert_eq!(rows.get("tokens"), None);
     assert_eq!((written, begun), (rows.values().sum(), written));
+}
+
+async fn an_export_of_an_older_version_is_read(store: Store) {
+    fill(&store).await;
+    let file = export(&store).await;
+    let (rows, end) = file.trim_end().rsplit_once('\n').unwrap();
+    let (header, rows) = rows.split_once('\n').unwrap();
+    let mut header: Value = serde_json::from_str(header).unwrap();
+    header["schema"] = 20_261_121_100_400_i64.into();
+    let rows = rows.replace(r#","last_validated_at":null"#, "");
+    let older = format!("{header}\n{rows}\n");
+    let mut end: Value = serde_json::from_str(end).unwrap();
+    end["end"]["sha256"] = HEXLOWER.encode(&Sha256::digest(&older)).into();
+    let target = other(&store).await;
+    import(&target, &format!("{older}{end}\n")).await.unwrap();
+    let unused = "SELECT count(*) FROM tokens WHERE last_validated_at IS NULL";
+    assert_eq!(target.number(unused).await, 1);
 }
 
 async fn instances_that_run_forget_what_they_know(store: Store) {
