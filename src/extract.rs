@@ -15,7 +15,7 @@ use serde_json::value::RawValue;
 use crate::{
     error::{ApiError, FieldError},
     state::AppState,
-    types::patience::within,
+    types::{name::Name, patience::within},
 };
 
 /// The most that a request body may have, in bytes.
@@ -202,6 +202,11 @@ pub(crate) fn string(value: &RawValue) -> Result<String, String> {
         return Ok(plain.to_owned());
     }
     serde_json::from_str(text).map_err(|_| "must be a string".to_owned())
+}
+
+/// A field that is what people call something.
+pub(crate) fn name(value: &RawValue) -> Result<Name, String> {
+    Name::parse(&string(value)?).map_err(|invalid| invalid.to_string())
 }
 
 /// A JSON response. Serialising one of our own types cannot fail but for a fault of ours, which is

@@ -87,7 +87,7 @@ pub(crate) fn id<T: std::str::FromStr<Err = InvalidId>>(text: &str) -> Result<T,
 /// A parameter that is a moment.
 pub(crate) fn moment(text: &str) -> Result<Timestamp, String> {
     Timestamp::parse(text)
-        .ok_or_else(|| "must be a time in RFC 3339, as in 2026-12-31T23:59:59Z".to_owned())
+        .ok_or_else(|| "must be a time in UTC, as in 2026-12-31T23:59:59Z (RFC 3339)".to_owned())
 }
 
 /// A parameter as the API's description tells of it.

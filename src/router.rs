@@ -27,7 +27,8 @@ pub fn router(state: &AppState) -> Router {
         state.clock.clone(),
         state.randomness.clone(),
         Duration::from_secs(state.config.server.request_timeout_seconds.into()),
-    );
+    )
+    .with_plain_problems_at(sign_in::LOGIN);
     let client_address = ClientAddressLayer::new(state.config.server.trusted_proxies.clone());
     Router::new()
         .merge(tokens::router(state))

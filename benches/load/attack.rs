@@ -1,155 +1,40 @@
-//! An attack: wrong secrets and forged tokens from many addresses, at a rate of its own.
+//! An attack: wrong secrets and forged tokens from many addresses.
 
-use std::{
-    collections::BTreeMap,
-    fmt,
-    net::{Ipv4Addr, SocketAddr},
-    sync::{
-        Arc, Mutex, MutexGuard, PoisonError,
-        atomic::{AtomicUsize, Ordering},
-    },
-    time::Duration,
-};
+use std::net::{Ipv4Addr, SocketAddr};
 
 use data_encoding::BASE64URL_NOPAD;
 use mirrory::{
     keys::Kid,
     types::{clock::Clock, ids::SecretId, randomness::Randomness, secret::ProxySecret},
 };
-use tokio::{
-    sync::watch,
-    task::JoinSet,
-    time::{Instant, interval_at},
-};
 
 use crate::{
     Outcome,
-    connection::Connection,
+    paced::{Pace, Paced},
     requests::{self, Requests},
     service::Site,
     tokens::Token,
 };
 
-/// Requests a second, all addresses together.
-const RATE: u32 = 200;
-const ADDRESSES: u8 = 50;
-
-/// Of its rate, what an attack must reach to be one.
-const LEAST_SHARE: f64 = 0.9;
+const PACE: Pace = Pace {
+    rate: 200,
+    first: Ipv4Addr::new(127, 0, 1, 1),
+    addresses: 50,
+};
 
 /// Enough for most of a run; then they come again.
 const REQUESTS: u32 = 10_000;
 
 /// One of these is in the answer to what is wrong.
-const REFUSALS: [&[u8]; 3] = [
+const REFUSALS: &[&[u8]] = &[
     b"\"invalid_proxy_secret\"",
     b"\"bad_signature\"",
     b"\"too_many_attempts\"",
 ];
 
-/// Attackers at 127.0.1.1 and the addresses after it.
-#[derive(Clone)]
-pub struct Attack {
-    address: SocketAddr,
-    attempts: Arc<Attempts>,
-}
-
-struct Attempts {
-    requests: Requests,
-    next: AtomicUsize,
-    statuses: Mutex<BTreeMap<u16, u32>>,
-}
-
-impl Attack {
-    /// On the service at `address`, by somebody who has seen a secret and a token of it.
-    pub fn new(address: SocketAddr, site: &Site, token: &Token) -> Outcome<Self> {
-        let attempts = Attempts {
-            requests: attempts(site, token)?,
-            next: AtomicUsize::new(0),
-            statuses: Mutex::default(),
-        };
-        Ok(Self {
-            address,
-            attempts: Arc::new(attempts),
-        })
-    }
-
-    /// Goes on while `work` is done.
-    ///
-    /// # Errors
-    /// Also when an attempt is not refused, or the attack is slower than it should be.
-    pub async fn during<T>(&self, work: impl Future<Output = Outcome<T>>) -> Outcome<T> {
-        let mut attackers = JoinSet::new();
-        let (working, over) = watch::channel(());
-        for number in 0..ADDRESSES {
-            let source = Ipv4Addr::new(127, 0, 1, number + 1);
-            let connection = Connection::open_from(source, self.address).await?;
-            let attempts = Arc::clone(&self.attempts);
-            attackers.spawn(attack(attempts, connection, number, over.clone()));
-        }
-        let begin = Instant::now();
-        let done = work.await?;
-        let elapsed = begin.elapsed();
-        drop(working);
-        let mut made = 0;
-        while let Some(attacked) = attackers.join_next().await {
-            made += attacked??;
-        }
-        let share = f64::from(made) / (f64::from(RATE) * elapsed.as_secs_f64());
-        if share < LEAST_SHARE {
-            return Err(format!("only {share:.2} of the attack was made").into());
-        }
-        Ok(done)
-    }
-}
-
-impl fmt::Display for Attack {
-    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let statuses = self.attempts.statuses();
-        let made: u32 = statuses.values().sum();
-        write!(formatter, "{made} attempts so far, answered")?;
-        for (status, count) in statuses.iter() {
-            write!(formatter, " {status}: {count}")?;
-        }
-        Ok(())
-    }
-}
-
-impl Attempts {
-    fn next(&self) -> &[u8] {
-        let number = self.next.fetch_add(1, Ordering::Relaxed);
-        &self.requests[number % self.requests.len()]
-    }
-
-    fn statuses(&self) -> MutexGuard<'_, BTreeMap<u16, u32>> {
-        self.statuses.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-/// Attacks from one address until it is over; how many attempts were made.
-async fn attack(
-    attempts: Arc<Attempts>,
-    mut connection: Connection,
-    number: u8,
-    mut over: watch::Receiver<()>,
-) -> Outcome<u32> {
-    let step = Duration::from_secs(1) / RATE;
-    let begin = Instant::now() + step * u32::from(number);
-    let mut ticks = interval_at(begin, step * u32::from(ADDRESSES));
-    let mut made = 0;
-    loop {
-        tokio::select! {
-            _ = over.changed() => return Ok(made),
-            _ = ticks.tick() => {}
-        }
-        let answer = connection.exchange(attempts.next()).await?;
-        if !REFUSALS.iter().any(|refusal| answer.contains(refusal)) {
-            let body = String::from_utf8_lossy(answer.body);
-            return Err(format!("an attempt was not refused: {} {body}", answer.status).into());
-        }
-        *attempts.statuses().entry(answer.status).or_default() += 1;
-        made += 1;
-    }
+/// On the service at `address`, by somebody who has seen a secret and a token of it.
+pub fn attack(address: SocketAddr, site: &Site, token: &Token) -> Outcome<Paced> {
+    Ok(Paced::new(address, PACE, attempts(site, token)?, REFUSALS))
 }
 
 /// Four kinds in turn, no two alike: a secret of nobody, a site's secret but for its random part, a

@@ -21,6 +21,7 @@ mod generator;
 mod machine;
 mod measure;
 mod options;
+mod paced;
 mod pgbench;
 mod report;
 mod requests;

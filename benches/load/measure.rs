@@ -4,9 +4,9 @@ use std::{collections::BTreeMap, time::Duration};
 
 use crate::{
     Outcome,
-    attack::Attack,
     generator::{Load, Tally},
     options::Options,
+    paced::Paced,
     pgbench::Pgbench,
     server::Server,
     usage,
@@ -45,8 +45,8 @@ enum Work {
     Loads(Vec<Load>),
     /// In each round the next of these, each of its requests once.
     Rounds(Vec<Load>),
-    /// A load while others attack.
-    UnderAttack(Load, Attack),
+    /// A load while other requests come at a pace.
+    Beside(Load, Paced),
     Pgbench(Pgbench),
 }
 
@@ -66,8 +66,9 @@ impl Contender {
         Self::with(name, &[server], Work::Rounds(loads))
     }
 
-    pub fn under_attack(name: &str, server: &Server, load: Load, attack: Attack) -> Self {
-        Self::with(name, &[server], Work::UnderAttack(load, attack))
+    /// A load whose server is sent other requests meanwhile, which are not measured.
+    pub fn beside(name: &str, server: &Server, load: Load, paced: Paced) -> Self {
+        Self::with(name, &[server], Work::Beside(load, paced))
     }
 
     pub fn pgbench(name: &str, pgbench: Pgbench) -> Self {
@@ -134,7 +135,7 @@ impl Work {
                 let load = loads.get(round).ok_or("a round without a load")?;
                 load.run_once().await
             }
-            Self::UnderAttack(load, attack) => attack.during(load.run_for(plan.duration)).await,
+            Self::Beside(load, paced) => paced.during(load.run_for(plan.duration)).await,
             Self::Pgbench(pgbench) => pgbench.run(plan),
         }
     }

@@ -9,7 +9,7 @@ use crate::{
     tokens::{Token, machine_id},
 };
 
-/// An endpoint of the data plane.
+/// An endpoint that is measured.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Endpoint {
     /// Validate a token on the machine that it is bound to.
@@ -18,6 +18,8 @@ pub enum Endpoint {
     Generate,
     /// Take a token back.
     Revoke,
+    /// Sign somebody in.
+    SignIn,
 }
 
 /// Whole requests as they go over the wire.
@@ -32,6 +34,7 @@ impl Endpoint {
             Self::Validate => "/mirrory/validate-token",
             Self::Generate => "/mirrory/generate-token",
             Self::Revoke => "/mirrory/revoke-token",
+            Self::SignIn => "/api/v1/jwt",
         }
     }
 
@@ -41,6 +44,7 @@ impl Endpoint {
             Self::Validate => br#""valid":true"#,
             Self::Generate => br#""token":"eyJ"#,
             Self::Revoke => b"{}",
+            Self::SignIn => br#""access_token":"eyJ"#,
         }
     }
 }
@@ -88,6 +92,11 @@ pub fn generate_bound(sites: &[Site], count: u32) -> Requests {
 pub fn revoke(token_id: &str, site: &Site) -> Vec<u8> {
     let body = json!({"token_id": token_id, "proxy_secret": site.proxy_secret});
     request(Endpoint::Revoke, &body)
+}
+
+pub fn sign_in(email: &str, password: &str) -> Vec<u8> {
+    let body = json!({"email": email, "password": password});
+    request(Endpoint::SignIn, &body)
 }
 
 fn request(endpoint: Endpoint, body: &Value) -> Vec<u8> {

@@ -2,6 +2,7 @@
 
 use std::{
     fs::File,
+    io::Write,
     net::SocketAddr,
     path::{Path, PathBuf},
     process::{Command, Stdio},
@@ -107,11 +108,32 @@ impl Service {
         Ok(serde_json::from_slice(&output)?)
     }
 
+    /// Makes accounts with this password; their e-mail addresses.
+    pub fn make_accounts(&self, count: u32, password: &str) -> Outcome<Vec<String>> {
+        let emails = (1..=count).map(|number| format!("owner{number}@shop.example"));
+        emails
+            .map(|email| {
+                let create = ["account", "create", "--email", &email, "--password-stdin"];
+                self.run_with(&create, password)?;
+                Ok(email)
+            })
+            .collect()
+    }
+
     /// Runs a command of the service's own; what it printed.
     fn run(&self, arguments: &[&str]) -> Outcome<Vec<u8>> {
+        self.run_with(arguments, "")
+    }
+
+    fn run_with(&self, arguments: &[&str], input: &str) -> Outcome<Vec<u8>> {
         let mut command = Command::new(PROGRAM);
         self.configure(&mut command, SocketAddr::from(([127, 0, 0, 1], 0)));
-        let output = command.args(arguments).output()?;
+        command.args(arguments).stdin(Stdio::piped());
+        command.stdout(Stdio::piped()).stderr(Stdio::piped());
+        let mut process = command.spawn()?;
+        let stdin = process.stdin.take().ok_or("a command without an input")?;
+        { stdin }.write_all(input.as_bytes())?;
+        let output = process.wait_with_output()?;
         if !output.status.success() {
             let said = String::from_utf8_lossy(&output.stderr);
             return Err(format!("{arguments:?} failed: {said}").into());

@@ -5,7 +5,7 @@ use std::fmt;
 use serde::Serialize;
 use utoipa::ToSchema;
 
-use crate::types::{clock::Timestamp, ids::AccountId};
+use crate::types::{clock::Timestamp, ids::AccountId, name::Name};
 
 /// A person who manages sites.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, ToSchema)]
@@ -96,10 +96,6 @@ pub struct EmailAddress(String);
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Username(String);
 
-/// What people call an account.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct AccountName(String);
-
 /// Why an account cannot be made so.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum InvalidAccount {
@@ -109,9 +105,6 @@ pub enum InvalidAccount {
     /// The username has another form.
     #[error("must be 3 to 64 ASCII letters, digits, dots, hyphens and underscores")]
     Username,
-    /// The name cannot be shown.
-    #[error("must be 1 to 200 bytes without control characters")]
-    Name,
     /// There is no such role.
     #[error("must be owner or admin")]
     Role,
@@ -162,25 +155,6 @@ impl Username {
     }
 
     /// The username as it was typed.
-    #[must_use]
-    pub fn as_str(&self) -> &str {
-        &self.0
-    }
-}
-
-impl AccountName {
-    /// Takes 1 to 200 bytes without control characters.
-    ///
-    /// # Errors
-    /// When the text has another form.
-    pub fn parse(raw: &str) -> Result<Self, InvalidAccount> {
-        if raw.is_empty() || raw.len() > 200 || raw.chars().any(char::is_control) {
-            return Err(InvalidAccount::Name);
-        }
-        Ok(Self(raw.to_owned()))
-    }
-
-    /// The name.
     #[must_use]
     pub fn as_str(&self) -> &str {
         &self.0
@@ -246,7 +220,7 @@ pub struct NewAccount {
     /// What it may sign in by too.
     pub username: Option<Username>,
     /// What people call it.
-    pub name: Option<AccountName>,
+    pub name: Option<Name>,
     /// What it may do.
     pub role: Role,
 }
@@ -255,7 +229,7 @@ pub struct NewAccount {
 #[derive(Clone, Debug, Default)]
 pub struct AccountUpdate {
     /// What people shall call it.
-    pub name: Option<AccountName>,
+    pub name: Option<Name>,
     /// Its new e-mail address.
     pub email: Option<EmailAddress>,
 }

@@ -5,14 +5,11 @@ use serde::Deserialize;
 use serde_json::value::RawValue;
 use utoipa::ToSchema;
 
-use super::{
-    Account, Accounts, InvalidAccount, NewAccount, Role, Username,
-    own::{account_name, email_address},
-};
+use super::{Account, Accounts, InvalidAccount, NewAccount, Role, Username, own::email_address};
 use crate::{
     callers::{Caller, Transactions},
     error::ApiError,
-    extract::{Body, Fields, FromBody, Json, parse_object, string},
+    extract::{Body, Fields, FromBody, Json, name, parse_object, string},
     openapi::CreateAccountProblems,
     passwords::{NewPassword, Passwords},
     sign_in::fields::new_password,
@@ -62,7 +59,7 @@ impl FromBody for GivenAccount {
         let mut fields = Fields::default();
         let email = fields.required("email", body.email, email_address);
         let username = fields.optional("username", body.username, username);
-        let name = fields.optional("name", body.name, account_name);
+        let name = fields.optional("name", body.name, name);
         let role = fields.optional("role", body.role, role);
         let password = fields.required("password", body.password, new_password);
         fields.finish(email.zip(password).map(|(email, password)| Self {

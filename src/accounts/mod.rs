@@ -15,8 +15,8 @@ use axum::{
 };
 
 pub use account::{
-    Account, AccountName, AccountStatus, AccountUpdate, EmailAddress, InvalidAccount, LoginName,
-    NewAccount, Role, UnknownWord, Username,
+    Account, AccountStatus, AccountUpdate, EmailAddress, InvalidAccount, LoginName, NewAccount,
+    Role, UnknownWord, Username,
 };
 pub use registry::{AccountError, Accounts};
 pub use store::Proof;

@@ -5,11 +5,11 @@ use serde::Deserialize;
 use serde_json::value::RawValue;
 use utoipa::ToSchema;
 
-use super::{Account, AccountName, AccountUpdate, Accounts, EmailAddress, InvalidAccount};
+use super::{Account, AccountUpdate, Accounts, EmailAddress, InvalidAccount};
 use crate::{
     callers::{Caller, Transactions},
     error::ApiError,
-    extract::{Body, Done, Fields, FromBody, Json, parse_object, string},
+    extract::{Body, Done, Fields, FromBody, Json, name, parse_object, string},
     openapi::{
         ChangePasswordProblems, DeleteAccountProblems, SignedInProblems, UpdateAccountProblems,
     },
@@ -73,7 +73,7 @@ impl FromBody for GivenUpdate {
         let body: UpdateAccountRequest = parse_object(body)?;
         let mut fields = Fields::default();
         let update = AccountUpdate {
-            name: fields.optional("name", body.name, account_name),
+            name: fields.optional("name", body.name, name),
             email: fields.optional("email", body.email, email_address),
         };
         let password = if body.email.is_some() {
@@ -83,10 +83,6 @@ impl FromBody for GivenUpdate {
         };
         fields.finish(Some(Self { update, password }))
     }
-}
-
-pub(super) fn account_name(value: &RawValue) -> Result<AccountName, String> {
-    AccountName::parse(&string(value)?).map_err(|invalid: InvalidAccount| invalid.to_string())
 }
 
 pub(super) fn email_address(value: &RawValue) -> Result<EmailAddress, String> {

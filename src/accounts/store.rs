@@ -1,12 +1,10 @@
 //! The only SQL of the accounts room.
 
-use super::account::{
-    Account, AccountName, AccountStatus, EmailAddress, LoginName, NewAccount, Role, Username,
-};
+use super::account::{Account, AccountStatus, EmailAddress, LoginName, NewAccount, Role, Username};
 use crate::{
     passwords::PasswordHash,
     store::{Database, StoreError, Tx, affected, in_tx, read},
-    types::{clock::Timestamp, ids::AccountId},
+    types::{clock::Timestamp, ids::AccountId, name::Name},
 };
 
 const INSERT: &str = "\
@@ -162,7 +160,7 @@ pub(super) async fn insert(
             .bind(LoginName::from(email).as_str())
             .bind(username.as_ref().map(Username::as_str))
             .bind(username_key.as_ref().map(LoginName::as_str))
-            .bind(name.as_ref().map(AccountName::as_str))
+            .bind(name.as_ref().map(Name::as_str))
             .bind(role.as_str())
             .bind(hash)
             .bind(now)
@@ -184,7 +182,7 @@ pub(super) async fn find_in(
 pub(super) async fn set_name(
     tx: &mut Tx,
     account_id: AccountId,
-    name: &AccountName,
+    name: &Name,
 ) -> Result<(), StoreError> {
     in_tx!(tx, |connection| affected(
         sqlx::query(SET_NAME)

@@ -12,9 +12,10 @@ use super::{ApiToken, ApiTokens, NewApiToken};
 use crate::{
     callers::{Caller, Scope, Scopes, Transactions},
     error::ApiError,
-    extract::{Body, Done, Fields, FromBody, Json, Unstored, parse_object, string},
+    extract::{Body, Done, Fields, FromBody, Json, Unstored, name, parse_object, string},
     openapi::{CreateApiTokenProblems, OwnItemProblems, SignedInProblems},
     passwords::Password,
+    query,
     sign_in::{SignIn, fields::password},
     types::{
         clock::{Clock, Timestamp},
@@ -42,7 +43,7 @@ struct CreateApiTokenRequest<'a> {
     #[serde(borrow)]
     #[schema(value_type = Vec<Scope>, min_items = 1)]
     scopes: Option<&'a RawValue>,
-    /// When it ends (RFC 3339), which must be in the future; never, unless told.
+    /// When it ends (RFC 3339, UTC), which must be in the future; never, unless told.
     #[serde(borrow)]
     #[schema(value_type = Option<String>, nullable = true, examples("2027-12-31T23:59:59Z"))]
     expires_at: Option<&'a RawValue>,
@@ -78,14 +79,6 @@ impl FromBody for GivenApiToken {
     }
 }
 
-fn name(value: &RawValue) -> Result<String, String> {
-    let name = string(value)?;
-    if name.is_empty() || name.len() > 200 || name.chars().any(char::is_control) {
-        return Err("must be 1 to 200 bytes without control characters".to_owned());
-    }
-    Ok(name)
-}
-
 fn scopes(value: &RawValue) -> Result<Scopes, String> {
     let names: Vec<String> = serde_json::from_str(value.get()).unwrap_or_default();
     let scopes: Option<Scopes> = names.iter().map(|name| Scope::named(name)).collect();
@@ -96,8 +89,7 @@ fn scopes(value: &RawValue) -> Result<Scopes, String> {
 }
 
 fn moment(value: &RawValue) -> Result<Timestamp, String> {
-    Timestamp::parse(&string(value)?)
-        .ok_or_else(|| "must be a moment in RFC 3339, as in 2027-12-31T23:59:59Z".to_owned())
+    query::moment(&string(value)?)
 }
 
 /// A new API token.

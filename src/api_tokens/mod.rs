@@ -23,6 +23,7 @@ use crate::{
     types::{
         clock::{Clock, Timestamp},
         ids::{AccountId, ApiTokenId},
+        name::Name,
         randomness::Randomness,
         secret::ApiTokenSecret,
     },
@@ -64,7 +65,7 @@ pub struct ApiToken {
 #[derive(Clone, Debug)]
 pub struct NewApiToken {
     /// What its account calls it.
-    pub name: String,
+    pub name: Name,
     /// What it may do.
     pub scopes: Scopes,
     /// When it ends.
@@ -169,7 +170,7 @@ impl ApiTokens {
         let secret = ApiTokenSecret::generate(token_id, &self.randomness);
         let created = ApiToken {
             id: token_id,
-            name: token.name.clone(),
+            name: token.name.as_str().to_owned(),
             scopes: token.scopes.clone(),
             created_at: now,
             expires_at: token.expires_at,

@@ -1,14 +1,12 @@
 //! The only SQL of the api-tokens room.
 
-use std::time::Duration;
-
 use super::ApiToken;
 use crate::{
     accounts::Role,
     callers::Scopes,
     store::{Database, StoreError, Tx, affected, in_tx, read, write},
     types::{
-        clock::Timestamp,
+        clock::{LAST_USE_STEP, Timestamp},
         ids::{AccountId, ApiTokenId},
         secret::SecretDigest,
     },
@@ -43,9 +41,6 @@ const REMOVE: &str = "DELETE FROM api_tokens WHERE token_id = $1 AND account_id 
 const SWEEP: &str = "\
 DELETE FROM api_tokens WHERE token_id IN \
 (SELECT token_id FROM api_tokens WHERE expires_at <= $1 ORDER BY expires_at LIMIT $2)";
-
-/// How old the time of the last use may grow before it is written again.
-const LAST_USE_PRECISION: Duration = Duration::from_mins(1);
 
 /// What a token proves.
 #[derive(Clone, Debug, sqlx::FromRow)]
@@ -111,7 +106,7 @@ impl ApiTokenStore {
         last_used_at: Option<Timestamp>,
         now: Timestamp,
     ) -> Result<(), StoreError> {
-        if last_used_at.is_some_and(|last| last > now.before(LAST_USE_PRECISION)) {
+        if last_used_at.is_some_and(|last| last > now.before(LAST_USE_STEP)) {
             return Ok(());
         }
         write!(self.database, |connection| affected(

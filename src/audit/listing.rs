@@ -79,8 +79,8 @@ fn detail_schema() -> Object {
 /// Who did something.
 #[derive(Clone, Debug, Serialize, ToSchema)]
 pub struct AuditActor {
-    /// `account`, `api_token` (a script of an account), `site` (its proxy), `operator` (on the
-    /// command line), `service` (at its start) or `nobody` (nothing was proven).
+    /// `account`, `api_token` (a script of an account), `site` (its proxy), `operator` (by the
+    /// command line, or by starting the service) or `nobody` (nothing was proven).
     #[schema(examples("account"))]
     pub kind: String,
     /// Which one of its kind.

@@ -26,12 +26,24 @@ address, user_agent, outcome, detail, count, tally) \
 VALUES ($1, $2, $3, 'nobody', $4, $5, $6, $7, $8, 'refused', $9, $10, $11) \
 ON CONFLICT (tally) DO UPDATE SET count = audit_log.count + excluded.count";
 
-const PAGE: &str = "\
-SELECT audit_id, happened_at, event, actor_kind, actor_id, actor_account_id, subject, account_id, \
-  site_id, address, user_agent, outcome, detail, count FROM audit_log \
-WHERE audit_id < $1 AND happened_at >= $3 AND ($4 = '' OR event = $4) \
-  AND ($5 = $6 OR site_id = $5) \
-ORDER BY audit_id DESC LIMIT $2";
+/// Of all rows, of those of an event, or of those about a site: each by an index of its own.
+macro_rules! page_where {
+    ($condition:literal) => {
+        concat!(
+            "SELECT audit_id, happened_at, event, actor_kind, actor_id, actor_account_id, subject, \
+             account_id, site_id, address, user_agent, outcome, detail, count FROM audit_log \
+             WHERE audit_id < $1 AND happened_at >= $3 AND ",
+            $condition,
+            " ORDER BY audit_id DESC LIMIT $2"
+        )
+    };
+}
+
+const PAGE: &str = page_where!("TRUE");
+
+const PAGE_OF_EVENT: &str = page_where!("event = $4");
+
+const PAGE_OF_SITE: &str = page_where!("site_id = $4 AND ($5 = '' OR event = $5)");
 
 /// An owner's rows are found by one index each: by who acted, by the account and by the site. Also
 /// of a site that was deleted, as long as its row is there.
@@ -111,9 +123,6 @@ macro_rules! asking {
             .bind($before)
             .bind($limit)
             .bind($filter.since.unwrap_or(Timestamp::from_micros(0)))
-            .bind($filter.event.as_deref().unwrap_or_default())
-            .bind($filter.site_id.unwrap_or(ANY_SITE))
-            .bind(ANY_SITE)
     };
 }
 
@@ -124,11 +133,27 @@ pub(super) async fn page(
     before: Uuid,
     limit: i64,
 ) -> Result<Vec<AuditRow>, StoreError> {
-    let rows: Vec<Row> = match filter.visible_to {
-        None => read!(database, |connection| asking!(PAGE, filter, before, limit)
-            .fetch_all(connection))?,
-        Some(account_id) => read!(database, |connection| {
+    let event = filter.event.as_deref();
+    let rows: Vec<Row> = match (filter.visible_to, filter.site_id, event) {
+        (None, None, None) => read!(database, |connection| {
+            asking!(PAGE, filter, before, limit).fetch_all(connection)
+        })?,
+        (None, None, Some(event)) => read!(database, |connection| {
+            asking!(PAGE_OF_EVENT, filter, before, limit)
+                .bind(event)
+                .fetch_all(connection)
+        })?,
+        (None, Some(site_id), event) => read!(database, |connection| {
+            asking!(PAGE_OF_SITE, filter, before, limit)
+                .bind(site_id)
+                .bind(event.unwrap_or_default())
+                .fetch_all(connection)
+        })?,
+        (Some(account_id), site_id, event) => read!(database, |connection| {
             asking!(PAGE_OF_ACCOUNT, filter, before, limit)
+                .bind(event.unwrap_or_default())
+                .bind(site_id.unwrap_or(ANY_SITE))
+                .bind(ANY_SITE)
                 .bind(account_id)
                 .fetch_all(connection)
         })?,
@@ -190,4 +215,28 @@ pub async fn sweep(database: &Database, cutoff: Timestamp, limit: i64) -> Result
             .bind(limit)
             .execute(connection)
     ))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::store::migrations::plan_of;
+
+    #[tokio::test]
+    async fn each_page_is_read_from_its_index_alone_and_in_its_order() {
+        for (page, index) in [
+            (PAGE, "PRIMARY KEY (audit_id<?)"),
+            (
+                PAGE_OF_EVENT,
+                "INDEX audit_log_event (event=? AND audit_id<?)",
+            ),
+            (
+                PAGE_OF_SITE,
+                "INDEX audit_log_site (site_id=? AND audit_id<?)",
+            ),
+        ] {
+            let expected = format!("SEARCH audit_log USING {index}");
+            assert_eq!(plan_of(page).await, expected);
+        }
+    }
 }

@@ -1,6 +1,9 @@
 //! `mirrory account …`
 
-use std::io::{self, BufRead, IsTerminal};
+use std::{
+    fmt::Display,
+    io::{self, BufRead, IsTerminal},
+};
 
 use secrecy::{ExposeSecret, SecretString};
 
@@ -10,10 +13,10 @@ use super::{
     output::{Answer, Failure},
 };
 use crate::{
-    accounts::{AccountName, Accounts, EmailAddress, InvalidAccount, NewAccount, Role, Username},
+    accounts::{Accounts, EmailAddress, NewAccount, Role, Username},
     passwords::{NewPassword, PasswordHash, Passwords},
     store::{Database, changes::Actor},
-    types::ids::AccountId,
+    types::{ids::AccountId, name::Name},
 };
 
 const COLUMNS: &[&str] = &[
@@ -95,21 +98,19 @@ fn parse(
     name: Option<&str>,
     role: Role,
 ) -> Result<NewAccount, Failure> {
-    let wrong = |option: &'static str| {
-        move |invalid: InvalidAccount| Failure::usage(format!("--{option} {invalid}"))
-    };
     Ok(NewAccount {
         email: EmailAddress::parse(email).map_err(wrong("email"))?,
         username: username
             .map(Username::parse)
             .transpose()
             .map_err(wrong("username"))?,
-        name: name
-            .map(AccountName::parse)
-            .transpose()
-            .map_err(wrong("name"))?,
+        name: name.map(Name::parse).transpose().map_err(wrong("name"))?,
         role,
     })
+}
+
+fn wrong<E: Display>(option: &'static str) -> impl FnOnce(E) -> Failure {
+    move |invalid| Failure::usage(format!("--{option} {invalid}"))
 }
 
 async fn create(

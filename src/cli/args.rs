@@ -7,6 +7,7 @@ use clap::{Parser, Subcommand};
 use crate::{
     accounts::Role,
     keys::{Algorithm, Kid},
+    query,
     sites::MAX_GRACE,
     types::{
         clock::Timestamp,
@@ -291,16 +292,12 @@ pub(super) enum AuditCommand {
         #[arg(long)]
         site: Option<SiteId>,
         /// Only rows from this moment on, as in 2026-12-31T23:59:59Z.
-        #[arg(long, value_parser = parse_moment)]
+        #[arg(long, value_parser = query::moment)]
         since: Option<Timestamp>,
         /// At most so many.
         #[arg(long, default_value_t = 1000, value_parser = clap::value_parser!(u32).range(1..))]
         limit: u32,
     },
-}
-
-fn parse_moment(text: &str) -> Result<Timestamp, String> {
-    Timestamp::parse(text).ok_or_else(|| "must be a time in RFC 3339".to_owned())
 }
 
 /// A whole number and its unit: s, m, h or d; seconds without one.

@@ -28,12 +28,11 @@ pub struct FieldError {
 pub(crate) struct Problem {
     body: ProblemDetails,
     cause: Option<Cause>,
-    shape: Shape,
 }
 
-/// How a problem is written out.
+/// How the problems of a route are written out.
 #[derive(Clone, Copy)]
-enum Shape {
+pub(crate) enum Shape {
     /// As problem details.
     Details,
     /// As [`Plain`].
@@ -63,15 +62,6 @@ impl From<&ProblemDetails> for Plain {
             message,
         }
     }
-}
-
-/// Lets the problem of a response be written out as [`Plain`].
-pub(crate) async fn in_plain_words(response: Response) -> Response {
-    let mut response = Problem::of_any(response);
-    if let Some(problem) = response.extensions_mut().get_mut::<Problem>() {
-        problem.shape = Shape::Plain;
-    }
-    response
 }
 
 /// What went wrong, as problem details (RFC 9457), sent as `application/problem+json`. Decide by
@@ -172,8 +162,7 @@ impl ApiError {
             Self::Internal(ours) | Self::StoreUnavailable(ours) => cause = Some(ours),
             _ => {}
         }
-        let shape = Shape::Details;
-        (status, Problem { body, cause, shape })
+        (status, Problem { body, cause })
     }
 
     /// This error as the API's description tells of it.
@@ -217,13 +206,14 @@ impl Problem {
     /// Writes the problem into the body of the response that carries it, if it does.
     pub(crate) fn write_out(
         response: Response,
+        shape: Shape,
         request_id: &HeaderValue,
     ) -> (Response, Option<Cause>) {
         let (mut parts, body) = Self::of_any(response).into_parts();
         let Some(problem) = parts.extensions.remove::<Self>() else {
             return (Response::from_parts(parts, body), None);
         };
-        let (media_type, text) = problem.written(request_id);
+        let (media_type, text) = problem.written(shape, request_id);
         parts
             .headers
             .insert(header::CONTENT_TYPE, HeaderValue::from_static(media_type));
@@ -233,8 +223,8 @@ impl Problem {
         (Response::from_parts(parts, text.into()), problem.cause)
     }
 
-    fn written(&self, request_id: &HeaderValue) -> (&'static str, Vec<u8>) {
-        match self.shape {
+    fn written(&self, shape: Shape, request_id: &HeaderValue) -> (&'static str, Vec<u8>) {
+        match shape {
             Shape::Details => {
                 let mut problem = self.body.clone();
                 problem

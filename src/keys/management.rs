@@ -125,7 +125,7 @@ impl Keys {
         changes::lock(&mut tx).await?;
         if store::insert(&mut tx, &record, &self.seal(&key), Rank::First).await? {
             let change = Change::KeyRotated(record.kid.to_string());
-            self.record(&mut tx, &Actor::Service.into(), &change)
+            self.record(&mut tx, &Actor::Operator.into(), &change)
                 .await?;
             tx.commit().await?;
         }

@@ -19,7 +19,7 @@ use futures_util::future::BoxFuture;
 use tower::{Layer, Service};
 
 use crate::{
-    error::{ApiError, Chain, Problem},
+    error::{ApiError, Chain, Problem, Shape},
     types::{
         clock::{Clock, Monotonic},
         ids::SiteId,
@@ -43,6 +43,8 @@ pub struct EdgeLayer {
     clock: Clock,
     randomness: Randomness,
     timeout: Duration,
+    /// The route whose problems are written out plainly.
+    plain_at: Option<&'static str>,
 }
 
 impl EdgeLayer {
@@ -53,7 +55,16 @@ impl EdgeLayer {
             clock,
             randomness,
             timeout,
+            plain_at: None,
         }
+    }
+
+    /// The same edge, which writes out the problems of one route in the shape that its clients know,
+    /// `{"status", "message"}`: also those that no layer of that route sees.
+    #[must_use]
+    pub const fn with_plain_problems_at(mut self, route: &'static str) -> Self {
+        self.plain_at = Some(route);
+        self
     }
 }
 
@@ -130,6 +141,7 @@ fn panicked() -> Response {
 struct Seen {
     method: Method,
     path: Option<MatchedPath>,
+    shape: Shape,
     request_id: HeaderValue,
     clock: Clock,
     started: Monotonic,
@@ -137,9 +149,17 @@ struct Seen {
 
 impl Seen {
     fn new(request: &Request, layer: &EdgeLayer) -> Self {
+        let path = request.extensions().get::<MatchedPath>().cloned();
+        let is_plain =
+            layer.plain_at.is_some() && layer.plain_at == path.as_ref().map(MatchedPath::as_str);
         Self {
             method: request.method().clone(),
-            path: request.extensions().get::<MatchedPath>().cloned(),
+            shape: if is_plain {
+                Shape::Plain
+            } else {
+                Shape::Details
+            },
+            path,
             request_id: request_id(request.headers(), layer),
             clock: layer.clock.clone(),
             started: layer.clock.monotonic(),
@@ -147,7 +167,7 @@ impl Seen {
     }
 
     fn finish(self, response: Response) -> Response {
-        let (mut response, cause) = Problem::write_out(response, &self.request_id);
+        let (mut response, cause) = Problem::write_out(response, self.shape, &self.request_id);
         let request_id = self.request_id.to_str().unwrap_or_default();
         if let Some(cause) = cause {
             tracing::error!(

@@ -18,7 +18,7 @@ use crate::{
         changes::{self, AccountChange, Change, Context},
     },
     types::{
-        clock::{Clock, Timestamp},
+        clock::{Clock, LAST_USE_STEP, Timestamp},
         ids::{AccountId, SessionId},
         randomness::Randomness,
     },
@@ -41,9 +41,6 @@ pub const REPLACED_GRACE: Duration = Duration::from_secs(30);
 
 /// How many sessions an account has at most.
 const SESSIONS: i64 = 100;
-
-/// How old the time of the last use may grow before it is written again.
-const LAST_USE_PRECISION: Duration = Duration::from_mins(1);
 
 /// Why a session could not be refreshed.
 #[derive(Debug, thiserror::Error)]
@@ -140,7 +137,10 @@ impl Sessions {
             }),
         };
         store::insert(tx, &session).await?;
-        store::end_oldest(tx, account_id, SESSIONS).await?;
+        for ended in store::end_oldest(tx, account_id, now, SESSIONS).await? {
+            let change = AccountChange::SessionEnded(ended);
+            self.record(tx, by, account_id, change).await?;
+        }
         let change = AccountChange::SignedIn(session.session_id);
         self.record(tx, by, account_id, change).await?;
         Ok(Opened {
@@ -242,7 +242,7 @@ impl Sessions {
         if !is_its_session {
             return Ok(None);
         }
-        if live.last_used_at < now.before(LAST_USE_PRECISION) {
+        if live.last_used_at < now.before(LAST_USE_STEP) {
             // Who only reads is not refused because that cannot be written.
             if let Err(error) = self.store.touch(claims.session_id, now).await {
                 tracing::warn!(error = %Chain(&error), "a last use was not written");

@@ -56,9 +56,11 @@ const END: &str = "DELETE FROM sessions WHERE session_id = $1 AND account_id = $
 
 const END_OTHERS: &str = "DELETE FROM sessions WHERE account_id = $1 AND session_id <> $2";
 
+/// Those that have ended by themselves are left to the clean-up.
 const END_OLDEST: &str = "\
-DELETE FROM sessions WHERE account_id = $1 AND session_id NOT IN \
-(SELECT session_id FROM sessions WHERE account_id = $1 ORDER BY session_id DESC LIMIT $2)";
+DELETE FROM sessions WHERE account_id = $1 AND expires_at > $2 AND session_id NOT IN \
+(SELECT session_id FROM sessions WHERE account_id = $1 AND expires_at > $2 \
+ORDER BY session_id DESC LIMIT $3) RETURNING session_id";
 
 const END_ALL: &str = "DELETE FROM sessions WHERE account_id = $1";
 
@@ -270,19 +272,19 @@ pub async fn end_others(
     ))
 }
 
-/// Ends the oldest sessions of an account, but for the `kept` newest.
+/// Ends the oldest sessions of an account that go on, but for the `kept` newest; which.
 pub(super) async fn end_oldest(
     tx: &mut Tx,
     account_id: AccountId,
+    now: Timestamp,
     kept: i64,
-) -> Result<(), StoreError> {
-    in_tx!(tx, |connection| affected(
-        sqlx::query(END_OLDEST)
-            .bind(account_id)
-            .bind(kept)
-            .execute(connection)
-    ))?;
-    Ok(())
+) -> Result<Vec<SessionId>, StoreError> {
+    let ended: Vec<(SessionId,)> = in_tx!(tx, |connection| sqlx::query_as(END_OLDEST)
+        .bind(account_id)
+        .bind(now)
+        .bind(kept)
+        .fetch_all(connection))?;
+    Ok(ended.into_iter().map(|(session_id,)| session_id).collect())
 }
 
 /// Ends every session of an account; how many.

@@ -9,16 +9,18 @@ pub(crate) mod jwt;
 pub(crate) mod login;
 mod proof;
 
-use axum::{Router, middleware::map_response, routing::post};
+use axum::{Router, routing::post};
 
 pub use proof::{Credentials, SignIn, SignInError};
 
-use crate::{error::in_plain_words, state::AppState};
+use crate::state::AppState;
+
+/// Where a token of an hour is given. Its errors have a shape of their own, whoever answers.
+pub(crate) const LOGIN: &str = "/api/v1/login";
 
 /// The endpoints of this room.
 pub fn router() -> Router<AppState> {
-    let login = post(login::login).layer(map_response(in_plain_words));
     Router::new()
         .route("/api/v1/jwt", post(jwt::create_jwt))
-        .route("/api/v1/login", login)
+        .route(LOGIN, post(login::login))
 }

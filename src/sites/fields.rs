@@ -6,11 +6,14 @@ use serde::Deserialize;
 use serde_json::value::RawValue;
 use utoipa::ToSchema;
 
-use super::{InvalidSite, MAX_GRACE, SiteName, SiteStatus, SiteUpdate, SiteUrl};
+use super::{InvalidUrl, MAX_GRACE, SiteStatus, SiteUpdate, SiteUrl};
 use crate::{
     error::ApiError,
-    extract::{Fields, FromBody, given, parse_object, string},
-    types::ids::{AccountId, InvalidId},
+    extract::{Fields, FromBody, given, name, parse_object, string},
+    types::{
+        ids::{AccountId, InvalidId},
+        name::Name,
+    },
 };
 
 /// How long the old secret goes on unless told otherwise.
@@ -40,7 +43,7 @@ pub(super) struct CreateSiteRequest<'a> {
 
 /// The site that is to be made.
 pub(crate) struct GivenSite {
-    pub(super) name: SiteName,
+    pub(super) name: Name,
     pub(super) url: Option<SiteUrl>,
     pub(super) plan: Option<String>,
     pub(super) owner: Option<AccountId>,
@@ -133,14 +136,8 @@ impl FromBody for GivenGrace {
     }
 }
 
-fn name(value: &RawValue) -> Result<SiteName, String> {
-    let refused = |invalid: InvalidSite| invalid.rule().to_owned();
-    SiteName::parse(&string(value)?).map_err(refused)
-}
-
 fn url(value: &RawValue) -> Result<SiteUrl, String> {
-    let refused = |invalid: InvalidSite| invalid.rule().to_owned();
-    SiteUrl::parse(&string(value)?).map_err(refused)
+    SiteUrl::parse(&string(value)?).map_err(|invalid: InvalidUrl| invalid.to_string())
 }
 
 fn status(value: &RawValue) -> Result<SiteStatus, String> {

@@ -1,15 +1,20 @@
-//! What those who run sites do with them: see theirs, and change them.
+//! What those who run sites do with them: see theirs, make them, delete them.
 
-use serde_json::{Value, json};
 use uuid::Uuid;
 
-use super::{Site, SiteStatus, SiteUpdate, Sites, store};
+use super::{
+    NewSite, Site, Sites,
+    store::{self, DEFAULT},
+};
 use crate::{
     store::{
         StoreError, Tx,
-        changes::{self, Context, FieldChange, SiteChange},
+        changes::{self, Actor, Change, Context, SiteChange},
     },
-    types::ids::{AccountId, SiteId},
+    types::{
+        ids::{AccountId, SiteId},
+        secret::ProxySecret,
+    },
 };
 
 /// Whether any site that is not deleted belongs to an account. Under the lock of changes the answer
@@ -57,87 +62,106 @@ impl Sites {
         store::find_in(tx, site_id).await
     }
 
-    /// Sets those of a site's fields that are given. What stays the same is no change. None when
-    /// there is no such site.
+    /// Makes a site, and its first secret, to be shown once.
     ///
     /// # Errors
     /// When the store fails.
-    pub async fn update(
+    pub async fn create(
         &self,
         tx: &mut Tx,
         by: impl Into<Context>,
-        site_id: SiteId,
-        update: &SiteUpdate,
-    ) -> Result<Option<Site>, StoreError> {
-        let Some(before) = self.find_locked(tx, site_id).await? else {
+        site: &NewSite,
+    ) -> Result<(Site, ProxySecret), StoreError> {
+        changes::lock(tx).await?;
+        self.create_locked(tx, &by.into(), site).await
+    }
+
+    /// Makes a site if there is none in the store, as on a first start.
+    ///
+    /// # Errors
+    /// When the store fails.
+    pub async fn create_first(
+        &self,
+        tx: &mut Tx,
+        site: &NewSite,
+    ) -> Result<Option<(Site, ProxySecret)>, StoreError> {
+        changes::lock(tx).await?;
+        if !store::is_empty(tx).await? {
             return Ok(None);
-        };
-        let after = update.applied_to(&before);
-        if after == before {
-            return Ok(Some(after));
         }
-        store::update(tx, &after).await?;
-        let by = by.into();
-        for change in changes_between(&before, &after) {
-            self.record(tx, &by, site_id, change).await?;
-        }
-        Ok(Some(after))
+        self.create_locked(tx, &Actor::Operator.into(), site)
+            .await
+            .map(Some)
     }
 
-    pub(super) async fn set_status(
+    async fn create_locked(
+        &self,
+        tx: &mut Tx,
+        by: &Context,
+        site: &NewSite,
+    ) -> Result<(Site, ProxySecret), StoreError> {
+        let now = self.clock.now();
+        let site_id = SiteId::new(now, &self.randomness);
+        let site = store::insert(tx, site_id, site, now).await?;
+        let secret = self.add_secret(tx, site_id, now).await?;
+        let change = SiteChange::Created {
+            name: site.name.clone(),
+            plan: site.plan.clone(),
+            owner: site.owner,
+        };
+        self.record(tx, by, site_id, change).await?;
+        Ok((site, secret))
+    }
+
+    /// Makes the site `default`, which the configured secret belongs to, unless it is there.
+    ///
+    /// # Errors
+    /// When the store fails.
+    pub async fn ensure_default(&self, tx: &mut Tx, plan: &str) -> Result<(), StoreError> {
+        changes::lock(tx).await?;
+        let now = self.clock.now();
+        let site_id = SiteId::new(now, &self.randomness);
+        if store::insert_default(tx, site_id, plan, now).await? {
+            let change = SiteChange::Created {
+                name: DEFAULT.to_owned(),
+                plan: plan.to_owned(),
+                owner: None,
+            };
+            self.record(tx, &Actor::Operator.into(), site_id, change)
+                .await?;
+        }
+        Ok(())
+    }
+
+    /// Deletes a site: at once its secrets are not valid and its tokens are revoked. The rows go
+    /// with the clean-up.
+    ///
+    /// # Errors
+    /// When the store fails.
+    pub async fn delete(
         &self,
         tx: &mut Tx,
         by: impl Into<Context>,
         site_id: SiteId,
-        status: SiteStatus,
     ) -> Result<Option<Site>, StoreError> {
-        let update = SiteUpdate {
-            status: Some(status),
-            ..SiteUpdate::default()
-        };
-        self.update(tx, by, site_id, &update).await
+        changes::lock(tx).await?;
+        let site = store::delete(tx, site_id, self.clock.now()).await?;
+        if let Some(site) = &site {
+            let change = SiteChange::Deleted { owner: site.owner };
+            self.record(tx, &by.into(), site_id, change).await?;
+        }
+        Ok(site)
     }
-}
 
-impl SiteUpdate {
-    fn applied_to(&self, site: &Site) -> Site {
-        let mut site = site.clone();
-        if let Some(name) = &self.name {
-            name.as_str().clone_into(&mut site.name);
-        }
-        if let Some(url) = &self.url {
-            site.url = url.as_ref().map(|url| url.as_str().to_owned());
-        }
-        if let Some(plan) = &self.plan {
-            site.plan.clone_from(plan);
-        }
-        if let Some(status) = self.status {
-            site.status = status;
-        }
-        if let Some(owner) = self.owner {
-            site.owner = owner;
-        }
-        site
+    /// Writes down what was changed of a site.
+    pub(super) async fn record(
+        &self,
+        tx: &mut Tx,
+        by: &Context,
+        site_id: SiteId,
+        change: SiteChange,
+    ) -> Result<(), StoreError> {
+        let change = Change::OfSite(site_id, change);
+        changes::record(tx, by, &change, self.clock.now(), &self.randomness).await
     }
-}
-
-/// A suspension is an event of its own; everything else that was set is one.
-fn changes_between(before: &Site, after: &Site) -> Vec<SiteChange> {
-    let is_suspended = before.status != after.status && after.status == SiteStatus::Suspended;
-    let mut fields = vec![
-        ("name", json!(before.name), json!(after.name)),
-        ("url", json!(before.url), json!(after.url)),
-        ("plan", json!(before.plan), json!(after.plan)),
-        ("owner", json!(before.owner), json!(after.owner)),
-    ];
-    if !is_suspended {
-        fields.push(("status", json!(before.status), json!(after.status)));
-    }
-    let set = |(field, from, to): (&'static str, Value, Value)| {
-        (from != to).then_some(FieldChange { field, from, to })
-    };
-    let fields: Vec<_> = fields.into_iter().filter_map(set).collect();
-    let updated = (!fields.is_empty()).then_some(SiteChange::Updated(fields));
-    let suspended = is_suspended.then_some(SiteChange::Suspended);
-    updated.into_iter().chain(suspended).collect()
 }

@@ -9,6 +9,7 @@ use utoipa::ToSchema;
 use crate::types::{
     clock::Timestamp,
     ids::{AccountId, SiteId},
+    name::{InvalidName, Name},
 };
 
 /// One WordPress installation, as those see it who run it.
@@ -94,10 +95,6 @@ pub enum SiteState {
 #[error("the status of the site is unknown")]
 pub struct UnknownStatus;
 
-/// What people call a site.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct SiteName(String);
-
 /// Where a site is.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SiteUrl(String);
@@ -106,7 +103,7 @@ pub struct SiteUrl(String);
 #[derive(Clone, Debug)]
 pub struct NewSite {
     /// What people call it.
-    pub name: SiteName,
+    pub name: Name,
     /// Where it is.
     pub url: Option<SiteUrl>,
     /// Its plan: who calls knows the plans.
@@ -119,7 +116,7 @@ pub struct NewSite {
 #[derive(Clone, Debug, Default)]
 pub struct SiteUpdate {
     /// What people call it.
-    pub name: Option<SiteName>,
+    pub name: Option<Name>,
     /// Where it is, if anywhere.
     pub url: Option<Option<SiteUrl>>,
     /// Its plan: who calls knows the plans.
@@ -133,45 +130,18 @@ pub struct SiteUpdate {
 /// Why no site can be so.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum InvalidSite {
-    /// The name is empty, too long, or cannot be shown.
-    #[error("the name {}", InvalidSite::Name.rule())]
-    Name,
-    /// The URL is not a web address.
-    #[error("the URL {}", InvalidSite::Url.rule())]
-    Url,
+    /// The name is none.
+    #[error("the name {0}")]
+    Name(InvalidName),
+    /// The URL is none that a site has.
+    #[error("the URL {0}")]
+    Url(InvalidUrl),
 }
 
-impl InvalidSite {
-    /// What it must be instead.
-    #[must_use]
-    pub const fn rule(self) -> &'static str {
-        match self {
-            Self::Name => "must be 1 to 200 bytes without control characters",
-            Self::Url => {
-                "must be an http or https address of at most 2048 bytes without user and password"
-            }
-        }
-    }
-}
-
-impl SiteName {
-    /// Takes 1 to 200 bytes without control characters.
-    ///
-    /// # Errors
-    /// When the text has another form.
-    pub fn parse(raw: &str) -> Result<Self, InvalidSite> {
-        if raw.is_empty() || raw.len() > 200 || raw.chars().any(char::is_control) {
-            return Err(InvalidSite::Name);
-        }
-        Ok(Self(raw.to_owned()))
-    }
-
-    /// The name.
-    #[must_use]
-    pub fn as_str(&self) -> &str {
-        &self.0
-    }
-}
+/// The text cannot be where a site is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("must be an http or https address of at most 2048 bytes without user and password")]
+pub struct InvalidUrl;
 
 impl SiteUrl {
     /// Takes an `http` or `https` URL of at most 2048 bytes, without a user and a password: it is
@@ -179,7 +149,7 @@ impl SiteUrl {
     ///
     /// # Errors
     /// When the text has another form.
-    pub fn parse(raw: &str) -> Result<Self, InvalidSite> {
+    pub fn parse(raw: &str) -> Result<Self, InvalidUrl> {
         let is_web_address = raw.len() <= 2048
             && !raw.chars().any(char::is_control)
             && Url::parse(raw).is_ok_and(|url| {
@@ -189,7 +159,7 @@ impl SiteUrl {
         if is_web_address {
             Ok(Self(raw.to_owned()))
         } else {
-            Err(InvalidSite::Url)
+            Err(InvalidUrl)
         }
     }
 
@@ -207,8 +177,11 @@ impl NewSite {
     /// When the name or the URL is not of its form.
     pub fn parse(name: &str, url: Option<&str>, plan: &str) -> Result<Self, InvalidSite> {
         Ok(Self {
-            name: SiteName::parse(name)?,
-            url: url.map(SiteUrl::parse).transpose()?,
+            name: Name::parse(name).map_err(InvalidSite::Name)?,
+            url: url
+                .map(SiteUrl::parse)
+                .transpose()
+                .map_err(InvalidSite::Url)?,
             plan: plan.to_owned(),
             owner: None,
         })

@@ -14,7 +14,7 @@ use std::{
 use futures_util::FutureExt;
 use tokio::{sync::oneshot, time::Instant};
 
-use super::StoreError;
+use super::{StoreError, database::Kept};
 
 /// How many calls one batch takes: with more, each waits longer for the others' rows, and the round
 /// trip and the flush to disk that they share are a small part of the cost already.
@@ -40,8 +40,12 @@ pub(crate) trait Work: Send + Sync + 'static {
     /// order. They come sorted by subject, so that two instances that lock the same rows do not
     /// wait for each other: nothing else saves them, for both would have failed before PostgreSQL
     /// looks for deadlocks.
+    ///
+    /// The connection that it may keep is there for the next batch of the lane, if that comes at
+    /// once.
     fn run(
         &self,
+        kept: &mut Kept,
         items: &[Self::Item],
         deadline: Instant,
     ) -> impl Future<Output = Result<Vec<Self::Answer>, StoreError>> + Send;
@@ -129,9 +133,11 @@ impl<W: Work> Shared<W> {
 
     /// Runs batches until nothing waits.
     async fn clear(self: Arc<Self>) {
+        let mut kept = Kept::default();
         while let Some(batch) = self.next() {
             // A panic ends its batch alone: its callers are told when their senders are dropped.
-            let _panicked = AssertUnwindSafe(self.answer(batch)).catch_unwind().await;
+            let answering = AssertUnwindSafe(self.answer(&mut kept, batch));
+            let _panicked = answering.catch_unwind().await;
         }
     }
 
@@ -146,7 +152,7 @@ impl<W: Work> Shared<W> {
     }
 
     /// Runs one batch and tells each of its callers what became of their call.
-    async fn answer(&self, calls: Vec<Call<W>>) {
+    async fn answer(&self, kept: &mut Kept, calls: Vec<Call<W>>) {
         let (calls, late): (Vec<_>, Vec<_>) = calls
             .into_iter()
             .partition(|call| call.made_at.elapsed() < self.patience());
@@ -160,7 +166,7 @@ impl<W: Work> Shared<W> {
             .into_iter()
             .map(|call| (call.item, call.caller))
             .unzip();
-        let outcomes = self.run(&items).await;
+        let outcomes = self.run(kept, &items).await;
         for (caller, outcome) in callers.into_iter().zip(outcomes) {
             answer(caller, outcome);
         }
@@ -168,14 +174,15 @@ impl<W: Work> Shared<W> {
 
     /// What became of each item. A batch that the store refused is halved until only what is to
     /// blame fails.
-    async fn run(&self, items: &[W::Item]) -> Vec<Outcome<W>> {
+    async fn run(&self, kept: &mut Kept, items: &[W::Item]) -> Vec<Outcome<W>> {
         let began = Instant::now();
         let mut outcomes = Vec::with_capacity(items.len());
         let mut parts = vec![items];
         while let Some(part) = parts.pop()
             && began.elapsed() < self.patience()
         {
-            match self.work.run(part, Instant::now() + self.deadline).await {
+            let deadline = Instant::now() + self.deadline;
+            match self.work.run(kept, part, deadline).await {
                 Ok(answers) => outcomes.extend(answers.into_iter().map(Ok)),
                 Err(error) if error.is_refusal() && part.len() > 1 => {
                     let (first, second) = part.split_at(part.len() / 2);

@@ -5,7 +5,7 @@ use std::{
     time::Duration,
 };
 
-use sqlx::{PgPool, Pool, SqlitePool, pool::PoolConnection};
+use sqlx::{PgPool, Pool, Postgres, SqlitePool, pool::PoolConnection};
 use tokio::time::Instant;
 
 use super::{
@@ -199,13 +199,75 @@ macro_rules! with_connection {
         .await
     };
 }
-pub(crate) use with_connection;
+/// The same on the connection that a lane of batches keeps; see [`Kept`].
+macro_rules! with_kept_connection {
+    ($kept:expr, $database:expr, $pool:expr, $deadline:expr, |$connection:ident| $statement:expr) => {
+        Box::pin(async {
+            let database: &$crate::store::Database = &$database;
+            let kept: &mut $crate::store::database::Kept = $kept;
+            let deadline = $deadline;
+            let mut borrowed = kept.take_or_borrow($pool, deadline).await?;
+            let answer = {
+                let $connection = borrowed.connection();
+                $crate::store::tx::before(deadline, database.doubt(), $statement).await
+            };
+            match answer {
+                Ok(_) => kept.keep(borrowed),
+                Err($crate::store::StoreError::Timeout) => {}
+                Err(_) => borrowed.give_back(),
+            }
+            answer
+        })
+        .await
+    };
+}
+
+pub(crate) use {with_connection, with_kept_connection};
+
+/// How long a connection is kept before the pool may look at it again, or give it to others.
+const KEPT_FOR: Duration = Duration::from_millis(100);
+
+/// The connection to PostgreSQL that batches use one after the other: what is given back to the pool
+/// is tried first, which costs both sides a good part of what a batch does.
+#[derive(Default)]
+pub(crate) struct Kept(Option<Borrowed<Postgres>>);
+
+impl Kept {
+    pub(crate) async fn take_or_borrow(
+        &mut self,
+        pool: &PgPool,
+        deadline: Instant,
+    ) -> Result<Borrowed<Postgres>, StoreError> {
+        match self.0.take() {
+            Some(borrowed) => Ok(borrowed),
+            None => Borrowed::from(pool, deadline).await,
+        }
+    }
+
+    /// Keeps a connection that works for the next batch, unless it was for long.
+    pub(crate) fn keep(&mut self, borrowed: Borrowed<Postgres>) {
+        if borrowed.since.elapsed() < KEPT_FOR {
+            self.0 = Some(borrowed);
+        } else {
+            borrowed.give_back();
+        }
+    }
+}
+
+impl Drop for Kept {
+    fn drop(&mut self) {
+        if let Some(borrowed) = self.0.take() {
+            borrowed.give_back();
+        }
+    }
+}
 
 /// A connection out of a pool for one statement. Dropped before [`Borrowed::give_back`], as when
 /// its answer is late or its caller gone, it is closed: the pool would wait for the answer without
 /// end, and a store that is gone for good would use up the pool.
 pub(crate) struct Borrowed<DB: sqlx::Database> {
     pooled: PoolConnection<DB>,
+    since: Instant,
     is_given_back: bool,
 }
 
@@ -218,6 +280,7 @@ impl<DB: sqlx::Database> Borrowed<DB> {
             .map_err(StoreError::of_connecting)?;
         Ok(Self {
             pooled,
+            since: Instant::now(),
             is_given_back: false,
         })
     }

@@ -199,3 +199,19 @@ pub(crate) async fn lock_embedded(store: PathBuf) -> std::io::Result<File> {
     });
     locking.await.map_err(std::io::Error::other)?
 }
+
+/// How the embedded store goes about a statement, over its tables as they are now.
+#[cfg(test)]
+pub(crate) async fn plan_of(statement: &'static str) -> String {
+    let mut connection = sqlx::SqliteConnection::connect("sqlite::memory:")
+        .await
+        .unwrap();
+    SQLITE.run(&mut connection).await.unwrap();
+    let explain = sqlx::AssertSqlSafe(format!("EXPLAIN QUERY PLAN {statement}"));
+    let steps: Vec<(i64, i64, i64, String)> = sqlx::query_as(explain)
+        .fetch_all(&mut connection)
+        .await
+        .unwrap();
+    let steps: Vec<String> = steps.into_iter().map(|(.., step)| step).collect();
+    steps.join("; ")
+}

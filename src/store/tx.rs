@@ -15,6 +15,7 @@ pub struct Tx {
     deadline: Instant,
     database: Database,
     changes: Vec<SeenChange>,
+    holds_change_lock: bool,
 }
 
 pub(crate) enum Inner {
@@ -44,6 +45,8 @@ impl Database {
             }
         };
         Ok(Tx {
+            // Nobody else writes meanwhile.
+            holds_change_lock: matches!(inner, Inner::Sqlite(_)),
             inner,
             deadline,
             database: self.clone(),
@@ -81,6 +84,7 @@ impl Tx {
             deadline,
             database,
             changes,
+            ..
         } = self;
         let doubt = database.doubt();
         match inner {
@@ -97,6 +101,16 @@ impl Tx {
 
     pub(crate) fn parts(&mut self) -> (&mut Inner, Instant, &Doubt) {
         (&mut self.inner, self.deadline, self.database.doubt())
+    }
+
+    /// Whether the lock of changes was taken: it is held to the end.
+    pub(super) const fn holds_change_lock(&self) -> bool {
+        self.holds_change_lock
+    }
+
+    /// Notes that the lock of changes was taken.
+    pub(super) const fn note_change_lock(&mut self) {
+        self.holds_change_lock = true;
     }
 
     /// Notes a change that was written into the log.

@@ -7,14 +7,12 @@ use std::{
         Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicI64, Ordering},
     },
-    time::Duration,
 };
 
-use crate::types::{clock::Timestamp, ids::TokenId};
-
-/// How far a token's last use may lie behind: it is written at most as often, whichever instances
-/// it is used at.
-pub const LAST_USE_STEP: Duration = Duration::from_mins(1);
+use crate::types::{
+    clock::{LAST_USE_STEP, Timestamp},
+    ids::TokenId,
+};
 
 /// How many uses may wait to be written, so that a store that is away does not fill the memory.
 const PLACES: usize = 65_536;
@@ -89,6 +87,8 @@ impl PendingUses {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use uuid::Uuid;
 
     use super::*;

@@ -29,7 +29,7 @@ use axum::{
 };
 use tower::Layer;
 
-pub use last_use::{LAST_USE_STEP, LastNoted};
+pub use last_use::LastNoted;
 pub use record::{Binding, HeldToken, NotedRecord, Reason, TokenRecord, TokenState, judge};
 pub use registry::{KEPT_AFTER_END, KEY_LIFETIME, TokenSettings, Tokens};
 pub use store::{Idempotency, Inserted, KeyUse, TokenFilter};

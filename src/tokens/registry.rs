@@ -408,7 +408,7 @@ async fn touchable(
     let site_id = store::site_of(tx, token_id).await?;
     Ok(site_id.filter(|site_id| match actor {
         Actor::Site(own) => own == *site_id,
-        Actor::Operator | Actor::Service => true,
+        Actor::Operator => true,
         Actor::Account(_) | Actor::ApiToken { .. } | Actor::Nobody => false,
     }))
 }

@@ -40,14 +40,28 @@ const RELEASE: &str = "\
 UPDATE tokens SET machine_id = NULL, bound_at = NULL, last_validated_at = NULL \
 WHERE token_id = $1 AND machine_id IS NOT NULL";
 
-const LIST: &str = "\
-SELECT token_id, site_id, user_id, coins, issued_at, expires_at, machine_id, last_validated_at, \
-  revoked_at \
-FROM tokens WHERE site_id = $1 AND token_id < $2 AND ($3 = 0 OR user_id = $3) \
-  AND ($4 = '' OR ($4 = 'revoked' AND revoked_at IS NOT NULL) \
-    OR ($4 = 'active' AND revoked_at IS NULL AND expires_at > $5) \
-    OR ($4 = 'expired' AND revoked_at IS NULL AND expires_at <= $5)) \
-ORDER BY token_id DESC LIMIT $6";
+/// The newest tokens of a site, of those that one more condition picks. A state that few are in is
+/// looked for by an index of its own; the newest tokens are the active ones.
+macro_rules! listing {
+    ($condition:literal) => {
+        concat!(
+            "SELECT token_id, site_id, user_id, coins, issued_at, expires_at, machine_id, \
+             last_validated_at, revoked_at \
+             FROM tokens WHERE site_id = $1 AND token_id < $2 AND ",
+            $condition,
+            " AND ($4 = '' OR ($4 = 'revoked' AND revoked_at IS NOT NULL) \
+             OR ($4 = 'active' AND revoked_at IS NULL AND expires_at > $5) \
+             OR ($4 = 'expired' AND revoked_at IS NULL AND expires_at <= $5)) \
+             ORDER BY token_id DESC LIMIT $3"
+        )
+    };
+}
+
+const LIST: &str = listing!("TRUE");
+
+const LIST_OF_USER: &str = listing!("user_id = $6");
+
+const LIST_REVOKED: &str = listing!("revoked_at IS NOT NULL");
 
 const SWEEP: &str = "\
 DELETE FROM tokens WHERE token_id IN \
@@ -228,14 +242,32 @@ impl TokenStore {
         before: Uuid,
         limit: i64,
     ) -> Result<Vec<TokenRecord>, StoreError> {
-        let rows: Vec<TokenRow> = read!(self.database, |connection| sqlx::query_as(LIST)
-            .bind(site_id)
-            .bind(before)
-            .bind(filter.user_id.map_or(0, WpUserId::get))
-            .bind(filter.state.map_or("", TokenStatus::as_str))
-            .bind(now)
-            .bind(limit)
-            .fetch_all(connection))?;
+        /// A macro, since its type is each database's own.
+        macro_rules! asking {
+            ($sql:expr) => {
+                sqlx::query_as($sql)
+                    .bind(site_id)
+                    .bind(before)
+                    .bind(limit)
+                    .bind(filter.state.map_or("", TokenStatus::as_str))
+                    .bind(now)
+            };
+        }
+        let rows: Vec<TokenRow> = match filter {
+            TokenFilter {
+                user_id: Some(user_id),
+                ..
+            } => read!(self.database, |connection| asking!(LIST_OF_USER)
+                .bind(user_id)
+                .fetch_all(connection))?,
+            TokenFilter {
+                state: Some(TokenStatus::Revoked),
+                ..
+            } => read!(self.database, |connection| asking!(LIST_REVOKED)
+                .fetch_all(connection))?,
+            _ => read!(self.database, |connection| asking!(LIST)
+                .fetch_all(connection))?,
+        };
         Ok(rows.into_iter().map(TokenRecord::from).collect())
     }
 
@@ -304,4 +336,25 @@ pub(super) async fn latest_end(tx: &mut Tx) -> Result<Option<Timestamp>, StoreEr
     )
     .fetch_one(connection))?;
     Ok(end)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::store::migrations::plan_of;
+
+    #[tokio::test]
+    async fn each_list_is_read_from_its_index_alone_and_in_its_order() {
+        for (listing, index) in [
+            (LIST, "tokens_site (site_id=? AND token_id<?)"),
+            (
+                LIST_OF_USER,
+                "tokens_user (site_id=? AND user_id=? AND token_id<?)",
+            ),
+            (LIST_REVOKED, "tokens_revoked (site_id=? AND token_id<?)"),
+        ] {
+            let expected = format!("SEARCH tokens USING INDEX {index}");
+            assert_eq!(plan_of(listing).await, expected);
+        }
+    }
 }

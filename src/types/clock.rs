@@ -23,6 +23,10 @@ pub struct Timestamp(i64);
 
 const MICROS_PER_SECOND: i64 = 1_000_000;
 
+/// How far the last use of a token or session may lie behind: it is written at most as often,
+/// whichever instances it is used at.
+pub const LAST_USE_STEP: Duration = Duration::from_mins(1);
+
 impl Timestamp {
     /// The moment `micros` microseconds after the Unix epoch.
     #[must_use]
@@ -36,9 +40,28 @@ impl Timestamp {
         Self(seconds.saturating_mul(MICROS_PER_SECOND))
     }
 
-    /// The moment that a text in RFC 3339 names.
+    /// The moment that a text in RFC 3339 names, in UTC: `2026-12-31T23:59:59Z`, or with a fraction
+    /// of a second.
     #[must_use]
     pub fn parse(text: &str) -> Option<Self> {
+        // What reads it takes more forms than this one.
+        let whole = text.strip_suffix('Z')?;
+        let (whole, fraction) = whole.split_once('.').unwrap_or((whole, "0"));
+        let is_of_form = |pattern: &str, text: &str| {
+            pattern.len() == text.len()
+                && pattern
+                    .bytes()
+                    .zip(text.bytes())
+                    .all(|(place, byte)| match place {
+                        b'0' => byte.is_ascii_digit(),
+                        sign => byte == sign,
+                    })
+        };
+        let is_fraction =
+            !fraction.is_empty() && fraction.bytes().all(|byte| byte.is_ascii_digit());
+        if !is_fraction || !is_of_form("0000-00-00T00:00:00", whole) {
+            return None;
+        }
         let parsed: jiff::Timestamp = text.parse().ok()?;
         Some(Self(parsed.as_microsecond()))
     }
@@ -249,6 +272,38 @@ mod tests {
             Timestamp::from_micros(-1).to_string(),
             "1969-12-31T23:59:59Z"
         );
+    }
+
+    #[test]
+    fn a_moment_is_read_in_rfc_3339_and_utc_alone() {
+        for (text, micros) in [
+            ("2026-12-31T23:59:59Z", 1_798_761_599_000_000),
+            ("2026-12-31T23:59:59.5Z", 1_798_761_599_500_000),
+            ("2026-12-31T23:59:59.000001Z", 1_798_761_599_000_001),
+        ] {
+            let expected = Timestamp::from_micros(micros);
+            assert_eq!(Timestamp::parse(text), Some(expected), "{text}");
+        }
+        for text in [
+            "2026-12-31T23:59:59",
+            "2026-12-31T23:59:59+00:00",
+            "2026-12-31T23:59:59Z[UTC]",
+            "2026-12-31t23:59:59z",
+            "2026-12-31 23:59:59Z",
+            "2026-12-31T23:59Z",
+            "2026-12-31T23Z",
+            "20261231T235959Z",
+            "+002026-12-31T23:59:59Z",
+            "2026-12-31T23:59:59.Z",
+            "2026-12-31T23:59:59,5Z",
+            "2026-12-31T23:59:59.1234567890Z",
+            "2026-02-30T23:59:59Z",
+            "2026-12-31T24:00:00Z",
+            "２026-12-31T23:59:59Z",
+            "",
+        ] {
+            assert_eq!(Timestamp::parse(text), None, "{text}");
+        }
     }
 
     #[test]

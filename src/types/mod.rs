@@ -2,6 +2,7 @@
 
 pub mod clock;
 pub mod ids;
+pub mod name;
 pub(crate) mod patience;
 pub mod randomness;
 pub mod secret;

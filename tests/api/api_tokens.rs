@@ -6,6 +6,7 @@ use mirrory::{
     api_tokens::NewApiToken,
     callers::Scopes,
     store::changes::{Actor, Context},
+    types::name::Name,
 };
 use serde_json::{Value, json};
 
@@ -103,11 +104,16 @@ async fn a_token_is_accepted_with_its_scheme_alone(store: Store) {
 async fn a_token_ends_when_it_was_told_to(store: Store) {
     let app = TestApp::start(store).await;
     let session = signed_in(&app).await;
-    for past in ["2026-11-15T12:00:00Z", "2020-01-01T00:00:00Z", "tomorrow"] {
-        let answer = make(&app, &session, &[("expires_at", json!(past))]).await;
+    for wrong in [
+        "2026-11-15T12:00:00Z",
+        "2020-01-01T00:00:00Z",
+        "2026-11-15T13:00:01+01:00",
+        "tomorrow",
+    ] {
+        let answer = make(&app, &session, &[("expires_at", json!(wrong))]).await;
         assert_eq!(answer.bad_fields(), ["expires_at"]);
     }
-    let soon = [("expires_at", json!("2026-11-15T13:00:01+01:00"))];
+    let soon = [("expires_at", json!("2026-11-15T12:00:01Z"))];
     let made = make(&app, &session, &soon).await;
     assert_eq!(made.body["expires_at"], "2026-11-15T12:00:01Z");
     let authorization = format!("token {}", made.body["token"].as_str().unwrap());
@@ -232,7 +238,7 @@ async fn an_account_has_a_hundred_tokens_at_most(store: Store) {
     let rooms = &app.state;
     let by = Context::from(Actor::Account(ada.person.id));
     let token = NewApiToken {
-        name: "script".to_owned(),
+        name: Name::parse("script").unwrap(),
         scopes: Scopes::default(),
         expires_at: None,
     };

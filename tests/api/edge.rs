@@ -14,14 +14,19 @@ use mirrory::{
     middleware::edge::EdgeLayer,
     types::{clock::Clock, randomness::Randomness},
 };
+use serde_json::json;
 use tower::{ServiceExt, service_fn};
 
 use crate::{harness::Answer, problems::assert_problem};
 
 const PATIENCE: Duration = Duration::from_millis(20);
 
+fn edge() -> EdgeLayer {
+    EdgeLayer::new(Clock::system(), Randomness::seeded(1), PATIENCE)
+}
+
 async fn call(router: Router) -> Answer {
-    let edge = EdgeLayer::new(Clock::system(), Randomness::seeded(1), PATIENCE);
+    let edge = edge();
     let request = Request::builder()
         .uri("/")
         .header("x-request-id", "the-id")
@@ -71,4 +76,29 @@ async fn a_server_error_without_a_problem_says_nothing_of_its_cause() {
     };
     let answer = call(Router::new().route("/", get(leak))).await;
     assert_problem!("internal_error_of_a_foreign_status", answer);
+}
+
+/// Whatever goes wrong at a route of another shape is told in that shape, and elsewhere not.
+#[tokio::test]
+async fn problems_of_a_plain_route_are_written_out_plainly() {
+    let router = Router::new()
+        .route("/plain/panic", get(panic_later))
+        .route("/plain/{path}", get(std::future::pending::<Response>));
+    let answer = async |plain_at, path| {
+        let router = router
+            .clone()
+            .layer(edge().with_plain_problems_at(plain_at));
+        let request = Request::builder().uri(path).body(Body::empty()).unwrap();
+        Answer::read(router.oneshot(request).await.unwrap()).await
+    };
+    let panicked = answer("/plain/panic", "/plain/panic").await;
+    let expected = json!({"status": 500, "message": "Something went wrong on our side"});
+    assert_eq!(panicked.body, expected);
+    assert_eq!(panicked.header("content-type"), Some("application/json"));
+    assert!(panicked.header("x-request-id").is_some());
+    let late = answer("/plain/{path}", "/plain/late").await;
+    assert_eq!(late.body["status"], 503);
+    assert_eq!(late.header("content-type"), Some("application/json"));
+    let elsewhere = answer("/plain/{path}", "/plain/panic").await;
+    assert_eq!(elsewhere.problem(), (500, "internal_error"));
 }

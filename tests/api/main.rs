@@ -32,6 +32,7 @@ macro_rules! on_both_stores {
 
 mod account;
 mod account_forgeries;
+mod account_races;
 mod api_tokens;
 mod attempts;
 mod audit;
@@ -48,6 +49,7 @@ mod harness;
 mod health;
 mod idempotency;
 mod keys;
+mod last_use;
 mod manage;
 mod overload;
 mod problems;
@@ -57,6 +59,7 @@ mod races;
 mod ratelimit;
 mod refresh;
 mod revoke;
+mod secrecy;
 mod sign_in;
 mod site_management;
 mod site_races;

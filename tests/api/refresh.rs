@@ -193,6 +193,9 @@ async fn the_oldest_of_more_than_a_hundred_sessions_ends(store: Store) {
     let app = TestApp::start(store).await;
     let ada = app.owner("ada").await;
     let first = app.sign_in(&ada).await;
+    let sessions = app.signed_in(&first, "GET", "/api/v1/account/sessions");
+    let sessions = sessions.send().await.ok();
+    let oldest = sessions[0]["id"].as_str().unwrap().to_owned();
     app.advance(Duration::from_secs(1));
     let second = app.sign_in(&ada).await;
     app.advance(Duration::from_secs(1));
@@ -206,4 +209,13 @@ async fn the_oldest_of_more_than_a_hundred_sessions_ends(store: Store) {
     tx.commit().await.unwrap();
     assert_eq!(app.account(&first).await.problem(), (401, "unauthorized"));
     app.account(&second).await.ok();
+    let told = async || {
+        let subjects = "SELECT subject FROM audit_log WHERE event = 'session.ended'";
+        app.column(subjects).await
+    };
+    assert_eq!(told().await, [oldest.as_str()]);
+    // What has ended by itself is in nobody's way, and not ended again.
+    app.advance(8 * DAY);
+    app.sign_in(&ada).await;
+    assert_eq!(told().await, [oldest.as_str()]);
 }

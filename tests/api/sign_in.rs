@@ -2,7 +2,6 @@
 
 use std::time::Duration;
 
-use argon2::{Argon2, Params, PasswordHasher, password_hash::phc::PasswordHash};
 use futures_util::future::join_all;
 use serde_json::{Value, json};
 
@@ -269,12 +268,7 @@ async fn a_full_hashing_queue_is_told_before_the_look_up(store: Store) {
 async fn a_hash_with_older_parameters_is_renewed(store: Store) {
     let app = TestApp::start(store).await;
     let ada = app.owner("ada").await;
-    let older = Argon2::from(Params::new(8 * 1024, 1, 1, None).unwrap());
-    let older: PasswordHash = older
-        .hash_password_with_salt(PASSWORD.as_bytes(), &[7; 16])
-        .unwrap();
-    app.execute(&format!("UPDATE accounts SET password_hash = '{older}'"))
-        .await;
+    let older = app.age_password(&ada).await;
     let stored = async || {
         app.column("SELECT password_hash FROM accounts")
             .await
@@ -282,7 +276,7 @@ async fn a_hash_with_older_parameters_is_renewed(store: Store) {
     };
     let answer = app.try_sign_in(&ada.email, "a wrong password").await;
     assert_eq!(answer.problem(), (401, "invalid_credentials"));
-    assert_eq!(stored().await, older.to_string());
+    assert_eq!(stored().await, older);
     app.sign_in(&ada).await;
     let renewed = stored().await;
     assert!(
@@ -332,6 +326,24 @@ async fn errors_of_a_login_have_a_shape_of_their_own(store: Store) {
     let answer = app.get("/api/v1/login").await;
     assert_eq!((answer.status, answer.header("allow")), (405, Some("POST")));
     assert_eq!(answer.header("content-type"), Some("application/json"));
+}
+
+/// The edge gives up on it, around every layer of the route.
+#[tokio::test]
+async fn a_login_that_takes_too_long_is_told_in_its_own_shape() {
+    let settings = [("server.request_timeout_seconds", "1")];
+    let app = TestApp::with(Store::Postgres, &settings).await;
+    app.owner("ada").await;
+    let held = app.hold("LOCK TABLE accounts").await;
+    let body = json!({"username": "ada", "password": PASSWORD});
+    let answer = app.post("/api/v1/login").json(&body).send().await;
+    assert_eq!(
+        (answer.status, answer.header("retry-after")),
+        (503, Some("1"))
+    );
+    let expected = json!({"status": 503, "message": "The service is overloaded"});
+    assert_eq!(answer.body, expected);
+    held.release().await;
 }
 
 async fn failures_are_one_row_an_address_account_and_hour(store: Store) {

@@ -25,6 +25,40 @@ on_both_stores! {
     the_secret_is_not_readable_in_the_store,
 }
 
+/// A change that waited for a second connection while it has one would keep all the others waiting.
+#[tokio::test]
+async fn changes_with_a_code_need_one_connection_each() {
+    let settings = [("database.max_connections", "2")];
+    let app = TestApp::with(Store::Postgres, &settings).await;
+    let mut secrets = Vec::new();
+    // Fewer than an address may get wrong, and more than there are connections.
+    for number in 0..3 {
+        let ada = app.manager(&format!("ada{number}")).await;
+        let begun = app.ask(&ada.session, "POST", PATH, json!({"password": PASSWORD}));
+        let secret = begun.await.ok()["secret"].as_str().unwrap().to_owned();
+        secrets.push((ada.session, secret));
+    }
+    let all_at_once = async |method: &str, path: &str, code: Option<&str>| {
+        let asking = secrets.iter().map(|(session, secret)| {
+            let code = code.map_or_else(|| app.code(secret), ToOwned::to_owned);
+            let body = json!({"password": PASSWORD, "otp_attempt": code});
+            app.ask(session, method, path, body)
+        });
+        join_all(asking).await
+    };
+    let confirm = format!("{PATH}/confirm");
+    for answer in all_at_once("POST", &confirm, Some("000000")).await {
+        assert_eq!(answer.problem(), (401, "invalid_otp"));
+    }
+    for answer in all_at_once("POST", &confirm, None).await {
+        answer.ok();
+    }
+    app.advance(Duration::from_mins(2));
+    for answer in all_at_once("DELETE", PATH, None).await {
+        answer.ok();
+    }
+}
+
 const PATH: &str = "/api/v1/account/two-factor";
 
 /// Somebody with the second factor on; its secret and recovery codes.

@@ -1,12 +1,16 @@
 //! Calls that are done together: each is answered as if it were alone.
 
-use std::{collections::HashSet, pin::pin};
+use std::{
+    collections::HashSet,
+    pin::pin,
+    sync::atomic::{AtomicBool, Ordering},
+};
 
 use futures_util::future::join_all;
 use mirrory::{
     config::DatabaseKind,
     keys::TokenClaims,
-    store::{StoreError, changes::Actor},
+    store::{StoreError, changes::Actor, database::SERVING_DEADLINE},
     tokens::{Idempotency, Inserted, TokenRecord},
     types::ids::{SiteId, TokenId},
 };
@@ -289,6 +293,32 @@ async fn a_batch_of_bindings_reads_no_rows_but_its_own() {
     store.end(&[instance]).await;
     let rows = store.number(read).await - before;
     assert!(rows < 10_000, "{rows} rows read to bind 1000 tokens");
+}
+
+/// They keep their connection from one batch to the next, and there is but one.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn batches_that_follow_each_other_leave_others_the_connection() {
+    let mut store = Store::postgres().await;
+    store.config.database.max_connections = 1;
+    let database = store.open_with(SERVING_DEADLINE).await;
+    let instance = Instance::new(&store, database);
+    let (site_id, _) = instance.create_site().await;
+    let is_over = AtomicBool::new(false);
+    let issuing = join_all((0..8).map(async |_| {
+        while !is_over.load(Ordering::Relaxed) {
+            instance.issue(site_id).await;
+        }
+    }));
+    let reading = async {
+        let mut read = Vec::new();
+        for _ in 0..5 {
+            read.push(instance.database.now().await);
+        }
+        is_over.store(true, Ordering::Relaxed);
+        read
+    };
+    let (_, read) = tokio::join!(issuing, reading);
+    assert!(read.iter().all(Result::is_ok), "{read:?}");
 }
 
 async fn what_its_caller_hung_up_on_is_written_all_the_same(store: Store) {

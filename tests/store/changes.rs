@@ -247,7 +247,7 @@ async fn every_mutation_is_logged_with_who_acts_and_on_what(store: Store) {
             format!("{site_id} machine.released {token_id}"),
             format!("{site_id} token.revoked {token_id}"),
             format!("operator site.deleted {site_id}"),
-            format!("service site.created {default}"),
+            format!("operator site.created {default}"),
         ]
     );
     let times: Vec<i64> = store
@@ -340,4 +340,24 @@ async fn sweep_removes_what_is_old_but_never_the_newest(store: Store) {
     assert_eq!(changes::sweep(database, much_later, 100).await.unwrap(), 1);
     assert_eq!(left().await, [5]);
     assert_eq!(changes::newest(database).await.unwrap(), 5);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_lock_is_taken_once_a_transaction() {
+    let store = Store::postgres().await;
+    let instance = store.instance().await;
+    let (site_id, _) = instance.create_site().await;
+    let Instance {
+        database, sites, ..
+    } = &instance;
+    let updates = "SELECT n_tup_upd FROM pg_stat_user_tables WHERE relname = 'change_counter'";
+    let mut tx = database.begin().await.unwrap();
+    for _ in 0..3 {
+        changes::lock(&mut tx).await.unwrap();
+        assert!(sites.find_locked(&mut tx, site_id).await.unwrap().is_some());
+    }
+    tx.commit().await.unwrap();
+    store.end(&[instance]).await;
+    // One for the lock and one for the number of the site's making, and one for the lock here.
+    assert_eq!(store.number(updates).await, 3);
 }

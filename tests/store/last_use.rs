@@ -5,8 +5,10 @@ use std::time::Duration;
 use futures_util::future::join_all;
 use mirrory::{
     store::changes::Actor,
-    tokens::LAST_USE_STEP,
-    types::{clock::Timestamp, ids::TokenId},
+    types::{
+        clock::{LAST_USE_STEP, Timestamp},
+        ids::TokenId,
+    },
 };
 
 use crate::harness::{

@@ -33,6 +33,7 @@ mod keys;
 mod last_use;
 mod leases;
 mod listener;
+mod listings;
 mod master_key;
 mod migrations;
 mod models;

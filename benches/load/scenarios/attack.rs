@@ -2,7 +2,7 @@
 
 use crate::{
     Outcome,
-    attack::Attack,
+    attack::attack,
     bench::Bench,
     measure::Contender,
     report::Goal,
@@ -13,7 +13,7 @@ pub async fn measure(bench: &mut Bench) -> Outcome<()> {
     let service = bench.on_postgres().await;
     let instance = bench.start(&service).await?;
     let server = &instance.server;
-    let attack = Attack::new(server.address, &instance.sites[0], &instance.tokens[0])?;
+    let attack = attack(server.address, &instance.sites[0], &instance.tokens[0])?;
     let validate = requests::validate(&instance.tokens);
     let generate = requests::generate(&instance.sites, bench.options.tokens);
     for (endpoint, requests, name) in [
@@ -23,7 +23,7 @@ pub async fn measure(bench: &mut Bench) -> Outcome<()> {
         let load = bench.load(server, endpoint, requests);
         let contenders = [
             Contender::new("quiet", server, load.clone()).on_postgres()?,
-            Contender::under_attack("under attack", server, load, attack.clone()).on_postgres()?,
+            Contender::beside("under attack", server, load, attack.clone()).on_postgres()?,
         ];
         let title = format!("Under attack: {name}, PostgreSQL");
         let [quiet, attacked] = bench.compare(&title, &contenders).await?;

@@ -1,5 +1,6 @@
 //! What is measured: one file a goal, and each can be measured alone.
 
+mod accounts;
 mod algorithms;
 mod attack;
 mod embedded;
@@ -33,6 +34,8 @@ pub enum Scenario {
     Algorithms,
     /// Right calls while others attack.
     Attack,
+    /// Known tokens while people sign in, and how long a failed sign-in takes.
+    Accounts,
     /// Two instances beside one.
     Instances,
     /// How long a revocation takes to reach another instance.
@@ -53,6 +56,7 @@ impl Scenario {
             Self::Embedded => "embedded",
             Self::Algorithms => "algorithms",
             Self::Attack => "attack",
+            Self::Accounts => "accounts",
             Self::Instances => "instances",
             Self::Propagation => "propagation",
             Self::Footprint => "footprint",
@@ -70,6 +74,7 @@ impl Scenario {
             Self::Embedded => embedded::measure(bench).await,
             Self::Algorithms => algorithms::measure(bench).await,
             Self::Attack => attack::measure(bench).await,
+            Self::Accounts => accounts::measure(bench).await,
             Self::Instances => instances::measure(bench).await,
             Self::Propagation => propagation::measure(bench).await,
             Self::Footprint => footprint::measure(bench).await,

@@ -35,7 +35,12 @@ impl Work for Doubling {
         (*number >= 10).then_some(number / 10)
     }
 
-    async fn run(&self, numbers: &[u32], deadline: Instant) -> Result<Vec<u32>, StoreError> {
+    async fn run(
+        &self,
+        _: &mut Kept,
+        numbers: &[u32],
+        deadline: Instant,
+    ) -> Result<Vec<u32>, StoreError> {
         self.deadlines.lock().unwrap().push(deadline);
         self.begun.lock().unwrap().push(numbers.to_vec());
         self.gate.acquire().await.unwrap().forget();
@@ -313,7 +318,7 @@ async fn what_has_waited_has_all_of_the_deadline_from_its_beginning() {
 #[tokio::test]
 async fn parts_of_a_batch_that_takes_too_long_are_not_begun() {
     let bench = Bench::new(1, Duration::ZERO);
-    let outcomes = bench.batches.0.run(&[2, BAD]).await;
+    let outcomes = bench.batches.0.run(&mut Kept::default(), &[2, BAD]).await;
     assert!(matches!(
         outcomes[..],
         [

@@ -7,12 +7,10 @@ use crate::types::ids::{AccountId, ApiTokenId, SiteId};
 /// Who makes a change.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Actor {
-    /// Who runs the service, through the command line.
+    /// Who runs the service: by the command line, or by starting it.
     Operator,
     /// A site's proxy, with a secret of the site.
     Site(SiteId),
-    /// The service itself, at its start.
-    Service,
     /// A person who is signed in.
     Account(AccountId),
     /// A script of an account.
@@ -32,7 +30,6 @@ impl Actor {
         match self {
             Self::Operator => "operator",
             Self::Site(_) => "site",
-            Self::Service => "service",
             Self::Account(_) => "account",
             Self::ApiToken { .. } => "api_token",
             Self::Nobody => "nobody",
@@ -45,7 +42,7 @@ impl Actor {
             Self::Site(site_id) => Some(site_id.to_string()),
             Self::Account(account_id) => Some(account_id.to_string()),
             Self::ApiToken { token_id, .. } => Some(token_id.to_string()),
-            Self::Operator | Self::Service | Self::Nobody => None,
+            Self::Operator | Self::Nobody => None,
         }
     }
 
@@ -54,7 +51,7 @@ impl Actor {
     pub const fn account_id(self) -> Option<AccountId> {
         match self {
             Self::Account(account_id) | Self::ApiToken { account_id, .. } => Some(account_id),
-            Self::Operator | Self::Site(_) | Self::Service | Self::Nobody => None,
+            Self::Operator | Self::Site(_) | Self::Nobody => None,
         }
     }
 

@@ -42,14 +42,19 @@ const INSERT: &str = "INSERT INTO changes (seq, changed_at, actor, event, subjec
 const NOTIFY: &str = "SELECT pg_notify('mirrory_changes', '')";
 
 /// Takes the lock that every mutation holds until its commit, so that what it reads before it
-/// writes stays true: two rotations of one secret, or of the keys, follow each other.
+/// writes stays true: two rotations of one secret, or of the keys, follow each other. Whoever holds
+/// it may ask for it again.
 ///
 /// # Errors
 /// When the store fails.
 pub async fn lock(tx: &mut Tx) -> Result<(), StoreError> {
+    if tx.holds_change_lock() {
+        return Ok(());
+    }
     in_tx!(tx, |connection| affected(
         sqlx::query("UPDATE change_counter SET seq = seq WHERE id = 1").execute(connection)
     ))?;
+    tx.note_change_lock();
     Ok(())
 }
 

@@ -12,7 +12,7 @@ use crate::{
     store::{
         Database, StoreError,
         batches::Work,
-        database::{Pools, with_connection},
+        database::{Kept, Pools, with_connection, with_kept_connection},
     },
     tokens::record::{TokenRecord, TokenState},
     types::{
@@ -107,22 +107,25 @@ impl Work for Bindings {
 
     async fn run(
         &self,
+        kept: &mut Kept,
         bindings: &[NewBinding],
         deadline: Instant,
     ) -> Result<Vec<Option<TokenRecord>>, StoreError> {
         let claims = || bindings.iter().map(|asked| asked.claims);
         let bound: Vec<(TokenId, i64)> = match self.0.pools() {
-            Pools::Postgres(pool) => with_connection!(self.0, pool, deadline, |connection| {
-                sqlx::query_as(BIND_IN_POSTGRES)
-                    .bind(claims().map(|claims| claims.token_id).bind_iter())
-                    .bind(claims().map(|claims| claims.site_id).bind_iter())
-                    .bind(claims().map(|claims| claims.user_id).bind_iter())
-                    .bind(claims().map(|claims| claims.issued_at).bind_iter())
-                    .bind(claims().map(|claims| claims.expires_at).bind_iter())
-                    .bind(bindings.iter().map(|asked| &asked.machine_id).bind_iter())
-                    .bind(bindings.iter().map(|asked| asked.asked_at).bind_iter())
-                    .fetch_all(connection)
-            })?,
+            Pools::Postgres(pool) => {
+                with_kept_connection!(kept, self.0, pool, deadline, |connection| {
+                    sqlx::query_as(BIND_IN_POSTGRES)
+                        .bind(claims().map(|claims| claims.token_id).bind_iter())
+                        .bind(claims().map(|claims| claims.site_id).bind_iter())
+                        .bind(claims().map(|claims| claims.user_id).bind_iter())
+                        .bind(claims().map(|claims| claims.issued_at).bind_iter())
+                        .bind(claims().map(|claims| claims.expires_at).bind_iter())
+                        .bind(bindings.iter().map(|asked| &asked.machine_id).bind_iter())
+                        .bind(bindings.iter().map(|asked| asked.asked_at).bind_iter())
+                        .fetch_all(connection)
+                })?
+            }
             Pools::Sqlite { writer, .. } => {
                 let asked = json(bindings.iter().map(NewBinding::as_json))?;
                 with_connection!(self.0, writer, deadline, |connection| {

@@ -11,7 +11,7 @@ use crate::{
     store::{
         Database, StoreError,
         batches::Work,
-        database::{Pools, with_connection},
+        database::{Kept, Pools, with_connection, with_kept_connection},
     },
     tokens::record::HeldToken,
     types::ids::TokenId,
@@ -47,15 +47,18 @@ impl Work for Findings {
 
     async fn run(
         &self,
+        kept: &mut Kept,
         token_ids: &[TokenId],
         deadline: Instant,
     ) -> Result<Vec<Self::Answer>, StoreError> {
         let rows: Vec<HeldRow> = match self.0.pools() {
-            Pools::Postgres(pool) => with_connection!(self.0, pool, deadline, |connection| {
-                sqlx::query_as(FIND_IN_POSTGRES)
-                    .bind(token_ids.iter().bind_iter())
-                    .fetch_all(connection)
-            })?,
+            Pools::Postgres(pool) => {
+                with_kept_connection!(kept, self.0, pool, deadline, |connection| {
+                    sqlx::query_as(FIND_IN_POSTGRES)
+                        .bind(token_ids.iter().bind_iter())
+                        .fetch_all(connection)
+                })?
+            }
             Pools::Sqlite { readers, .. } => {
                 let asked = json(token_ids.iter().map(|token_id| token_id.as_uuid()))?;
                 with_connection!(self.0, readers, deadline, |connection| {

@@ -4,11 +4,7 @@ use std::collections::HashSet;
 
 use data_encoding::HEXLOWER;
 use serde::Serialize;
-use sqlx::{
-    PgPool, Postgres, SqlitePool,
-    postgres::{PgArguments, PgBindIterExt},
-    query::QueryAs,
-};
+use sqlx::postgres::PgBindIterExt;
 use tokio::time::Instant;
 
 use super::{Digest, Idempotency, Inserted, json};
@@ -16,7 +12,7 @@ use crate::{
     store::{
         Database, StoreError, affected,
         batches::Work,
-        database::{Pools, with_connection},
+        database::{Kept, Pools, with_connection, with_kept_connection},
         in_tx,
     },
     tokens::{record::TokenRecord, registry::KEY_LIFETIME},
@@ -35,8 +31,7 @@ VALUES ($1, $2, $3, $4, $5, $6, $7, $8)";
 const INSERT_IN_POSTGRES: &str = "\
 INSERT INTO tokens \
   (token_id, site_id, user_id, coins, issued_at, expires_at, machine_id, bound_at) \
-SELECT * FROM unnest($1, $2, $3, $4, $5, $6, $7, $8) \
-RETURNING token_id";
+SELECT * FROM unnest($1, $2, $3, $4, $5, $6, $7, $8)";
 
 /// Takes the idempotency keys that are free, or whose lifetime ($12) is over, and writes the records
 /// that have theirs or need none. With no key among them, the statement without costs half as much.
@@ -123,6 +118,28 @@ impl NewToken {
     }
 }
 
+/// Binds the columns of records as arrays of PostgreSQL's; a macro, since a statement that tells
+/// nothing is of another type than one that does.
+macro_rules! bind_records {
+    ($statement:expr, $rows:expr) => {{
+        let rows: &[NewToken] = $rows;
+        let records = || rows.iter().map(|row| &row.record);
+        $statement
+            .bind(records().map(|record| record.token_id).bind_iter())
+            .bind(records().map(|record| record.site_id).bind_iter())
+            .bind(records().map(|record| record.user_id).bind_iter())
+            .bind(records().map(|record| record.coins).bind_iter())
+            .bind(records().map(|record| record.issued_at).bind_iter())
+            .bind(records().map(|record| record.expires_at).bind_iter())
+            .bind(
+                records()
+                    .map(|record| record.machine_id.as_ref())
+                    .bind_iter(),
+            )
+            .bind(rows.iter().map(NewToken::bound_at).bind_iter())
+    }};
+}
+
 pub(super) struct Insertions(pub(super) Database);
 
 impl Work for Insertions {
@@ -134,16 +151,31 @@ impl Work for Insertions {
         row.key().map(|key| (row.record.site_id, *key))
     }
 
-    async fn run(&self, rows: &[NewToken], deadline: Instant) -> Result<Vec<Inserted>, StoreError> {
-        if let [lone] = rows
-            && lone.idempotency.is_none()
-        {
-            self.insert_one(lone, deadline).await?;
-            return Ok(vec![Inserted::Yes]);
+    async fn run(
+        &self,
+        kept: &mut Kept,
+        rows: &[NewToken],
+        deadline: Instant,
+    ) -> Result<Vec<Inserted>, StoreError> {
+        if rows.iter().all(|row| row.idempotency.is_none()) {
+            match rows {
+                [lone] => self.insert_one(lone, deadline).await?,
+                _ => self.insert_all(kept, rows, deadline).await?,
+            }
+            return Ok(vec![Inserted::Yes; rows.len()]);
         }
         let written: Vec<(TokenId,)> = match self.0.pools() {
-            Pools::Postgres(pool) => self.insert_in_postgres(pool, rows, deadline).await?,
-            Pools::Sqlite { writer, .. } => self.insert_in_sqlite(writer, rows, deadline).await?,
+            Pools::Postgres(pool) => {
+                with_kept_connection!(kept, self.0, pool, deadline, |connection| {
+                    bind_records!(sqlx::query_as(INSERT_WITH_KEYS_IN_POSTGRES), rows)
+                        .bind(rows.iter().map(NewToken::key).bind_iter())
+                        .bind(rows.iter().map(NewToken::request).bind_iter())
+                        .bind(rows.iter().map(|row| row.created_at).bind_iter())
+                        .bind(KEY_LIFETIME_MICROS)
+                        .fetch_all(connection)
+                })?
+            }
+            Pools::Sqlite { .. } => self.insert_with_keys_in_sqlite(rows, deadline).await?,
         };
         let written: HashSet<TokenId> = written.into_iter().map(|(token_id,)| token_id).collect();
         let outcome = |row: &NewToken| {
@@ -155,25 +187,6 @@ impl Work for Insertions {
         };
         Ok(rows.iter().map(outcome).collect())
     }
-}
-
-type Written<'q> = QueryAs<'q, Postgres, (TokenId,), PgArguments>;
-
-fn bind_records<'q>(statement: Written<'q>, rows: &'q [NewToken]) -> Written<'q> {
-    let records = || rows.iter().map(|row| &row.record);
-    statement
-        .bind(records().map(|record| record.token_id).bind_iter())
-        .bind(records().map(|record| record.site_id).bind_iter())
-        .bind(records().map(|record| record.user_id).bind_iter())
-        .bind(records().map(|record| record.coins).bind_iter())
-        .bind(records().map(|record| record.issued_at).bind_iter())
-        .bind(records().map(|record| record.expires_at).bind_iter())
-        .bind(
-            records()
-                .map(|record| record.machine_id.as_ref())
-                .bind_iter(),
-        )
-        .bind(rows.iter().map(NewToken::bound_at).bind_iter())
 }
 
 /// The statement for a lone record; a macro, since its type is each database's own.
@@ -206,40 +219,36 @@ impl Insertions {
         Ok(())
     }
 
-    async fn insert_in_postgres(
+    /// Inserts records without idempotency keys: all of them, or none.
+    async fn insert_all(
         &self,
-        pool: &PgPool,
+        kept: &mut Kept,
         rows: &[NewToken],
         deadline: Instant,
-    ) -> Result<Vec<(TokenId,)>, StoreError> {
-        with_connection!(self.0, pool, deadline, |connection| {
-            if rows.iter().all(|row| row.idempotency.is_none()) {
-                bind_records(sqlx::query_as(INSERT_IN_POSTGRES), rows).fetch_all(connection)
-            } else {
-                bind_records(sqlx::query_as(INSERT_WITH_KEYS_IN_POSTGRES), rows)
-                    .bind(rows.iter().map(NewToken::key).bind_iter())
-                    .bind(rows.iter().map(NewToken::request).bind_iter())
-                    .bind(rows.iter().map(|row| row.created_at).bind_iter())
-                    .bind(KEY_LIFETIME_MICROS)
-                    .fetch_all(connection)
+    ) -> Result<(), StoreError> {
+        match self.0.pools() {
+            Pools::Postgres(pool) => {
+                with_kept_connection!(kept, self.0, pool, deadline, |connection| {
+                    let statement = bind_records!(sqlx::query(INSERT_IN_POSTGRES), rows);
+                    affected(statement.execute(connection))
+                })?
             }
-        })
+            Pools::Sqlite { writer, .. } => {
+                let new = json(rows.iter().map(NewToken::as_json))?;
+                with_connection!(self.0, writer, deadline, |connection| affected(
+                    sqlx::query(INSERT_IN_SQLITE).bind(new).execute(connection)
+                ))?
+            }
+        };
+        Ok(())
     }
 
-    async fn insert_in_sqlite(
+    async fn insert_with_keys_in_sqlite(
         &self,
-        writer: &SqlitePool,
         rows: &[NewToken],
         deadline: Instant,
     ) -> Result<Vec<(TokenId,)>, StoreError> {
         let new = json(rows.iter().map(NewToken::as_json))?;
-        if rows.iter().all(|row| row.idempotency.is_none()) {
-            return with_connection!(self.0, writer, deadline, |connection| {
-                sqlx::query_as(INSERT_IN_SQLITE)
-                    .bind(new)
-                    .fetch_all(connection)
-            });
-        }
         let mut tx = self.0.begin_before(deadline).await?;
         in_tx!(&mut tx, |connection| affected(
             sqlx::query(TAKE_KEYS_IN_SQLITE)

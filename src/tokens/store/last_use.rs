@@ -8,8 +8,10 @@ use crate::{
         StoreError, affected,
         database::{Pools, with_connection},
     },
-    tokens::last_use::LAST_USE_STEP,
-    types::{clock::Timestamp, ids::TokenId},
+    types::{
+        clock::{LAST_USE_STEP, Timestamp},
+        ids::TokenId,
+    },
 };
 
 /// Leaves alone what was written within the last step ($3) or is later, as by another instance. The

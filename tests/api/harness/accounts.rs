@@ -1,5 +1,6 @@
 //! People who sign in.
 
+use argon2::{Argon2, Params, PasswordHasher, password_hash::phc::PasswordHash};
 use aws_lc_rs::hmac;
 use data_encoding::BASE32_NOPAD;
 use mirrory::{
@@ -53,6 +54,18 @@ impl TestApp {
             email,
             username: username.to_owned(),
         }
+    }
+
+    /// Keeps the password of an account as it would have been hashed long ago; the hash.
+    pub async fn age_password(&self, person: &Person) -> String {
+        let older = Argon2::from(Params::new(8 * 1024, 1, 1, None).unwrap());
+        let older: PasswordHash = older
+            .hash_password_with_salt(PASSWORD.as_bytes(), &[7; 16])
+            .unwrap();
+        let Person { email, .. } = person;
+        let keep = format!("UPDATE accounts SET password_hash = '{older}' WHERE email = '{email}'");
+        self.execute(&keep).await;
+        older.to_string()
     }
 
     /// Disables an account, as the command line does.

@@ -23,7 +23,8 @@ impl TestApp {
         self.signed_in_as(username, Role::Admin).await
     }
 
-    async fn signed_in_as(&self, username: &str, role: Role) -> Manager {
+    /// Somebody with a role, signed in.
+    pub async fn signed_in_as(&self, username: &str, role: Role) -> Manager {
         let person = self.person(username, role).await;
         let session = self.sign_in(&person).await;
         Manager { person, session }

@@ -28,6 +28,16 @@ const tabs = await Promise.all([call("POST", "/jwt/refresh", refresh), call("POS
 assert.deepEqual(tabs.map((tab) => tab.status), [200, 200]);
 assert.equal(tabs[0].body.refresh_token, tabs[1].body.refresh_token);
 
+// A script calls with an API token, under the scheme `token`.
+const script = { name: "node", scopes: ["sites:read", "sites:write"], password: PASSWORD };
+const created = await call("POST", "/api-tokens", script, bearer);
+assert.equal(created.status, 201);
+const token = `token ${created.body.token}`;
+const site = await call("POST", "/sites", { name: "Node's shop" }, token);
+assert.equal(site.status, 201);
+const sites = await call("GET", "/sites", undefined, token);
+assert.deepEqual(sites.body.map(({ id, name, plan }) => [id, name, plan]), [[site.body.id, "Node's shop", "free"]]);
+
 const hour = await call("POST", "/login", { username: LOGIN, password: PASSWORD });
 assert.deepEqual([hour.body.status, hour.body.message], [200, "Data retrieved successfully"]);
 const plain = await call("POST", "/jwt/revoke", { token: "x" }, hour.body.data.token);

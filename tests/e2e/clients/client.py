@@ -35,6 +35,12 @@ assert first["refresh_token"] == again["refresh_token"] != pair["refresh_token"]
 body = {"name": "report", "scopes": ["sites:read"], "password": PASSWORD}
 token = check(requests.post(f"{API}/api-tokens", json=body, headers=bearer, timeout=20), 201)["token"]
 scripted = {"Authorization": f"token {token}"}
+assert check(requests.get(f"{API}/sites", headers=scripted, timeout=20)) == []
+made = requests.post(f"{API}/sites", json={"name": "Python's shop"}, headers=scripted, timeout=20)
+assert (check(made, 403)["error"], made.json()["scope"]) == ("insufficient_scope", "sites:write")
+made = check(requests.post(f"{API}/sites", json={"name": "Python's shop"}, headers=bearer, timeout=20), 201)
+sites = check(requests.get(f"{API}/sites", headers=scripted, timeout=20))
+assert [(site["id"], site["name"]) for site in sites] == [(made["id"], "Python's shop")]
 assert check(requests.post(f"{API}/jwt/revoke", json={"token": "x"}, headers=scripted, timeout=20)) == {}
 assert check(requests.get(f"{API}/account", headers=scripted, timeout=20), 403)["error"] == "forbidden"
 

@@ -31,6 +31,10 @@ status, created = call(Net::HTTP::Post, "/api-tokens",
 check(status, 201)
 token = "token #{created.fetch("token")}"
 check(call(Net::HTTP::Post, "/jwt/revoke", { token: "x" }, token), [200, {}])
+status, site = call(Net::HTTP::Post, "/sites", { name: "Ruby's shop" }, bearer)
+check(status, 201)
+status, sites = call(Net::HTTP::Get, "/sites", nil, token)
+check([status, sites.map { |one| one["id"] }], [200, [site["id"]]])
 check(call(Net::HTTP::Delete, "/api-tokens/#{created.fetch("id")}", nil, bearer), [200, {}])
 check(call(Net::HTTP::Post, "/jwt/revoke", { token: "x" }, token)[0], 401)
 

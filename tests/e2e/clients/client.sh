@@ -20,6 +20,9 @@ created=$(curl -sS --fail-with-body "$BASE/api/v1/api-tokens" -H "Authorization:
 token=$(field token <<<"$created")
 test "$(curl -sS --fail-with-body "$BASE/api/v1/jwt/revoke" -H "Authorization: token $token" \
     -H 'Content-Type: application/json' -d '{"token": "unknown"}')" = '{}'
+curl -sS --fail-with-body "$BASE/api/v1/sites" -H "Authorization: Bearer $access" \
+    -H 'Content-Type: application/json' -d '{"name": "A shop of curl"}' | grep -F '"proxy_secret":"mps_'
+curl -sS --fail-with-body "$BASE/api/v1/sites" -H "Authorization: token $token" | grep -F '"name":"A shop of curl"'
 
 # With --data alone, as old examples have it, curl labels the body as a form, which is no JSON.
 status=$(curl -sS -o /dev/null -w '%{http_code}' "$BASE/api/v1/login" -d '{}')
