@@ -148,10 +148,12 @@ macro_rules! table {
     };
     (@new_in_sqlite $first:ident: $first_kind:ident, $($column:ident: $kind:ident,)+) => {
         concat!(
-            "WITH new AS (SELECT ",
+            // Else the JSON of a row would be parsed anew for each column.
+            "WITH rows AS MATERIALIZED (SELECT jsonb(value) AS value FROM json_each($1)), \
+             new AS (SELECT ",
             stored!(sqlite $first_kind $first), " AS ", stringify!($first),
             $(", ", stored!(sqlite $kind $column), " AS ", stringify!($column),)+
-            " FROM json_each($1)) "
+            " FROM rows) "
         )
     };
     (@columns $first:ident, $($column:ident,)+) => {
