@@ -10,6 +10,10 @@ mod start;
 
 pub use background::{Background, Running};
 pub use gate::Gate;
-pub use master_key::{RotatedMasterKey, require_master_key, rotate_master_key};
+pub(crate) use master_key::master_key_file;
+pub use master_key::{
+    RotatedMasterKey, present_master_keys, require_master_key, rotate_master_key,
+};
 pub use server::serve_until;
+pub(crate) use start::assemble_keys;
 pub use start::{StartError, missing_store, open_keys, open_state, open_store, open_tokens};

@@ -10,7 +10,7 @@ use crate::{
     audit::{AuditLog, Tally},
     config::{self, Config, DatabaseKind},
     health::Health,
-    keys::{KeySettings, Keys, KeysError},
+    keys::{KeySettings, Keys, KeysError, vault::Vault},
     middleware::admission::Admission,
     passwords::Passwords,
     quota::Ledger,
@@ -154,7 +154,21 @@ pub async fn open_keys(
     freshness: Freshness,
 ) -> Result<Keys, StartError> {
     let vault = master_key::open_vault(config, database, clock, randomness).await?;
-    let keys = Keys::new(
+    let keys = assemble_keys(config, database, vault, clock, randomness, freshness);
+    keys.ensure_first(database, config.tokens.algorithm).await?;
+    Ok(keys)
+}
+
+/// The signing keys of a store that `vault` opens; nothing is read or made.
+pub(crate) fn assemble_keys(
+    config: &Config,
+    database: &Database,
+    vault: Vault,
+    clock: &Clock,
+    randomness: &Randomness,
+    freshness: Freshness,
+) -> Keys {
+    Keys::new(
         database.clone(),
         vault,
         KeySettings {
@@ -165,9 +179,7 @@ pub async fn open_keys(
         clock.clone(),
         randomness.clone(),
         freshness,
-    );
-    keys.ensure_first(database, config.tokens.algorithm).await?;
-    Ok(keys)
+    )
 }
 
 /// Opens every room over an open store, and makes what the configuration wants to be there.

@@ -68,18 +68,35 @@ impl Database {
     /// When the store cannot be reached within the deadline, or the embedded one not be made.
     pub async fn open(settings: &config::Database, deadline: Duration) -> Result<Self, StoreError> {
         let doubt = Doubt::new();
-        let opening = async {
-            Ok(match settings.kind() {
-                DatabaseKind::Postgres => {
-                    let servers = Servers::new(settings, deadline)?;
-                    let connections = settings.max_connections;
-                    let pool = postgres::open(&servers, connections, deadline, &doubt).await?;
-                    (Pools::Postgres(pool), Some(servers))
-                }
-                DatabaseKind::Sqlite => (sqlite::open(settings, deadline).await?, None),
-            })
+        let opened = match settings.kind() {
+            DatabaseKind::Postgres => open_postgres(settings, deadline, &doubt).await,
+            DatabaseKind::Sqlite => sqlite::open(settings, deadline)
+                .await
+                .map(|pools| (pools, None)),
         };
-        let (pools, servers) = opening.await.map_err(StoreError::of_connecting)?;
+        Self::of(opened, deadline, doubt)
+    }
+
+    /// Opens the store so that not even that changes it: an embedded one is neither made nor written.
+    ///
+    /// # Errors
+    /// As [`Self::open`].
+    pub(crate) async fn open_read_only(
+        settings: &config::Database,
+        deadline: Duration,
+    ) -> Result<Self, StoreError> {
+        let doubt = Doubt::new();
+        let opened = match settings.kind() {
+            DatabaseKind::Postgres => open_postgres(settings, deadline, &doubt).await,
+            DatabaseKind::Sqlite => sqlite::open_read_only(settings, deadline)
+                .await
+                .map(|pools| (pools, None)),
+        };
+        Self::of(opened, deadline, doubt)
+    }
+
+    fn of(opened: Opened, deadline: Duration, doubt: Doubt) -> Result<Self, StoreError> {
+        let (pools, servers) = opened.map_err(StoreError::of_connecting)?;
         Ok(Self(Arc::new(Open {
             pools,
             deadline,
@@ -169,6 +186,14 @@ impl Database {
             }
         }
     }
+}
+
+type Opened = Result<(Pools, Option<Servers>), sqlx::Error>;
+
+async fn open_postgres(settings: &config::Database, deadline: Duration, doubt: &Doubt) -> Opened {
+    let servers = Servers::new(settings, deadline)?;
+    let pool = postgres::open(&servers, settings.max_connections, deadline, doubt).await?;
+    Ok((Pools::Postgres(pool), Some(servers)))
 }
 
 /// Runs a statement on a connection of `pool`, all before `deadline`, or within the database's own.

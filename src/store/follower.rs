@@ -34,6 +34,9 @@ pub(super) struct Followers(Vec<Arc<dyn Follows>>);
 impl Followers {
     /// Tells each of them, also when one before it fails.
     pub(super) async fn apply(&self, changes: &[SeenChange]) -> Result<(), StoreError> {
+        if changes.iter().any(SeenChange::is_of_everything) {
+            return self.reset().await;
+        }
         let mut outcome = Ok(());
         for follower in &self.0 {
             outcome = outcome.and(follower.apply(changes).await);

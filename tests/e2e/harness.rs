@@ -117,6 +117,12 @@ impl Place {
         value
     }
 
+    /// Whether it has an embedded store.
+    pub fn is_embedded(&self) -> bool {
+        let mut settings = self.environment.iter();
+        settings.all(|(name, _)| name != "DATABASE_URL")
+    }
+
     /// Where servers and commands run.
     pub fn work(&self) -> PathBuf {
         self.folder.join("work")

@@ -136,6 +136,12 @@ impl SeenChange {
         self.event.starts_with("secret.")
     }
 
+    /// Whether anything may be no longer what it was.
+    #[must_use]
+    pub fn is_of_everything(&self) -> bool {
+        self.event == change::IMPORTED
+    }
+
     /// The site that is no longer what it was, if it is one; its tokens and secrets apart.
     #[must_use]
     pub fn site(&self) -> Option<SiteId> {
