@@ -99,7 +99,7 @@ pub struct Database {
     #[serde(deserialize_with = "values::database_url")]
     pub url: DatabaseUrl,
     /// Several PostgreSQL servers with the same data, in the place of `url`: the first that takes
-    /// writes is used. Default: none.
+    /// writes is used, until it takes no more. Default: none.
     #[serde(deserialize_with = "values::database_urls")]
     pub urls: Vec<DatabaseUrl>,
     /// Connections that an instance opens to PostgreSQL at most, 1 to 1000; one more listens for

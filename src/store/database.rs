@@ -106,8 +106,8 @@ impl Database {
         })))
     }
 
-    /// Goes over to the first server of `database.urls` that takes writes, when a connection has
-    /// failed since that was last looked for.
+    /// Goes over to another server of `database.urls` when a connection has failed since that was
+    /// last looked for, and the one in use takes no more writes.
     ///
     /// # Errors
     /// When none of them takes writes; each later call looks again.

@@ -1,7 +1,7 @@
 //! The PostgreSQL servers that hold the store, a primary and its replicas: which one takes writes.
 
 use std::{
-    io,
+    io, iter,
     str::FromStr,
     sync::{Arc, Mutex, PoisonError},
     time::Duration,
@@ -22,15 +22,18 @@ pub(crate) struct Servers {
     all: Arc<[PgConnectOptions]>,
     /// How long each of them is given to answer.
     deadline: Duration,
-    since: Arc<Mutex<Since>>,
+    in_use: Arc<Mutex<InUse>>,
 }
 
+/// The server that the pool connects to.
 #[derive(Clone, Copy, Debug)]
-struct Since {
-    /// When the search began that found the server in use.
+struct InUse {
+    /// Its place among all: two may have one address, and lead to different ones by their options.
+    index: usize,
+    /// When the search began that found it.
     sought: Instant,
     /// When it came into use: a connection from before leads to another.
-    used: Instant,
+    since: Instant,
 }
 
 impl Servers {
@@ -52,22 +55,59 @@ impl Servers {
         Ok(Self {
             all: all?,
             deadline,
-            since: Arc::new(Mutex::new(Since {
+            in_use: Arc::new(Mutex::new(InUse {
+                index: 0,
                 sought: now,
-                used: now,
+                since: now,
             })),
         })
     }
 
-    /// Connects to the first that takes writes.
+    /// Connects to the first server that takes writes, which is the one in use from now on.
     ///
     /// # Errors
     /// When none does: with what is wrong with each.
     pub(super) async fn connect(&self) -> Result<(PgConnectOptions, PgConnection), sqlx::Error> {
+        let sought = Instant::now();
+        let (index, connection) = self.search().await?;
+        self.use_from_now_on(index, sought);
+        Ok((self.all[index].clone(), connection))
+    }
+
+    /// Lets the pool connect to a server that takes writes, when a connection has failed since that
+    /// was last looked for.
+    pub(super) async fn choose(&self, pool: &PgPool, doubt: &Doubt) -> Result<(), sqlx::Error> {
+        let sought = Instant::now();
+        let InUse {
+            index,
+            sought: before,
+            ..
+        } = self.in_use();
+        if self.all.len() < 2 || doubt.was_cast_before(before) {
+            return Ok(());
+        }
+        let (found, connection) = self.search().await?;
+        if found != index {
+            let options = self.all[found].clone();
+            tracing::warn!(server = %address(&options), "another server takes the writes now");
+            pool.set_connect_options(options);
+        }
+        self.use_from_now_on(found, sought);
+        connection.close().await
+    }
+
+    /// Connects to the server in use if it takes writes, else to the first that does.
+    ///
+    /// One that was given up may come back and take writes, too, without what was answered since:
+    /// no connection that is lost may lead back to it.
+    async fn search(&self) -> Result<(usize, PgConnection), sqlx::Error> {
         let mut problems = Vec::new();
-        for options in &*self.all {
+        let in_use = self.in_use().index;
+        let others = (0..self.all.len()).filter(|index| *index != in_use);
+        for index in iter::once(in_use).chain(others) {
+            let options = &self.all[index];
             match timeout(self.deadline, connect_to_primary(options)).await {
-                Ok(Ok(connection)) => return Ok((options.clone(), connection)),
+                Ok(Ok(connection)) => return Ok((index, connection)),
                 Ok(Err(error)) => problems.push((options, error)),
                 Err(_) => problems.push((options, sqlx::Error::Io(io::ErrorKind::TimedOut.into()))),
             }
@@ -75,39 +115,21 @@ impl Servers {
         Err(together(problems))
     }
 
-    /// Lets the pool connect to the first server that takes writes, when a connection has failed
-    /// since that was last looked for.
-    pub(super) async fn choose(&self, pool: &PgPool, doubt: &Doubt) -> Result<(), sqlx::Error> {
-        let sought = Instant::now();
-        if self.all.len() < 2 || doubt.was_cast_before(self.since().sought) {
-            return Ok(());
-        }
-        let (found, connection) = self.connect().await?;
-        let used = pool.connect_options();
-        let is_other = address(&used) != address(&found);
-        if is_other {
-            tracing::warn!(server = %address(&found), "another server takes the writes now");
-            pool.set_connect_options(found);
-        }
-        self.note(sought, is_other);
-        connection.close().await
-    }
-
     /// Whether a connection of this age leads to a server that was given up.
     pub(super) fn were_changed_within(&self, age: Duration) -> bool {
-        self.since().used.elapsed() < age
+        self.in_use().since.elapsed() < age
     }
 
-    fn note(&self, sought: Instant, is_other: bool) {
-        let mut since = self.since.lock().unwrap_or_else(PoisonError::into_inner);
-        since.sought = sought;
-        if is_other {
-            since.used = Instant::now();
+    fn use_from_now_on(&self, index: usize, sought: Instant) {
+        let mut in_use = self.in_use.lock().unwrap_or_else(PoisonError::into_inner);
+        if in_use.index != index {
+            in_use.since = Instant::now();
         }
+        (in_use.index, in_use.sought) = (index, sought);
     }
 
-    fn since(&self) -> Since {
-        *self.since.lock().unwrap_or_else(PoisonError::into_inner)
+    fn in_use(&self) -> InUse {
+        *self.in_use.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

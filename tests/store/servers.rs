@@ -1,4 +1,4 @@
-//! Several PostgreSQL servers: the first that takes writes is used, and left when it no longer does.
+//! Several PostgreSQL servers: the first that takes writes is used, and left only when it no longer does.
 
 use std::time::Duration;
 
@@ -63,14 +63,57 @@ async fn is_refused(instance: &Instance) -> bool {
     refused.is_err()
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn the_first_server_is_used_while_it_takes_writes() {
+/// Two databases that both take writes, and an instance that knows both.
+async fn two() -> ([Store; 2], Instance) {
+    let cluster = shared();
     let urls = [
-        shared().create_database().await,
-        shared().create_database().await,
+        cluster.create_database().await,
+        cluster.create_database().await,
     ];
     let both = at(&[&urls[0], &urls[1]]);
+    let [first, second] = urls.map(|url| Store::new(&url, None));
+    second.open().await.close().await;
     let instance = both.instance().await;
+    ([first, second], instance)
+}
+
+/// Whether new sessions of a database may write.
+async fn set_read_only(store: &Store, value: &str) {
+    let url = store.config.database.url.expose();
+    let (_, name) = url.rsplit_once('/').unwrap();
+    let setting = format!(
+        "SET TRANSACTION READ WRITE; \
+         ALTER DATABASE {name} SET default_transaction_read_only = {value}"
+    );
+    store.execute(&setting).await.unwrap();
+}
+
+/// Cuts the connections that an instance has, one of them in use, and lets it choose.
+async fn lose_connections(store: &Store, instance: &Instance, read_only: &str) {
+    let cut = "SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity \
+               WHERE datname = current_database() AND pid <> pg_backend_pid()";
+    let mut tx = instance.database.begin().await.unwrap();
+    set_read_only(store, read_only).await;
+    store.execute(cut).await.unwrap();
+    changes::lock(&mut tx).await.unwrap_err();
+    instance.database.choose_server().await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_server_in_use_is_kept_while_it_takes_writes() {
+    let ([first, second], instance) = two().await;
+    lose_connections(&first, &instance, "off").await;
     instance.create_site().await;
-    assert_eq!(sites(&Store::new(&urls[0], None)).await, 1);
+    assert_eq!([sites(&first).await, sites(&second).await], [1, 0]);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_server_that_was_given_up_and_comes_back_is_not_used_again() {
+    let ([first, second], instance) = two().await;
+    lose_connections(&first, &instance, "on").await;
+    instance.create_site().await;
+    set_read_only(&first, "off").await;
+    lose_connections(&second, &instance, "off").await;
+    instance.create_site().await;
+    assert_eq!([sites(&first).await, sites(&second).await], [0, 2]);
 }
