@@ -15,6 +15,7 @@ use crate::{
         self, KeysError, Rewrapped,
         vault::{MasterKey, Vault, VaultError},
     },
+    moving,
     store::{Database, changes::Actor},
     types::{clock::Clock, randomness::Randomness},
 };
@@ -39,6 +40,7 @@ pub(super) async fn open_vault(
     clock: &Clock,
     randomness: &Randomness,
 ) -> Result<Vault, StartError> {
+    refuse_part(database).await?;
     if let Some(master_key) = configured(config)? {
         return Ok(keys::open_vault(database, &master_key, clock, randomness).await?);
     }
@@ -95,6 +97,7 @@ pub async fn rotate_master_key(
     clock: &Clock,
     randomness: &Randomness,
 ) -> Result<RotatedMasterKey, StartError> {
+    refuse_part(database).await?;
     if let Some(old) = configured(config)? {
         let new = new.ok_or(StartError::NoNewMasterKey)?;
         let rewrapped = rewrap(database, (&old, &new), clock, randomness).await?;
@@ -114,6 +117,15 @@ pub async fn rotate_master_key(
         rewrapped,
         file: Some(file.path().to_owned()),
     })
+}
+
+/// Refuses a store with an import to be finished: keys that are made or changed there would be in
+/// the place of those that are still to come.
+async fn refuse_part(database: &Database) -> Result<(), StartError> {
+    if moving::is_unfinished(database).await? {
+        return Err(StartError::UnfinishedImport);
+    }
+    Ok(())
 }
 
 async fn rewrap(

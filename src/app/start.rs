@@ -79,6 +79,12 @@ pub enum StartError {
         /// What is wrong with it.
         problem: String,
     },
+    /// The store has a part of what is to come into it.
+    #[error(
+        "an import into this store is not finished: run `mirrory import` again with the whole file, \
+         or use another, empty store"
+    )]
+    UnfinishedImport,
     /// The signing keys could not be opened.
     #[error(transparent)]
     Keys(#[from] KeysError),

@@ -130,6 +130,7 @@ async fn examine_store(
     let (migrations, has_tables) = store::migrations(database).await;
     checks.push(migrations);
     if has_tables {
+        checks.extend(store::unfinished_import(database).await);
         checks.extend(keys::examine(config, database, clock, randomness).await);
     }
     checks.extend(store::of_postgres(config, database).await);

@@ -7,6 +7,7 @@ use crate::{
     config::{Config, DatabaseKind},
     error::Chain,
     health::MAX_SKEW,
+    moving,
     store::{
         Database, StoreError,
         database::{Pools, with_connection},
@@ -120,6 +121,21 @@ pub(super) async fn migrations(database: &Database) -> (Check, bool) {
     };
     let has_tables = check.status != Status::Failed && standing.applied > 0;
     (check, has_tables)
+}
+
+/// That the store has only a part of what was exported elsewhere, if so.
+pub(super) async fn unfinished_import(database: &Database) -> Option<Check> {
+    const CHECK: &str = "import";
+    match moving::is_unfinished(database).await {
+        Ok(false) => None,
+        Ok(true) => {
+            let advice =
+                "run `mirrory import` again with the whole file, or use another, empty store";
+            let detail = "it was begun and is not finished: no server starts on this store";
+            Some(Check::failed(CHECK, detail, advice))
+        }
+        Err(error) => Some(failed(CHECK, &error)),
+    }
 }
 
 /// What an embedded store has no need of.

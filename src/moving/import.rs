@@ -14,7 +14,7 @@ use crate::{
     store::{
         Database, StoreError, affected,
         changes::{self, Actor, Change},
-        in_tx, migrations,
+        in_tx, leases, migrations,
     },
     types::{clock::Clock, randomness::Randomness},
 };
@@ -23,6 +23,9 @@ use crate::{
 /// its deadline allows.
 const ROWS_AT_ONCE: u64 = 2000;
 const BYTES_AT_ONCE: usize = 1 << 20;
+
+/// What marks a store that has a part of a file.
+const WORK: &str = "import";
 
 /// Why a file was not imported, or not all of it. What was written until then stays.
 #[derive(Debug, thiserror::Error)]
@@ -154,6 +157,15 @@ pub async fn import(
     })
 }
 
+/// Whether an import into this store was begun and is not finished. A server would serve a part of
+/// what was exported, and make keys and sites in the place of those that are to come.
+///
+/// # Errors
+/// When the store fails.
+pub async fn is_unfinished(database: &Database) -> Result<bool, StoreError> {
+    leases::is_begun(database, WORK).await
+}
+
 fn check_header(line: Option<&[u8]>) -> Result<(), ImportError> {
     /// What every version of the format begins with.
     #[derive(Deserialize)]
@@ -274,7 +286,7 @@ impl Import<'_> {
         unwrapped.map(drop).ok_or(ImportError::WrongMasterKey)
     }
 
-    /// Has instances that run forget all they know.
+    /// Has instances that run forget all they know, and new ones start.
     async fn record(&self, clock: &Clock, randomness: &Randomness) -> Result<(), ImportError> {
         let change = Change::Imported {
             rows: self.rows.values().sum(),
@@ -283,6 +295,7 @@ impl Import<'_> {
         let mut tx = self.database.begin().await?;
         let by = Actor::Operator.into();
         changes::record(&mut tx, &by, &change, clock.now(), randomness).await?;
+        leases::finish(&mut tx, WORK).await?;
         Ok(tx.commit().await?)
     }
 }
@@ -312,6 +325,10 @@ async fn write(
             }
             None => {}
         }
+    }
+    // A store that had one before is no part of a file, whatever comes into it.
+    if table.name == DATA_KEYS && written > 0 {
+        leases::begin(&mut tx, WORK).await?;
     }
     tx.commit().await?;
     Ok(written)

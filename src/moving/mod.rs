@@ -40,7 +40,8 @@
 //! [`Export`] reads one snapshot, row by row, while servers may run; what they do later is not in it.
 //! [`import()`] writes in batches of one transaction each and overwrites nothing: a row that is there
 //! already is left alone if it is the same, and stops the import if it is another. So an import that
-//! was cut off can be run again, and ends as if it had not been.
+//! was cut off can be run again, and ends as if it had not been. Until it ends, the store is marked,
+//! and no server starts on it.
 //!
 //! At its end it writes a change into the log, upon which instances that run forget all they know.
 //! Still, none should run before: a server that finds an empty store makes a data key of its own, and
@@ -52,7 +53,7 @@ mod import;
 mod tables;
 
 pub use export::{Export, ExportError, Exported};
-pub use import::{ImportError, Imported, import};
+pub use import::{ImportError, Imported, import, is_unfinished};
 
 /// The columns that are moved, as `table.column`.
 pub fn columns() -> impl Iterator<Item = String> {

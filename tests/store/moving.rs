@@ -6,9 +6,11 @@ use std::{collections::BTreeSet, sync::Arc};
 
 use data_encoding::HEXLOWER;
 use mirrory::{
+    app::{StartError, open_state, rotate_master_key},
     config::DatabaseKind,
+    doctor::{self, Status},
     moving::{self, Export, ImportError, Imported},
-    store::follower::Follower,
+    store::{follower::Follower, freshness::Freshness},
     types::randomness::Randomness,
 };
 use serde_json::Value;
@@ -30,6 +32,7 @@ on_both_stores!(
     an_export_is_of_one_moment,
     an_export_of_an_older_version_is_read,
     instances_that_run_forget_what_they_know,
+    no_server_starts_on_a_part_of_a_file,
 );
 
 /// Of one store and its instances, and of no use in another.
@@ -263,4 +266,45 @@ async fn instances_that_run_forget_what_they_know(store: Store) {
     import(&target, &file).await.unwrap();
     follower.tick().await.unwrap();
     assert!(state.sites.remembered(site_id).is_none());
+}
+
+/// Whether a server would start, and the doctor finds nothing to say about imports.
+async fn is_whole(store: &Store) -> bool {
+    let checks = doctor::examine(&store.config, &store.clock, &store.randomness).await;
+    let failed = checks.iter().find(|check| check.check == "import");
+    let started = open_state(
+        store.config.clone(),
+        store.open().await,
+        store.clock.clone(),
+        store.randomness.clone(),
+        Freshness::new(store.clock.clone()),
+    )
+    .await;
+    match started {
+        Ok(_) => assert_eq!(failed, None),
+        Err(StartError::UnfinishedImport) => assert_eq!(failed.unwrap().status, Status::Failed),
+        Err(error) => panic!("{error}"),
+    }
+    started.is_ok()
+}
+
+async fn no_server_starts_on_a_part_of_a_file(store: Store) {
+    fill(&store).await;
+    let file = export(&store).await;
+    let target = other(&store).await;
+    let cut_off = import(&target, &file[..file.len() - 30]).await;
+    assert!(matches!(cut_off, Err(ImportError::Incomplete { .. })));
+    let before = rows(&export(&target).await);
+    assert!(!is_whole(&target).await);
+    let database = target.open().await;
+    let (config, clock, randomness) = (&target.config, &target.clock, &target.randomness);
+    let rotated = rotate_master_key(config, &database, None, clock, randomness).await;
+    assert!(matches!(rotated, Err(StartError::UnfinishedImport)));
+    assert_eq!(rows(&export(&target).await), before);
+    import(&target, &file).await.unwrap();
+    assert!(is_whole(&target).await);
+    // A store that is whole stays so, whatever else does not come into it.
+    let cut_off = import(&target, &file[..file.len() - 30]).await;
+    assert!(matches!(cut_off, Err(ImportError::Incomplete { .. })));
+    assert!(is_whole(&target).await);
 }
