@@ -8,18 +8,30 @@ use std::{
     path::{Path, PathBuf},
 };
 
-/// A file that is written under another name beside its own, for its owner alone. It takes the place
-/// of what had its name when it is finished; dropped before, it is gone.
+/// A file that is written under another name beside its own, for its owner alone, and has its own when
+/// it is finished; dropped before, it is gone.
 pub(crate) struct NewFile {
     file: File,
     unfinished: PathBuf,
     path: PathBuf,
+    may_replace: bool,
     is_finished: bool,
 }
 
 impl NewFile {
-    /// Begins the file that is to be at `path`.
-    pub(crate) fn create(path: &Path) -> io::Result<Self> {
+    /// Begins the file that is to be at `path`, where nothing may be.
+    pub(crate) fn create_new(path: &Path) -> io::Result<Self> {
+        // Also a link that leads nowhere.
+        if path.symlink_metadata().is_ok() {
+            return Err(occupied());
+        }
+        let mut file = Self::replace(path)?;
+        file.may_replace = false;
+        Ok(file)
+    }
+
+    /// Begins the file that is to be at `path`, in the place of what is there.
+    pub(crate) fn replace(path: &Path) -> io::Result<Self> {
         let mut unfinished = OsString::from(path);
         unfinished.push(".new");
         let unfinished = PathBuf::from(unfinished);
@@ -33,6 +45,7 @@ impl NewFile {
             file: file.open(&unfinished)?,
             unfinished,
             path: path.to_owned(),
+            may_replace: true,
             is_finished: false,
         })
     }
@@ -40,14 +53,26 @@ impl NewFile {
     /// Puts it in its place; it is there after a power cut, too.
     pub(crate) fn finish(mut self) -> io::Result<()> {
         self.file.sync_all()?;
-        fs::rename(&self.unfinished, &self.path)?;
-        self.is_finished = true;
+        if self.may_replace {
+            fs::rename(&self.unfinished, &self.path)?;
+            self.is_finished = true;
+        } else {
+            fs::hard_link(&self.unfinished, &self.path).map_err(|error| match error.kind() {
+                io::ErrorKind::AlreadyExists => occupied(),
+                _ => error,
+            })?;
+        }
         let folder = self.path.parent();
         match folder.filter(|folder| !folder.as_os_str().is_empty()) {
             Some(folder) => File::open(folder)?.sync_all(),
             None => File::open(".")?.sync_all(),
         }
     }
+}
+
+fn occupied() -> io::Error {
+    let problem = "something is there, and is not replaced: move it away, or choose another name";
+    io::Error::new(io::ErrorKind::AlreadyExists, problem)
 }
 
 impl Write for NewFile {
@@ -66,5 +91,22 @@ impl Drop for NewFile {
             // What fails here fails for the reason that left it unfinished, which is told.
             let _is_left = fs::remove_file(&self.unfinished);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_came_into_its_place_meanwhile_is_left_there() {
+        let path = std::env::temp_dir().join(format!("mirrory-new-file-{}", std::process::id()));
+        let mut file = NewFile::create_new(&path).unwrap();
+        file.write_all(b"new").unwrap();
+        fs::write(&path, "another").unwrap();
+        let refused = file.finish().unwrap_err();
+        assert_eq!(refused.kind(), io::ErrorKind::AlreadyExists);
+        assert_eq!(fs::read_to_string(&path).unwrap(), "another");
+        fs::remove_file(&path).unwrap();
     }
 }

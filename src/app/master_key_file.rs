@@ -61,7 +61,7 @@ impl MasterKeyFile {
     }
 
     fn replace(&self, keys: &[&MasterKey]) -> io::Result<()> {
-        let mut file = NewFile::create(&self.0)?;
+        let mut file = NewFile::replace(&self.0)?;
         for key in keys {
             writeln!(file, "{}", key.to_base64().as_str())?;
         }

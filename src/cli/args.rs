@@ -61,7 +61,7 @@ pub(super) enum Command {
     /// moment; what servers do later is not in it, so stop them first to move for good. What does not
     /// move is the configuration and the master key: carry both over.
     Export {
-        /// Where to write it, for its owner alone; `-` is stdout.
+        /// Where to write it, for its owner alone, and where nothing may be; `-` is stdout.
         #[arg(long, value_name = "FILE", default_value = "-")]
         output: PathBuf,
     },

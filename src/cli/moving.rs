@@ -43,7 +43,7 @@ pub(super) async fn export(
     }
     let unwritable =
         |error: io::Error| Failure::new(format!("cannot write {}: {error}", output.display()));
-    let mut file = NewFile::create(output).map_err(unwritable)?;
+    let mut file = NewFile::create_new(output).map_err(unwritable)?;
     let exported = write(context, export, &mut file).await?;
     file.finish().map_err(unwritable)?;
     let rows: u64 = exported.rows.values().sum();

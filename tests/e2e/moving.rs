@@ -2,7 +2,7 @@
 
 use std::{
     fs::{self, File},
-    os::unix::fs::{DirBuilderExt, PermissionsExt},
+    os::unix::fs::{DirBuilderExt, PermissionsExt, symlink},
     process::Stdio,
 };
 
@@ -18,6 +18,7 @@ on_both_stores! {
     an_export_through_a_pipe_is_the_same,
     a_file_that_was_cut_off_is_told_and_taken_up_again,
     what_cannot_be_written_leaves_nothing_behind,
+    nothing_is_replaced_by_an_export,
 }
 
 /// Where the service is to be moved to: the other kind of store, with the master key carried over.
@@ -157,11 +158,23 @@ async fn what_cannot_be_written_leaves_nothing_behind(place: Place) {
     let mut command = place.program(["export"]);
     let status = command.stdout(full).stderr(Stdio::null()).status();
     assert_eq!(status.unwrap().code(), Some(1));
-    // A folder stands in its place, which is seen at the end.
-    fs::create_dir(place.work().join("house.ndjson")).unwrap();
-    let done = place.run(["export", "--output", "house.ndjson"]);
-    assert_eq!(done.code, Some(1));
-    assert!(!place.work().join("house.ndjson.new").exists());
+}
+
+async fn nothing_is_replaced_by_an_export(place: Place) {
+    place.start().await.stop().await;
+    let work = place.work();
+    fs::write(work.join("file"), "precious").unwrap();
+    fs::create_dir(work.join("folder")).unwrap();
+    symlink("nowhere", work.join("link")).unwrap();
+    for occupied in ["file", "folder", "link"] {
+        let done = place.run(["export", "--output", occupied]);
+        assert_eq!(done.code, Some(1), "{occupied}: {done:?}");
+        assert!(done.complaint().contains("is not replaced"), "{done:?}");
+        assert!(!work.join(format!("{occupied}.new")).exists());
+    }
+    assert_eq!(fs::read_to_string(work.join("file")).unwrap(), "precious");
+    place.ask(["export", "--output", "house.ndjson"]);
+    assert!(!work.join("house.ndjson.new").exists());
 }
 
 #[test]
