@@ -6,24 +6,23 @@ use axum::{Router, extract::Request, response::Response};
 use tokio::{sync::SetOnce, time::timeout};
 use tower::ServiceExt;
 
-/// How long a request waits for the end of the start: mostly a few milliseconds, but a migration may
-/// take longer.
-const START_PATIENCE: Duration = Duration::from_secs(2);
-
 /// Passes requests to the real router when it is there. Until then probes are answered by another
 /// one and the rest waits: a load balancer that probes nothing sends requests at once.
 #[derive(Clone)]
 pub struct Gate {
     starting: Router,
+    patience: Duration,
     open: Arc<SetOnce<Router>>,
 }
 
 impl Gate {
-    /// A gate that is closed: `starting` answers.
+    /// A gate that is closed: `starting` answers probes, and a request that has waited for `patience`.
+    /// It waits for some milliseconds mostly, but for another instance's migrations much longer.
     #[must_use]
-    pub fn new(starting: Router) -> Self {
+    pub fn new(starting: Router, patience: Duration) -> Self {
         Self {
             starting,
+            patience,
             open: Arc::default(),
         }
     }
@@ -36,10 +35,45 @@ impl Gate {
     pub(super) async fn answer(&self, request: Request) -> Result<Response, Infallible> {
         let is_probe = matches!(request.uri().path(), "/livez" | "/readyz");
         let open = match self.open.get() {
-            None if !is_probe => timeout(START_PATIENCE, self.open.wait()).await.ok(),
+            None if !is_probe => timeout(self.patience, self.open.wait()).await.ok(),
             open => open,
         };
         let router = open.unwrap_or(&self.starting).clone();
         router.oneshot(request).await
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use axum::{body::Body, http::StatusCode};
+
+    use super::*;
+
+    fn closed(patience: Duration) -> Gate {
+        let starting = Router::new().fallback(async || StatusCode::SERVICE_UNAVAILABLE);
+        Gate::new(starting, patience)
+    }
+
+    async fn ask(gate: &Gate, path: &str) -> StatusCode {
+        let request = Request::get(path).body(Body::empty()).unwrap();
+        gate.answer(request).await.unwrap().status()
+    }
+
+    #[tokio::test]
+    async fn a_request_waits_for_the_end_of_the_start() {
+        let gate = closed(Duration::MAX);
+        let starting = async {
+            assert_eq!(ask(&gate, "/readyz").await, StatusCode::SERVICE_UNAVAILABLE);
+            gate.open(Router::new().fallback(async || StatusCode::OK));
+        };
+        let (status, ()) = tokio::join!(ask(&gate, "/api/v1/tokens"), starting);
+        assert_eq!(status, StatusCode::OK);
+    }
+
+    #[tokio::test]
+    async fn a_request_waits_no_longer_than_it_may() {
+        let gate = closed(Duration::from_millis(1));
+        let status = timeout(Duration::from_millis(1500), ask(&gate, "/api/v1/tokens")).await;
+        assert_eq!(status, Ok(StatusCode::SERVICE_UNAVAILABLE));
     }
 }

@@ -44,7 +44,7 @@ pub(super) async fn run(context: Context, format: Format) -> Result<Answer, Fail
     let (listener, address) = listen(config.server.listen).await?;
     let request_timeout = Duration::from_secs(config.server.request_timeout_seconds.into());
     let edge = EdgeLayer::new(clock.clone(), randomness.clone(), request_timeout);
-    let gate = Gate::new(health::starting_router(edge));
+    let gate = Gate::new(health::starting_router(edge), request_timeout);
     let (stop, stopped) = tokio::sync::oneshot::channel::<()>();
     let shutdown = async {
         let _sender_is_gone = stopped.await;

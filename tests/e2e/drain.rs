@@ -188,7 +188,9 @@ async fn held_up(place: &Place) -> (Server, File) {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn while_it_starts_it_lives_and_says_that_it_is_not_ready() {
-    let place = Place::sqlite().with("MIRRORY__SERVER__LISTEN", &free_address());
+    let place = Place::sqlite()
+        .with("MIRRORY__SERVER__LISTEN", &free_address())
+        .with("MIRRORY__SERVER__REQUEST_TIMEOUT_SECONDS", "1");
     let (mut server, lock) = held_up(&place).await;
     let mut client = server.client();
     let ready = client.get("/readyz").await.unwrap();
