@@ -3,11 +3,11 @@
 //! It only makes the follower look sooner than it would have done by itself, so a notification that
 //! is lost does no harm.
 
-use std::{io, time::Duration};
+use std::{io, sync::Arc, time::Duration};
 
 use sqlx::{
     Acquire, Connection, PgPool,
-    postgres::{PgListener, PgPoolOptions},
+    postgres::{PgConnectOptions, PgListener, PgPoolOptions},
 };
 use tokio::time::{Instant, sleep, timeout};
 
@@ -53,14 +53,14 @@ impl Listener {
         let mut pause = SHORTEST_PAUSE;
         loop {
             let error = match self.connect().await {
-                Ok(connection) => {
+                Ok((connection, server)) => {
                     if is_lost {
                         tracing::info!("changes made by others are heard of at once again");
                     }
                     is_lost = false;
                     wake();
                     let begun = Instant::now();
-                    let error = self.hear(connection, &wake).await;
+                    let error = self.hear(connection, &server, &wake).await;
                     // One that is dropped as soon as it was made is not tried ten times a second.
                     if begun.elapsed() > LONGEST_PAUSE {
                         pause = SHORTEST_PAUSE;
@@ -81,9 +81,10 @@ impl Listener {
         }
     }
 
-    async fn connect(&self) -> Result<PgListener, StoreError> {
-        // To the server that the others are connected to.
-        let options = self.pool.connect_options().as_ref().clone();
+    /// Connects to the server that the others are connected to, and says which it is.
+    async fn connect(&self) -> Result<(PgListener, Arc<PgConnectOptions>), StoreError> {
+        let server = self.pool.connect_options();
+        let options = server.as_ref().clone();
         let pool = PgPoolOptions::new()
             .max_connections(1)
             .max_lifetime(None)
@@ -94,7 +95,7 @@ impl Listener {
             let mut connection = PgListener::connect_with(&pool).await?;
             connection.eager_reconnect(false);
             connection.listen(CHANNEL).await?;
-            Ok(connection)
+            Ok((connection, server))
         };
         timeout(self.deadline, connecting)
             .await
@@ -102,9 +103,19 @@ impl Listener {
             .map_err(StoreError::of_connecting)
     }
 
-    /// Passes on what comes until the connection is lost, and says how.
-    async fn hear(&self, mut connection: PgListener, wake: &impl Fn()) -> StoreError {
+    /// Passes on what comes until the connection is lost, or leads to a server that was given up, and
+    /// says how.
+    async fn hear(
+        &self,
+        mut connection: PgListener,
+        server: &Arc<PgConnectOptions>,
+        wake: &impl Fn(),
+    ) -> StoreError {
         loop {
+            if !Arc::ptr_eq(server, &self.pool.connect_options()) {
+                let given_up = io::Error::other("another server takes the writes now");
+                return sqlx::Error::Io(given_up).into();
+            }
             let heard = timeout(self.trusted_silence, connection.try_recv()).await;
             match heard {
                 Ok(Ok(Some(_))) => wake(),

@@ -64,7 +64,7 @@ async fn is_refused(instance: &Instance) -> bool {
 }
 
 /// Two databases that both take writes, and an instance that knows both.
-async fn two() -> ([Store; 2], Instance) {
+pub async fn two() -> ([Store; 2], Instance) {
     let cluster = shared();
     let urls = [
         cluster.create_database().await,
@@ -78,7 +78,7 @@ async fn two() -> ([Store; 2], Instance) {
 }
 
 /// Whether new sessions of a database may write.
-async fn set_read_only(store: &Store, value: &str) {
+pub async fn set_read_only(store: &Store, value: &str) {
     let url = store.config.database.url.expose();
     let (_, name) = url.rsplit_once('/').unwrap();
     let setting = format!(
@@ -88,10 +88,10 @@ async fn set_read_only(store: &Store, value: &str) {
     store.execute(&setting).await.unwrap();
 }
 
-/// Cuts the connections that an instance has, one of them in use, and lets it choose.
-async fn lose_connections(store: &Store, instance: &Instance, read_only: &str) {
+/// Cuts the connections of an instance's pool, one of them in use, and lets it choose.
+pub async fn lose_connections(store: &Store, instance: &Instance, read_only: &str) {
     let cut = "SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity \
-               WHERE datname = current_database() AND pid <> pg_backend_pid()";
+               WHERE datname = current_database() AND application_name = 'mirrory'";
     let mut tx = instance.database.begin().await.unwrap();
     set_read_only(store, read_only).await;
     store.execute(cut).await.unwrap();
