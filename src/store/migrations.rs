@@ -5,6 +5,7 @@ use std::{
     fs::{DirBuilder, File},
     os::unix::fs::DirBuilderExt,
     path::PathBuf,
+    pin::pin,
     time::Duration,
 };
 
@@ -16,6 +17,7 @@ use sqlx::{
         Migrator,
     },
 };
+use tokio::time::timeout;
 
 use super::{
     Database, StoreError,
@@ -31,6 +33,9 @@ static SQLITE: Migrator = sqlx::migrate!("migrations/sqlite");
 /// How long a migration waits for a lock: while it does, other instances' statements on the table
 /// wait behind it, and have less than a second.
 const LOCK_PATIENCE: Duration = Duration::from_millis(500);
+
+/// How long it waits in silence for another instance that sets up the same store.
+const SILENCE: Duration = Duration::from_secs(2);
 
 /// How often it tries again.
 const RETRIES: u32 = 4;
@@ -146,8 +151,7 @@ impl Database {
 
 async fn migrate_postgres(connection: &mut PgConnection) -> Result<(), MigrationError> {
     unprepare(connection).await?;
-    // Another instance's migrations may be waited for as long as they take.
-    connection.lock().await?;
+    told_when_long(connection.lock()).await?;
     limit_waiting(connection, LOCK_PATIENCE).await?;
     let mut migrator = forgiving(&POSTGRES);
     migrator.set_locking(false);
@@ -164,6 +168,16 @@ async fn migrate_postgres(connection: &mut PgConnection) -> Result<(), Migration
             outcome => return Ok(outcome?),
         }
     }
+}
+
+/// Waits for the lock under which a store is set up, as long as another's migrations take.
+async fn told_when_long<T>(locking: impl Future<Output = T>) -> T {
+    let mut locking = pin!(locking);
+    if let Ok(locked) = timeout(SILENCE, locking.as_mut()).await {
+        return locked;
+    }
+    tracing::warn!("waiting for another instance, which migrates the store or sets it up");
+    locking.await
 }
 
 fn forgiving(migrator: &'static Migrator) -> Migrator {
@@ -197,7 +211,9 @@ pub(crate) async fn lock_embedded(store: PathBuf) -> std::io::Result<File> {
         file.lock()?;
         Ok(file)
     });
-    locking.await.map_err(std::io::Error::other)?
+    told_when_long(locking)
+        .await
+        .map_err(std::io::Error::other)?
 }
 
 /// How the embedded store goes about a statement, over its tables as they are now.

@@ -204,6 +204,11 @@ async fn while_it_starts_it_lives_and_says_that_it_is_not_ready() {
         (503, "overloaded")
     );
     assert_eq!(refused.header("retry-after"), Some("1"));
+    let begun = Instant::now();
+    while !server.stderr().contains("waiting for another instance") {
+        assert!(begun.elapsed() < PATIENCE, "{}", server.stderr());
+        client.get("/livez").await.unwrap().ok();
+    }
     let mut waiting = server.client();
     let waiting = waiting.reason("token", "machine");
     let (reason, ()) = tokio::join!(waiting, async {
