@@ -1,6 +1,9 @@
 //! A pooler, such as PgBouncer, may stand before PostgreSQL: whether it leaves us our sessions.
 
+use std::{io, time::Duration};
+
 use sqlx::{ConnectOptions, Connection, PgConnection, Row, postgres::PgConnectOptions};
+use tokio::time::timeout;
 
 /// Why the service does not start over a pooler that shares sessions. With one, settings and prepared
 /// statements would be another client's at the next transaction, and nothing would be heard of
@@ -15,8 +18,20 @@ struct SharesSessions;
 /// Other clients of a pooler may come between two statements here, and hide once what it does.
 const TRIALS: usize = 3;
 
+/// How long they may take in all: some thirty answers, of a server that may be far away.
+const PATIENCE: Duration = Duration::from_secs(5);
+
 /// Refuses a connection whose session serves others between its transactions.
 pub(super) async fn refuse_sharing(
+    options: &PgConnectOptions,
+    connection: &mut PgConnection,
+) -> Result<(), sqlx::Error> {
+    timeout(PATIENCE, try_sharing(options, connection))
+        .await
+        .unwrap_or_else(|_| Err(sqlx::Error::Io(io::ErrorKind::TimedOut.into())))
+}
+
+async fn try_sharing(
     options: &PgConnectOptions,
     connection: &mut PgConnection,
 ) -> Result<(), sqlx::Error> {

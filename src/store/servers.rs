@@ -66,12 +66,14 @@ impl Servers {
     /// Connects to the first server that takes writes, which is the one in use from now on.
     ///
     /// # Errors
-    /// When none does: with what is wrong with each.
+    /// When none does: with what is wrong with each. When it shares its sessions.
     pub(super) async fn connect(&self) -> Result<(PgConnectOptions, PgConnection), sqlx::Error> {
         let sought = Instant::now();
-        let (index, connection) = self.search().await?;
+        let (index, mut connection) = self.search().await?;
+        let options = self.all[index].clone();
+        refuse_sharing(&options, &mut connection).await?;
         self.use_from_now_on(index, sought);
-        Ok((self.all[index].clone(), connection))
+        Ok((options, connection))
     }
 
     /// Lets the pool connect to a server that takes writes, when a connection has failed since that
@@ -139,7 +141,6 @@ async fn connect_to_primary(options: &PgConnectOptions) -> Result<PgConnection, 
         connection.close().await?;
         return Err(read_only());
     }
-    refuse_sharing(options, &mut connection).await?;
     Ok(connection)
 }
 
