@@ -96,14 +96,14 @@ pub async fn examine(config: &Config, clock: &Clock, randomness: &Randomness) ->
 /// The store, opened so that it is not changed by that.
 async fn reach(config: &Config) -> Result<Database, Check> {
     let settings = &config.database;
-    let failed = |error: &(dyn std::error::Error + 'static)| {
+    let failed = |error: &(dyn std::error::Error + 'static), advice: &str| {
         let problem = format!("{}: {}", settings.redacted(), crate::error::Chain(error));
-        let advice = "start the database, and see that database.url (or database.urls) is right from this \
-                      machine";
         Check::failed("store", problem, advice)
     };
+    let advice = "start the database, and see that database.url (or database.urls) is right from this \
+                  machine";
     match app::missing_store(settings) {
-        Err(error) => return Err(failed(&error)),
+        Err(error) => return Err(failed(&error, advice)),
         Ok(Some(file)) => {
             let detail = format!("there is none yet: {}", file.display());
             let advice = "`mirrory serve` makes it; if there should be one, run this where the \
@@ -113,7 +113,14 @@ async fn reach(config: &Config) -> Result<Database, Check> {
         Ok(None) => {}
     }
     let opened = Database::open_read_only(settings, COMMAND_DEADLINE).await;
-    opened.map_err(|error| failed(&error))
+    opened.map_err(|error| {
+        if error.is_read_only() {
+            let advice = "a replica can only be read: name the primary in database.url (or \
+                          database.urls), or promote this server";
+            return failed(&error, advice);
+        }
+        failed(&error, advice)
+    })
 }
 
 async fn examine_store(

@@ -149,9 +149,6 @@ pub(super) async fn of_postgres(config: &Config, database: &Database) -> Vec<Che
     let connections: Result<(i64,), _> =
         with_connection!(database, pool, |connection| sqlx::query_as(CONNECTIONS)
             .fetch_one(connection));
-    let is_replica: Result<(bool,), _> = with_connection!(database, pool, |connection| {
-        sqlx::query_as("SELECT pg_is_in_recovery()").fetch_one(connection)
-    });
     let replicas: Result<(i64, i64, i64, i64), _> =
         with_connection!(database, pool, |connection| sqlx::query_as(REPLICAS)
             .fetch_one(connection));
@@ -161,15 +158,7 @@ pub(super) async fn of_postgres(config: &Config, database: &Database) -> Vec<Che
             |error| failed("connections", &error),
             |(places,)| of_connections(config.database.max_connections, places),
         ),
-        match (is_replica, replicas) {
-            (Err(error), _) | (_, Err(error)) => failed("replication", &error),
-            (Ok((true,)), _) => Check::failed(
-                "replication",
-                "this is a replica, which can only be read",
-                "name the primary in database.url, or promote this one",
-            ),
-            (Ok((false,)), Ok(replicas)) => of_replicas(replicas),
-        },
+        replicas.map_or_else(|error| failed("replication", &error), of_replicas),
     ]
 }
 

@@ -4,6 +4,8 @@ use std::{borrow::Cow, sync::Arc};
 
 use sqlx::postgres::PgDatabaseError;
 
+use super::servers;
+
 /// A failed call to the store. Cheap to clone: many calls may fail with one batch.
 #[derive(Clone, Debug, thiserror::Error)]
 pub enum StoreError {
@@ -46,6 +48,11 @@ impl StoreError {
         } else {
             Self::Refused(Arc::new(error))
         }
+    }
+
+    /// Whether a server of PostgreSQL answers, and none takes writes.
+    pub(crate) fn is_read_only(&self) -> bool {
+        matches!(self, Self::Unreachable(error) if servers::is_read_only(error))
     }
 
     /// The store holds what we cannot read.

@@ -153,20 +153,43 @@ pub(super) async fn takes_writes(connection: &mut PgConnection) -> Result<bool, 
     Ok(row.try_get::<&str, _>(0)? == "off")
 }
 
+/// That a server answers, and takes no writes.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+struct ReadOnly(String);
+
 /// Another server may take writes, or this one later.
 pub(super) fn read_only() -> sqlx::Error {
-    sqlx::Error::Io(io::Error::other("the server is read-only, as a standby is"))
+    read_only_saying("the server is read-only, as a standby is".to_owned())
+}
+
+fn read_only_saying(problem: String) -> sqlx::Error {
+    sqlx::Error::Io(io::Error::other(ReadOnly(problem)))
+}
+
+/// Whether the store could not be opened because a server that answers takes no writes.
+pub(super) fn is_read_only(error: &sqlx::Error) -> bool {
+    let sqlx::Error::Io(error) = error else {
+        return false;
+    };
+    error.get_ref().is_some_and(|cause| cause.is::<ReadOnly>())
 }
 
 fn together(mut problems: Vec<(&PgConnectOptions, sqlx::Error)>) -> sqlx::Error {
     if let [_] = &*problems {
         return problems.remove(0).1;
     }
+    let any_is_read_only = problems.iter().any(|(_, error)| is_read_only(error));
     let each: Vec<_> = problems
         .into_iter()
         .map(|(options, error)| format!("{}: {error}", address(options)))
         .collect();
-    sqlx::Error::Io(io::Error::other(each.join("; ")))
+    let each = each.join("; ");
+    if any_is_read_only {
+        read_only_saying(each)
+    } else {
+        sqlx::Error::Io(io::Error::other(each))
+    }
 }
 
 fn address(options: &PgConnectOptions) -> String {

@@ -8,7 +8,10 @@ use mirrory::{
     types::clock::Timestamp,
 };
 
-use crate::harness::{Store, on_both_stores};
+use crate::{
+    harness::{Store, on_both_stores},
+    servers::set_read_only,
+};
 
 on_both_stores!(
     a_store_that_is_well_has_nothing_that_failed,
@@ -249,5 +252,18 @@ async fn what_is_no_store_is_told_and_left_alone() {
         assert!(worst > Some(Status::Ok), "{content}: {checks:?}");
         assert_eq!(fs::read_to_string(&file).unwrap(), content);
         assert_eq!(fs::read_dir(folder).unwrap().count(), 1);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_server_that_can_only_be_read_is_told() {
+    let mut store = Store::postgres().await;
+    set_read_only(&store, "on").await;
+    for urls in [1, 2] {
+        store.config.database.urls = vec![store.config.database.url.clone(); urls];
+        let checks = examine(&store.config, &store.clock, &store.randomness).await;
+        assert_check(&checks, "store", Status::Failed, "read-only");
+        let advice = of(&checks, "store").advice.as_deref().unwrap();
+        assert!(advice.contains("promote"), "{advice}");
     }
 }
