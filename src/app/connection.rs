@@ -27,12 +27,16 @@ use tokio::{net::TcpStream, sync::watch, time::sleep};
 
 use super::gate::Gate;
 
-/// How long a new connection may take to say what it wants.
+/// How long a new connection may take to say what it wants; the end of the server waits for it, too.
 const FIRST_REQUEST_PATIENCE: Duration = Duration::from_secs(10);
 
 /// How long a connection may lie idle between two requests, and the head of a later one take:
-/// longer than load balancers keep theirs, so that none sends a request into one that closes.
-const IDLE_PATIENCE: Duration = Duration::from_secs(90);
+/// longer than load balancers keep theirs (Google's, the most patient, for 600 s), so that none sends
+/// a request into one that closes.
+const IDLE_PATIENCE: Duration = Duration::from_secs(620);
+
+/// How often the peer of an HTTP/2 connection is asked whether it is still there.
+const PING_INTERVAL: Duration = Duration::from_secs(90);
 
 /// How far the server is with its end.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -75,7 +79,7 @@ pub(super) fn serve_connection(
     builder
         .http2()
         .timer(TokioTimer::new())
-        .keep_alive_interval(IDLE_PATIENCE);
+        .keep_alive_interval(PING_INTERVAL);
     let connection = builder.serve_connection(TokioIo::new(stream), service);
     tokio::spawn(attend(connection.into_owned(), phase, progress));
 }
