@@ -14,6 +14,7 @@ pub(crate) use master_key::master_key_file;
 pub use master_key::{
     RotatedMasterKey, present_master_keys, require_master_key, rotate_master_key,
 };
+pub(crate) use master_key_file::warn_if_others_may_read;
 pub use server::serve_until;
 pub(crate) use start::assemble_keys;
 pub use start::{StartError, missing_store, open_keys, open_state, open_store, open_tokens};

@@ -40,14 +40,7 @@ impl MasterKeyFile {
     pub(super) fn read(&self) -> Result<Vec<MasterKey>, StartError> {
         let text = fs::read_to_string(&self.0).map_err(|error| self.unusable(&error))?;
         let text = Zeroizing::new(text);
-        let mode = fs::metadata(&self.0)
-            .map_err(|error| self.unusable(&error))?
-            .permissions()
-            .mode();
-        if mode & 0o077 != 0 {
-            let file = self.0.display();
-            tracing::warn!(%file, "others may read the master key: run chmod 600 on it");
-        }
+        warn_if_others_may_read(&self.0).map_err(|error| self.unusable(&error))?;
         let keys: Result<Vec<_>, _> = text.split_whitespace().map(MasterKey::parse).collect();
         match keys {
             Ok(keys) if keys.is_empty() => Err(self.unusable(&InvalidMasterKey)),
@@ -74,4 +67,13 @@ impl MasterKeyFile {
             problem: problem.to_string(),
         }
     }
+}
+
+/// Says so when a file with a master key can be read by others than its owner.
+pub(crate) fn warn_if_others_may_read(file: &Path) -> io::Result<()> {
+    if fs::metadata(file)?.permissions().mode() & 0o077 != 0 {
+        let file = file.display();
+        tracing::warn!(%file, "others may read the master key: run chmod 600 on it");
+    }
+    Ok(())
 }

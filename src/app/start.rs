@@ -61,8 +61,8 @@ pub enum StartError {
     NoMasterKey,
     /// The configured master key is to be changed, and no other one was given.
     #[error(
-        "the new master key is missing: make one with `openssl rand -base64 32 > new.key` and give \
-         it with --new-key-file new.key"
+        "the new master key is missing: make one with `(umask 077; openssl rand -base64 32 > \
+         new.key)` and give it with --new-key-file new.key"
     )]
     NoNewMasterKey,
     /// The store has keys and their master key is gone.

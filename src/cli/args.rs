@@ -217,7 +217,7 @@ pub(super) enum KeyCommand {
     /// with the same new key when it was cut off.
     ///
     /// With a configured key (`secrets.master_key`, as PostgreSQL needs it): make the new one with
-    /// `openssl rand -base64 32 > new.key`, run this with the old one still configured and
+    /// `(umask 077; openssl rand -base64 32 > new.key)`, run this with the old one still configured and
     /// `--new-key-file new.key`, then configure the new one for every instance before it starts
     /// again. Without: the key in `master.key` beside the embedded store is replaced. Keep the old
     /// key as long as back-ups of the store that were made under it.

@@ -14,7 +14,7 @@ use super::{
     output::{Answer, Failure},
 };
 use crate::{
-    app::{RotatedMasterKey, rotate_master_key},
+    app::{RotatedMasterKey, rotate_master_key, warn_if_others_may_read},
     keys::{Rewrapped, vault::MasterKey},
 };
 
@@ -55,9 +55,12 @@ fn read(file: &Path) -> Result<MasterKey, Failure> {
         io::stdin().lock().read_to_string(&mut text)?;
         text
     } else {
-        let text = fs::read_to_string(file);
         let unreadable = |error| Failure::usage(format!("cannot read {}: {error}", file.display()));
-        Zeroizing::new(text.map_err(unreadable)?)
+        let text = Zeroizing::new(fs::read_to_string(file).map_err(unreadable)?);
+        if file.is_file() {
+            warn_if_others_may_read(file).map_err(unreadable)?;
+        }
+        text
     };
     let refused = |invalid| Failure::usage(format!("the new master key {invalid}"));
     MasterKey::parse(&text).map_err(refused)

@@ -1,6 +1,6 @@
 //! `mirrory key rotate-master`
 
-use std::{fs, process::Stdio, thread::sleep, time::Duration};
+use std::{fs, os::unix::fs::PermissionsExt, process::Stdio, thread::sleep, time::Duration};
 
 use super::MACHINE;
 use crate::{
@@ -22,8 +22,13 @@ async fn a_configured_key_is_replaced_while_a_server_runs() {
     let done = place.run(["key", "rotate-master"]);
     assert!(done.complaint().contains("--new-key-file"), "{done:?}");
 
-    assert_eq!(place.ask(ROTATE)["status"], "rotated");
-    assert_eq!(place.ask(ROTATE)["status"], "unchanged");
+    for (mode, status, is_warned) in [(0o644, "rotated", true), (0o600, "unchanged", false)] {
+        let file = place.work().join("new.key");
+        fs::set_permissions(file, fs::Permissions::from_mode(mode)).unwrap();
+        let done = place.run([&ROTATE[..], &["--json"]].concat());
+        assert_eq!(done.document()["status"], status);
+        assert_eq!(done.stderr.contains("chmod 600"), is_warned, "{done:?}");
+    }
     let verdict = server.client().validate(&token, MACHINE).await;
     assert!(verdict.is_valid(), "the running server goes on");
     let done = place.run(["key", "list"]);
