@@ -13,7 +13,7 @@ RUN cargo chef cook --release --locked --recipe-path recipe.json
 COPY . .
 RUN cargo build --release --locked
 # The final image has no shell to make a folder with, and its user may not write elsewhere.
-RUN mkdir /data
+RUN mkdir -m 700 /data
 
 FROM gcr.io/distroless/cc-debian12:nonroot
 COPY --from=builder --chown=nonroot:nonroot /data /data
