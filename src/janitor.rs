@@ -1,4 +1,5 @@
-//! The janitor: removes what is past its use, in small batches, one instance at a time.
+//! The janitor: removes what is past its use, one instance at a time: partitions whole, other rows in
+//! small batches.
 
 use std::time::Duration;
 
@@ -107,6 +108,7 @@ impl Janitor {
 
     async fn sweep(&self, kind: Kind) -> Result<u64, StoreError> {
         match kind {
+            Kind::Partitions => self.tokens.turn_partitions().await,
             Kind::Tokens => self.tokens.sweep(BATCH).await,
             Kind::Sites => self.sites.sweep(BATCH).await,
             Kind::Keys => self.keys.sweep(BATCH).await,
@@ -128,6 +130,7 @@ impl Janitor {
 /// What is cleaned up; sites after the tokens that keep them.
 #[derive(Clone, Copy)]
 enum Kind {
+    Partitions,
     Tokens,
     Sites,
     Keys,
@@ -139,7 +142,8 @@ enum Kind {
 }
 
 impl Kind {
-    const ALL: [Self; 8] = [
+    const ALL: [Self; 9] = [
+        Self::Partitions,
         Self::Tokens,
         Self::Sites,
         Self::Keys,

@@ -12,6 +12,7 @@ mod last_use;
 pub(crate) mod manage;
 mod memory;
 pub(crate) mod of_site;
+mod partitions;
 mod record;
 mod refused_machine;
 mod registry;

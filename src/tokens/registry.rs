@@ -7,6 +7,7 @@ use uuid::Uuid;
 use super::{
     last_use::PendingUses,
     memory::TokenMemory,
+    partitions,
     record::{HeldToken, NotedRecord, TokenRecord, TokenState},
     store::{self, Idempotency, Inserted, KeyUse, NewBinding, NewToken, TokenFilter, TokenStore},
     turns::{Subject, Turn, Turns},
@@ -379,12 +380,22 @@ impl Tokens {
     /// When the store fails.
     pub async fn sweep(&self, limit: i64) -> Result<u64, StoreError> {
         let now = self.clock.now();
-        let records = self.store.sweep(now.before(KEPT_AFTER_END), limit).await?;
+        let from = partitions::swept_from(&self.store, now).await?;
+        let cutoff = now.before(KEPT_AFTER_END);
+        let records = self.store.sweep(cutoff, from, limit).await?;
         let keys = self
             .store
             .sweep_keys(now.before(KEY_LIFETIME), limit)
             .await?;
         Ok(records.max(keys))
+    }
+
+    /// Makes partitions ahead, and removes those whose records are all past their use; how many.
+    ///
+    /// # Errors
+    /// When the store fails.
+    pub async fn turn_partitions(&self) -> Result<u64, StoreError> {
+        partitions::turn(&self.store, self.clock.now(), self.settings.time_to_live).await
     }
 }
 

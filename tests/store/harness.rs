@@ -270,6 +270,15 @@ impl Hold {
         Self::Postgres(connection)
     }
 
+    /// Lets go, and keeps what was written.
+    pub async fn commit(mut self) {
+        let Self::Postgres(connection) = &mut self else {
+            panic!("the embedded store is held without a statement");
+        };
+        sqlx::raw_sql("COMMIT").execute(connection).await.unwrap();
+        self.release().await;
+    }
+
     pub async fn release(self) {
         match self {
             Self::Postgres(connection) => connection.close().await.unwrap(),

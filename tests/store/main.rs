@@ -36,6 +36,7 @@ mod master_key;
 mod migrations;
 mod models;
 mod outages;
+mod partitions;
 mod quota;
 mod schema;
 mod secrets;
