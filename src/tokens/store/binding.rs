@@ -25,19 +25,23 @@ use crate::{
 /// and they are still good: of any number of machines that race for one, exactly one gets a row.
 ///
 /// The rows are locked in the order in which they are asked for: with neither hash nor merge joins
-/// there is but the loop over what is asked, which looks each token up by its id. A site's status is
-/// looked up for each token: with `EXISTS`, which the planner takes for a join, it may begin at the
-/// sites and read all of their tokens.
+/// there is but the loop over what is asked, which looks each token up by its id. The id alone is
+/// asked for with `=`: else the planner may take another index, as the one of ends while no two
+/// tokens end at once, and read all that do so later. A site's status is looked up for each token:
+/// with `EXISTS`, which the planner takes for a join, it may begin at the sites and read all of
+/// their tokens.
 const BIND_IN_POSTGRES: &str = "\
 UPDATE tokens SET machine_id = asked.machine_id, \
   bound_at = COALESCE(tokens.bound_at, asked.asked_at), last_validated_at = asked.asked_at \
 FROM unnest($1, $2, $3, $4, $5, $6, $7) AS asked \
   (token_id, site_id, user_id, issued_at, expires_at, machine_id, asked_at) \
-WHERE tokens.token_id = asked.token_id AND tokens.site_id = asked.site_id \
-  AND tokens.user_id = asked.user_id AND tokens.issued_at = asked.issued_at \
-  AND tokens.expires_at = asked.expires_at \
+WHERE tokens.token_id = asked.token_id \
+  AND tokens.site_id IS NOT DISTINCT FROM asked.site_id \
+  AND tokens.user_id IS NOT DISTINCT FROM asked.user_id \
+  AND tokens.issued_at IS NOT DISTINCT FROM asked.issued_at \
+  AND tokens.expires_at IS NOT DISTINCT FROM asked.expires_at \
   AND (tokens.machine_id IS NULL OR tokens.machine_id = asked.machine_id) \
-  AND tokens.revoked_at IS NULL AND tokens.expires_at > asked.asked_at \
+  AND tokens.revoked_at IS NULL AND asked.expires_at > asked.asked_at \
   AND (SELECT sites.status FROM sites WHERE sites.site_id = tokens.site_id \
     AND sites.deleted_at IS NULL) = 'active' \
 RETURNING tokens.token_id, tokens.coins";
