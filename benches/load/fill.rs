@@ -1,9 +1,10 @@
 //! Fills a store with sites and token records, as years of use would.
 
-use std::time::Duration;
+use std::{fmt::Write, time::Duration};
 
 use mirrory::{store::sqlite, types::clock::Clock};
-use sqlx::{Connection, PgConnection, SqliteConnection};
+use sqlx::{AssertSqlSafe, Connection, PgConnection, SqliteConnection};
+use uuid::Uuid;
 
 use crate::Outcome;
 
@@ -12,11 +13,13 @@ const SITES: i64 = 10_000;
 /// So many are written in a transaction, which keeps SQLite's log small.
 const ROWS_AT_ONCE: u32 = 500_000;
 
-const DAY_MICROS: i64 = 86_400_000_000;
+const HOUR_MICROS: i64 = 3_600_000_000;
+
+pub const DAY_MICROS: i64 = 86_400_000_000;
 
 /// Records are kept for 30 days after their end; the oldest ones are not to be cleaned up while
 /// they are measured.
-const OLDEST_DAYS: i64 = 25;
+pub const OLDEST_DAYS: i64 = 25;
 
 const SITES_OF_POSTGRES: &str = "
     INSERT INTO sites (site_id, name, plan, status, created_at)
@@ -39,6 +42,12 @@ const TOKENS_OF_POSTGRES: &str = "
     FROM (SELECT number, md5(number::text) AS noise,
                  ($4 + number * $5) / 1000000 * 1000000 AS issued_at
           FROM generate_series($1, $2 - 1) AS number) AS records";
+
+/// As if every record had been asked for with a key, within the last twelve hours.
+const KEYS_OF_POSTGRES: &str = "
+    INSERT INTO idempotency_keys (site_id, key_digest, request_digest, token_id, created_at)
+    SELECT site_id, sha256(uuid_send(token_id)), sha256(''), token_id, $2 - ($2 - issued_at) / 50
+    FROM tokens WHERE issued_at >= $1";
 
 const SITES_OF_SQLITE: &str = "
     WITH RECURSIVE numbers (number) AS
@@ -89,6 +98,54 @@ pub async fn postgres(url: &str, records: u32) -> Outcome<()> {
         tell(to, records);
     }
     for query in ["VACUUM (ANALYZE)", "CHECKPOINT"] {
+        sqlx::raw_sql(query).execute(&mut connection).await?;
+    }
+    connection.close().await?;
+    Ok(())
+}
+
+/// Makes partitions of all the time that records are filled in for. They are to be filled before an
+/// instance finds them empty.
+pub async fn partitions(url: &str, count: u32) -> Outcome<()> {
+    let mut connection = PgConnection::connect(url).await?;
+    let first = first_issue();
+    let span = OLDEST_DAYS * DAY_MICROS / i64::from(count);
+    let id = |number: u32| {
+        // The last one is the one of now, too.
+        let more = if number == count { HOUR_MICROS } else { 0 };
+        let millis = (first + span * i64::from(number) + more) / 1000;
+        Uuid::from_u128(u128::from(millis.cast_unsigned()) << 80)
+    };
+    let mut sql = format!(
+        "ALTER TABLE tokens DETACH PARTITION tokens_past; \
+         ALTER TABLE tokens ATTACH PARTITION tokens_past FOR VALUES FROM (MINVALUE) TO ('{}');",
+        id(0)
+    );
+    for number in 0..count {
+        write!(
+            sql,
+            "CREATE TABLE tokens_{number} PARTITION OF tokens \
+             FOR VALUES FROM ('{}') TO ('{}') WITH (fillfactor = 60);",
+            id(number),
+            id(number + 1)
+        )?;
+    }
+    sqlx::raw_sql(AssertSqlSafe(sql))
+        .execute(&mut connection)
+        .await?;
+    connection.close().await?;
+    Ok(())
+}
+
+/// Gives every record a key.
+pub async fn keys(url: &str) -> Outcome<()> {
+    let mut connection = PgConnection::connect(url).await?;
+    sqlx::query(KEYS_OF_POSTGRES)
+        .bind(first_issue() - DAY_MICROS)
+        .bind(Clock::system().now())
+        .execute(&mut connection)
+        .await?;
+    for query in ["VACUUM (ANALYZE) idempotency_keys", "CHECKPOINT"] {
         sqlx::raw_sql(query).execute(&mut connection).await?;
     }
     connection.close().await?;

@@ -23,6 +23,7 @@ mod measure;
 mod options;
 mod paced;
 mod pgbench;
+mod removal;
 mod report;
 mod requests;
 mod scenarios;

@@ -170,7 +170,7 @@ async fn partitions_that_are_held_are_left_and_calls_go_on() {
             // This is answered only because the round stops waiting.
             shop.instance.issue(shop.site_id).await
         };
-        let (_, _) = tokio::join!(shop.round_at(moment), calling);
+        let ((), _) = tokio::join!(shop.round_at(moment), calling);
         assert_eq!(shop.weeks().await, before);
         back_up.release().await;
         shop.janitor.round().await.unwrap();

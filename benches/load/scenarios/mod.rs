@@ -11,6 +11,7 @@ mod generator;
 mod instances;
 mod large;
 mod propagation;
+mod retention;
 mod validate;
 
 use clap::ValueEnum;
@@ -44,6 +45,8 @@ pub enum Scenario {
     Footprint,
     /// Stores with many records beside empty ones.
     Large,
+    /// Old records and idempotency keys removed from a large store under load.
+    Retention,
 }
 
 impl Scenario {
@@ -61,6 +64,7 @@ impl Scenario {
             Self::Propagation => "propagation",
             Self::Footprint => "footprint",
             Self::Large => "large",
+            Self::Retention => "retention",
         }
     }
 
@@ -79,6 +83,7 @@ impl Scenario {
             Self::Propagation => propagation::measure(bench).await,
             Self::Footprint => footprint::measure(bench).await,
             Self::Large => large::measure(bench).await,
+            Self::Retention => retention::measure(bench).await,
         }
     }
 }
