@@ -18,7 +18,7 @@ RUN mkdir /data
 FROM gcr.io/distroless/cc-debian12:nonroot
 COPY --from=builder --chown=nonroot:nonroot /data /data
 COPY --from=builder /build/target/release/mirrory /usr/local/bin/
-ENV MIRRORY__DATABASE__URL=sqlite:///data/mirrory.db \
+ENV DATABASE_URL=sqlite:///data/mirrory.db \
     MIRRORY__SERVER__LISTEN=0.0.0.0:8080
 VOLUME /data
 EXPOSE 8080

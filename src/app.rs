@@ -1,12 +1,19 @@
 //! Wiring: opens the store and the rooms, runs what goes on in the background, serves, drains.
 
 mod background;
+mod connection;
+mod gate;
 mod master_key;
 mod master_key_file;
 mod server;
 mod start;
 
 pub use background::{Background, Running};
-pub use master_key::{RotatedMasterKey, require_master_key, rotate_master_key};
-pub use server::{Gate, serve_until};
+pub use gate::Gate;
+pub(crate) use master_key::master_key_file;
+pub use master_key::{
+    RotatedMasterKey, present_master_keys, require_master_key, rotate_master_key,
+};
+pub use server::serve_until;
+pub(crate) use start::assemble_keys;
 pub use start::{StartError, missing_store, open_keys, open_state, open_store, open_tokens};

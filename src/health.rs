@@ -73,7 +73,7 @@ impl Health {
         }
     }
 
-    /// Notes that the process takes no more requests and only finishes what it has.
+    /// Notes that the process is to end: what comes yet is answered, but had better go elsewhere.
     pub fn drain(&self) {
         self.is_draining.store(true, Ordering::Release);
     }

@@ -20,6 +20,8 @@
 //! | [`two_factor`], [`api_tokens`] | codes of an app and recovery codes; what scripts call with |
 //! | [`callers`] | the layer before the management API: who calls, and with which scopes |
 //! | [`audit`] | who did what, when and from where |
+//! | [`moving`] | everything that a store holds, as a file, and back |
+//! | [`doctor`] | what is wrong with a set-up, and what to do |
 //!
 //! Around the rooms stands a frame that knows HTTP, configuration and start-up:
 //!
@@ -29,6 +31,7 @@
 //! | [`middleware`] | the layers that know no capability |
 //! | [`error`] | the one error of the API, and the only place that maps a status |
 //! | `extract`, `query`, `paging` | reading bodies and queries; lists that are told page by page |
+//! | `new_file` | files that are seen whole or not at all |
 //! | [`store`] | both databases behind one face, transactions, the change log |
 //! | [`config`], [`telemetry`], [`types`] | settings; log lines; newtypes, the clock, randomness |
 //! | [`app`], [`janitor`], [`health`], [`openapi`] | start-up and the server; the clean-up; probes; the document |
@@ -53,12 +56,15 @@ pub mod audit;
 pub mod callers;
 pub mod cli;
 pub mod config;
+pub mod doctor;
 pub mod error;
 pub(crate) mod extract;
 pub mod health;
 pub mod janitor;
 pub mod keys;
 pub mod middleware;
+pub mod moving;
+pub(crate) mod new_file;
 pub mod openapi;
 pub(crate) mod paging;
 pub mod passwords;

@@ -2,6 +2,11 @@
 -- milliseconds of their making: the table of now becomes the partition of all that is older than a
 -- bound. It is proved while calls go on, so that attaching it reads no rows. The bound is the end of
 -- a week: four weeks ahead, for until the last step new tokens must stay below it.
+-- Waiting for this lock holds up nobody's calls, and ends an autovacuum, which would outlast the
+-- patience for the next one.
+SET LOCAL lock_timeout = '1min';
+LOCK TABLE tokens IN SHARE UPDATE EXCLUSIVE MODE;
+SET LOCAL lock_timeout = '500ms';
 DO $$
 DECLARE
     week   CONSTANT BIGINT := 604800000;

@@ -1,5 +1,10 @@
 -- Changes the catalogue alone. The table, its columns and its indexes are called as before, so that
 -- the version before goes on with its statements.
+-- Waiting for this lock holds up nobody's calls, and ends an autovacuum, which would outlast the
+-- patience for the next one.
+SET LOCAL lock_timeout = '1min';
+LOCK TABLE tokens IN SHARE UPDATE EXCLUSIVE MODE;
+SET LOCAL lock_timeout = '500ms';
 DO $$
 DECLARE
     bound   UUID;

@@ -24,6 +24,7 @@ use crate::{
     tokens::Tokens,
 };
 
+const CHOICE_INTERVAL: Duration = Duration::from_millis(250);
 const FLUSH_INTERVAL: Duration = Duration::from_secs(1);
 const JANITOR_INTERVAL: Duration = Duration::from_mins(1);
 
@@ -86,6 +87,11 @@ impl Background {
         if let Some(listener) = Listener::new(&database, TRUSTED_SILENCE) {
             tasks.spawn(listen(stopped.clone(), listener, Arc::clone(&grown)));
         }
+        let choose = Work::every(CHOICE_INTERVAL, "find a server that takes writes");
+        tasks.spawn(repeat(stopped.clone(), choose, move || {
+            let database = database.clone();
+            async move { database.choose_server().await }
+        }));
         let follow = Work {
             name: "follow the change log",
             interval: poll_interval,

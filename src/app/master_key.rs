@@ -10,7 +10,7 @@ use super::{
     start::{StartError, lock},
 };
 use crate::{
-    config::{Config, DatabaseKind},
+    config::{self, Config, DatabaseKind},
     keys::{
         self, KeysError, Rewrapped,
         vault::{MasterKey, Vault, VaultError},
@@ -24,7 +24,7 @@ use crate::{
 /// # Errors
 /// When it is missing.
 pub fn require_master_key(config: &Config) -> Result<(), StartError> {
-    let is_shared = config.database.url.kind() == DatabaseKind::Postgres;
+    let is_shared = config.database.kind() == DatabaseKind::Postgres;
     if is_shared && config.secrets.master_key.is_none() {
         return Err(StartError::NoMasterKey);
     }
@@ -48,6 +48,28 @@ pub(super) async fn open_vault(
     let file = MasterKeyFile::beside(&config.database)?;
     let master_key = in_force(&file, database, randomness).await?;
     Ok(keys::open_vault(database, &master_key, clock, randomness).await?)
+}
+
+/// The master keys that there are, of which one may open the store: mostly one, two while it is being
+/// changed, none before the first start on an embedded store. None is made.
+///
+/// # Errors
+/// When PostgreSQL's is not configured, or the file cannot be read.
+pub fn present_master_keys(config: &Config) -> Result<Vec<MasterKey>, StartError> {
+    if let Some(master_key) = configured(config)? {
+        return Ok(vec![master_key]);
+    }
+    let file = MasterKeyFile::beside(&config.database)?;
+    if file.exists() {
+        file.read()
+    } else {
+        Ok(Vec::new())
+    }
+}
+
+/// Where the master key of an embedded store lies that is not configured.
+pub(crate) fn master_key_file(settings: &config::Database) -> Result<PathBuf, StartError> {
+    Ok(MasterKeyFile::beside(settings)?.path().to_owned())
 }
 
 /// What a change of the master key came to.

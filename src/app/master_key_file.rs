@@ -1,9 +1,9 @@
 //! The file beside the embedded store that holds its master key.
 
 use std::{
-    fs::{self, File},
+    fs,
     io::{self, Write},
-    os::unix::fs::{OpenOptionsExt, PermissionsExt},
+    os::unix::fs::PermissionsExt,
     path::{Path, PathBuf},
 };
 
@@ -13,6 +13,7 @@ use super::start::StartError;
 use crate::{
     config,
     keys::vault::{InvalidMasterKey, MasterKey},
+    new_file::NewFile,
     store::sqlite,
 };
 
@@ -59,25 +60,12 @@ impl MasterKeyFile {
         self.replace(keys).map_err(|error| self.unusable(&error))
     }
 
-    /// Writes all under another name first, so that the file is never seen half written.
     fn replace(&self, keys: &[&MasterKey]) -> io::Result<()> {
-        let unfinished = self.0.with_extension("key.new");
-        if unfinished.exists() {
-            fs::remove_file(&unfinished)?;
-        }
-        let mut options = File::options();
-        options.write(true).create_new(true).mode(0o600);
-        let mut writer = options.open(&unfinished)?;
+        let mut file = NewFile::create(&self.0)?;
         for key in keys {
-            writeln!(writer, "{}", key.to_base64().as_str())?;
+            writeln!(file, "{}", key.to_base64().as_str())?;
         }
-        writer.sync_all()?;
-        fs::rename(&unfinished, &self.0)?;
-        let folder = self.0.parent();
-        match folder.filter(|folder| !folder.as_os_str().is_empty()) {
-            Some(folder) => File::open(folder)?.sync_all(),
-            None => File::open(".")?.sync_all(),
-        }
+        file.finish()
     }
 
     fn unusable(&self, problem: &dyn std::error::Error) -> StartError {

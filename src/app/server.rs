@@ -1,143 +1,90 @@
-//! The HTTP server: accepts connections, hands requests to the router, drains.
+//! The HTTP server: accepts connections, drains.
 
-use std::{
-    future::poll_fn,
-    io,
-    net::SocketAddr,
-    pin::pin,
-    sync::{
-        Arc, OnceLock,
-        atomic::{AtomicBool, Ordering},
-    },
-    task::Poll,
-    time::Duration,
+use std::{io, iter, net::SocketAddr, pin::pin, time::Duration};
+
+use tokio::{
+    net::{TcpListener, TcpStream},
+    sync::watch,
+    time::{Instant, sleep, sleep_until, timeout_at},
 };
 
-use axum::{
-    Router,
-    body::Body,
-    extract::{ConnectInfo, Request},
+use super::{
+    connection::{Phase, serve_connection},
+    gate::Gate,
 };
-use hyper::{body::Incoming, service::service_fn};
-use hyper_util::{
-    rt::{TokioExecutor, TokioIo, TokioTimer},
-    server::{conn::auto, graceful::GracefulShutdown},
-};
-use tokio::net::{TcpListener, TcpStream};
-use tower::ServiceExt;
 
-/// How long a new connection may take to say what it wants.
-const FIRST_REQUEST_PATIENCE: Duration = Duration::from_secs(10);
-
-/// How long a connection may lie idle between two requests, and the head of a later one take:
-/// longer than load balancers keep theirs, so that none sends a request into one that closes.
-const IDLE_PATIENCE: Duration = Duration::from_secs(90);
+/// How long nobody must have come for the end to be known. A load balancer that tries an instance
+/// again a second after it was refused has by then found one that took this one's place.
+const QUIET: Duration = Duration::from_secs(2);
 
 /// How long accepting rests when the process has no file left for a connection.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
-/// Passes requests to a router that tells them to come back, until the real one is there.
-#[derive(Clone)]
-pub struct Gate {
-    starting: Router,
-    open: Arc<OnceLock<Router>>,
-}
-
-impl Gate {
-    /// A gate that is closed: `starting` answers.
-    #[must_use]
-    pub fn new(starting: Router) -> Self {
-        Self {
-            starting,
-            open: Arc::default(),
-        }
-    }
-
-    /// Opens it, once: `router` answers from now on.
-    pub fn open(&self, router: Router) {
-        let _already_open = self.open.set(router);
-    }
-
-    fn router(&self) -> Router {
-        self.open.get().unwrap_or(&self.starting).clone()
-    }
-}
-
-/// Serves until `shutdown` is ready, then takes no more connections, and gives those that are open
-/// `patience` to finish what they have begun.
+/// Serves until `shutdown` is ready, and for a while longer: whoever sends requests here must have
+/// the time to learn of the end. One that comes along a connection which is just being closed would
+/// be lost.
+///
+/// For half of `patience` connections are still taken, or until nobody is connected or comes any more;
+/// then those go that are idle, and at the end the others.
 pub async fn serve_until(
     listener: TcpListener,
     gate: Gate,
     shutdown: impl Future<Output = ()>,
     patience: Duration,
 ) {
-    let connections = GracefulShutdown::new();
+    let (phase, _) = watch::channel(Phase::Serving);
     let mut shutdown = pin!(shutdown);
     loop {
-        let accepted = tokio::select! {
-            accepted = listener.accept() => accepted,
+        tokio::select! {
+            () = accept(&listener, &gate, &phase) => {}
             () = &mut shutdown => break,
-        };
-        match accepted {
-            Ok((stream, peer)) => serve_connection(stream, peer, &gate, &connections),
-            Err(error) => rest_after(&error).await,
         }
     }
-    drop(listener);
-    if tokio::time::timeout(patience, connections.shutdown())
-        .await
-        .is_err()
-    {
+    let end = Instant::now() + patience;
+    phase.send_replace(Phase::Draining);
+    loop {
+        tokio::select! {
+            () = accept(&listener, &gate, &phase) => {}
+            () = quiet(&phase) => break,
+            () = sleep_until(end - patience / 2) => break,
+        }
+    }
+    for (stream, peer) in close(listener) {
+        serve_connection(stream, peer, &gate, phase.subscribe());
+    }
+    phase.send_replace(Phase::Closing);
+    if timeout_at(end, phase.closed()).await.is_err() {
         tracing::warn!("some requests were cut off: they took longer than server.drain_seconds");
     }
 }
 
-fn serve_connection(
-    stream: TcpStream,
-    peer: SocketAddr,
-    gate: &Gate,
-    connections: &GracefulShutdown,
-) {
-    // Answers are small and whole: waiting to fill a packet only delays them.
-    let _is_set = stream.set_nodelay(true);
-    let gate = gate.clone();
-    let has_asked = Arc::new(AtomicBool::new(false));
-    let asks = Arc::clone(&has_asked);
-    let service = service_fn(move |request: hyper::Request<Incoming>| {
-        asks.store(true, Ordering::Relaxed);
-        let mut request: Request = request.map(Body::new);
-        request.extensions_mut().insert(ConnectInfo(peer));
-        gate.router().oneshot(request)
+/// Takes the next connection.
+async fn accept(listener: &TcpListener, gate: &Gate, phase: &watch::Sender<Phase>) {
+    match listener.accept().await {
+        Ok((stream, peer)) => serve_connection(stream, peer, gate, phase.subscribe()),
+        Err(error) => rest_after(&error).await,
+    }
+}
+
+/// Waits until nobody has been connected for a while.
+async fn quiet(phase: &watch::Sender<Phase>) {
+    phase.closed().await;
+    sleep(QUIET).await;
+}
+
+/// Refuses connections from now on, and returns those that the system has taken for us: they would
+/// be reset, with the requests in them.
+fn close(listener: TcpListener) -> Vec<(TcpStream, SocketAddr)> {
+    let Ok(listener) = listener.into_std() else {
+        return Vec::new();
+    };
+    let waiting: Vec<_> = iter::from_fn(|| listener.accept().ok()).collect();
+    drop(listener);
+    let taken = waiting.into_iter().filter_map(|(stream, peer)| {
+        stream.set_nonblocking(true).ok()?;
+        Some((TcpStream::from_std(stream).ok()?, peer))
     });
-    let mut builder = auto::Builder::new(TokioExecutor::new());
-    builder
-        .http1()
-        .timer(TokioTimer::new())
-        .header_read_timeout(IDLE_PATIENCE);
-    builder
-        .http2()
-        .timer(TokioTimer::new())
-        .keep_alive_interval(IDLE_PATIENCE);
-    let connection = builder.serve_connection(TokioIo::new(stream), service);
-    let connection = connections.watch(connection.into_owned());
-    tokio::spawn(async move {
-        let mut connection = pin!(connection);
-        // The protocol's own time-outs begin only when it is known which protocol it speaks.
-        let mut silence = pin!(tokio::time::sleep(FIRST_REQUEST_PATIENCE));
-        poll_fn(|context| {
-            if let Poll::Ready(ended) = connection.as_mut().poll(context) {
-                if let Err(error) = ended {
-                    tracing::debug!(error = %error, "a connection ended badly");
-                }
-                return Poll::Ready(());
-            }
-            if has_asked.load(Ordering::Relaxed) {
-                return Poll::Pending;
-            }
-            silence.as_mut().poll(context)
-        })
-        .await;
-    });
+    taken.collect()
 }
 
 /// A connection that its peer gave up is nothing; a process without files must wait for some.
@@ -150,6 +97,6 @@ async fn rest_after(error: &io::Error) {
     );
     if !is_peers {
         tracing::error!(error = %error, "cannot accept connections");
-        tokio::time::sleep(ACCEPT_PAUSE).await;
+        sleep(ACCEPT_PAUSE).await;
     }
 }

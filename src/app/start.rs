@@ -10,7 +10,7 @@ use crate::{
     audit::{AuditLog, Tally},
     config::{self, Config, DatabaseKind},
     health::Health,
-    keys::{KeySettings, Keys, KeysError},
+    keys::{KeySettings, Keys, KeysError, vault::Vault},
     middleware::admission::Admission,
     passwords::Passwords,
     quota::Ledger,
@@ -105,14 +105,14 @@ pub async fn open_store(
     settings: &config::Database,
     deadline: Duration,
 ) -> Result<Database, StartError> {
-    let _lock = match settings.url.kind() {
+    let _lock = match settings.kind() {
         DatabaseKind::Sqlite => Some(lock(settings).await?),
         DatabaseKind::Postgres => None,
     };
     let database = Database::open(settings, deadline)
         .await
         .map_err(|source| StartError::Open {
-            url: settings.url.redacted().to_owned(),
+            url: settings.redacted(),
             source,
         })?;
     database.migrate().await?;
@@ -124,7 +124,7 @@ pub async fn open_store(
 /// # Errors
 /// When the URL is none of SQLite's.
 pub fn missing_store(settings: &config::Database) -> Result<Option<PathBuf>, StartError> {
-    if settings.url.kind() != DatabaseKind::Sqlite {
+    if settings.kind() != DatabaseKind::Sqlite {
         return Ok(None);
     }
     let file = sqlite::path(settings)?;
@@ -137,7 +137,7 @@ pub(super) async fn lock(settings: &config::Database) -> Result<std::fs::File, S
     migrations::lock_embedded(path)
         .await
         .map_err(|source| StartError::Folder {
-            url: settings.url.redacted().to_owned(),
+            url: settings.redacted(),
             source,
         })
 }
@@ -154,7 +154,21 @@ pub async fn open_keys(
     freshness: Freshness,
 ) -> Result<Keys, StartError> {
     let vault = master_key::open_vault(config, database, clock, randomness).await?;
-    let keys = Keys::new(
+    let keys = assemble_keys(config, database, vault, clock, randomness, freshness);
+    keys.ensure_first(database, config.tokens.algorithm).await?;
+    Ok(keys)
+}
+
+/// The signing keys of a store that `vault` opens; nothing is read or made.
+pub(crate) fn assemble_keys(
+    config: &Config,
+    database: &Database,
+    vault: Vault,
+    clock: &Clock,
+    randomness: &Randomness,
+    freshness: Freshness,
+) -> Keys {
+    Keys::new(
         database.clone(),
         vault,
         KeySettings {
@@ -165,9 +179,7 @@ pub async fn open_keys(
         clock.clone(),
         randomness.clone(),
         freshness,
-    );
-    keys.ensure_first(database, config.tokens.algorithm).await?;
-    Ok(keys)
+    )
 }
 
 /// Opens every room over an open store, and makes what the configuration wants to be there.

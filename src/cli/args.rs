@@ -55,12 +55,36 @@ pub(super) enum Command {
     /// Who did what, when and from where.
     #[command(subcommand)]
     Audit(AuditCommand),
+    /// Write everything that the store holds into a file, to go on elsewhere with `mirrory import`.
+    ///
+    /// The file is as secret as a back-up: its keys are encrypted and its secrets hashed. It is of one
+    /// moment; what servers do later is not in it, so stop them first to move for good. What does not
+    /// move is the configuration and the master key: carry both over.
+    Export {
+        /// Where to write it, for its owner alone; `-` is stdout.
+        #[arg(long, value_name = "FILE", default_value = "-")]
+        output: PathBuf,
+    },
+    /// Write what `mirrory export` wrote into a store, which should be empty.
+    ///
+    /// Configure the master key of the store that was exported first, or put its `master.key` beside
+    /// the embedded store, and start no server before it is done. Cut off, it can be run again with
+    /// the same file, and goes on. It overwrites nothing.
+    Import {
+        /// The file; `-` is stdin.
+        #[arg(value_name = "FILE", default_value = "-")]
+        file: PathBuf,
+    },
     /// Print the configuration in force, without its secrets.
     Config,
     /// Print the OpenAPI 3.1 document.
     Openapi,
     /// Ask the local server how it is; for container health checks.
     Healthcheck,
+    /// Look at the set-up, and say of everything that is wrong what to do. Changes nothing.
+    ///
+    /// Ends with 0 when nothing has failed, warnings or not.
+    Doctor,
 }
 
 #[derive(Debug, Subcommand)]

@@ -39,7 +39,7 @@ pub(super) async fn prepare(state: &AppState, address: SocketAddr) -> Result<Ans
 /// one that has a secret of its own in the configuration.
 async fn make_first_site(state: &AppState) -> Result<Option<(Site, ProxySecret)>, Failure> {
     let config = &state.config;
-    let is_wanted = config.database.url.kind() == DatabaseKind::Sqlite
+    let is_wanted = config.database.kind() == DatabaseKind::Sqlite
         && config.bootstrap.proxy_secret.is_none()
         && config.plans.contains_key(FIRST_PLAN);
     if !is_wanted {

@@ -3,11 +3,14 @@
 mod account;
 mod args;
 mod audit;
+mod doctor;
 mod healthcheck;
 mod introduction;
 mod key;
 mod master_key;
+mod moving;
 mod output;
+mod progress;
 mod serve;
 mod site;
 mod token;
@@ -66,13 +69,19 @@ pub fn run() -> ExitCode {
     let args = Args::parse();
     let format = Format::from(args.json);
     match start(args, format) {
-        Ok(()) => ExitCode::SUCCESS,
+        Ok(code) => code,
         Err(failure) => failure.report(format),
     }
 }
 
-fn start(args: Args, format: Format) -> Result<(), Failure> {
-    let config = Config::load(args.config.as_deref(), process_environment()?)?;
+fn start(args: Args, format: Format) -> Result<ExitCode, Failure> {
+    let command = args.command.unwrap_or(Command::Serve);
+    let config = match Config::load(args.config.as_deref(), process_environment()?) {
+        Err(error) if matches!(command, Command::Doctor) => {
+            return doctor::without_configuration(&error)?.print(format);
+        }
+        config => config?,
+    };
     let log_format = config.log.format.unwrap_or_else(LogFormat::for_stderr);
     // Dropped last: what is logged until then is written.
     let _guard = telemetry::init(log_format)?;
@@ -84,7 +93,6 @@ fn start(args: Args, format: Format) -> Result<(), Failure> {
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .build()?;
-    let command = args.command.unwrap_or(Command::Serve);
     let outcome = runtime.block_on(execute(context, command, format));
     // A thread that still waits for a lock must not keep the process.
     runtime.shutdown_background();
@@ -105,6 +113,8 @@ async fn execute(context: Context, command: Command, format: Format) -> Result<A
         Command::Key(command) => key::run(&context, command).await,
         Command::Account(command) => account::run(&context, command).await,
         Command::Audit(command) => audit::run(&context, command).await,
+        Command::Export { output } => moving::export(&context, &output, format).await,
+        Command::Import { file } => moving::import(&context, &file).await,
         Command::Config => {
             let toml = context
                 .config
@@ -114,5 +124,6 @@ async fn execute(context: Context, command: Command, format: Format) -> Result<A
         }
         Command::Openapi => Answer::document(&openapi::document()),
         Command::Healthcheck => healthcheck::run(&context).await,
+        Command::Doctor => doctor::run(&context).await,
     }
 }

@@ -14,6 +14,7 @@ use crate::{
     config::ConfigError,
     error::Chain,
     keys::KeysError,
+    moving::{ExportError, ImportError},
     passwords::{HashError, Overloaded},
     quota::QuotaError,
     store::StoreError,
@@ -43,6 +44,8 @@ pub(super) enum Answer {
     Many(Vec<Value>, &'static [&'static str]),
     /// A text that is the answer as it is, and the same as JSON.
     Text(String, Value),
+    /// As a text, and what the program ends with.
+    Verdict(String, Value, ExitCode),
     /// Nothing more: what there was is printed.
     Nothing,
 }
@@ -69,17 +72,25 @@ impl Answer {
         Ok(Self::Text(pretty(&value)?, value))
     }
 
-    pub(super) fn print(self, format: Format) -> Result<(), Failure> {
+    /// Prints it; what the program ends with then.
+    pub(super) fn print(self, format: Format) -> Result<ExitCode, Failure> {
+        let code = match &self {
+            Self::Verdict(_, _, code) => *code,
+            _ => ExitCode::SUCCESS,
+        };
         let text = match (self, format) {
-            (Self::Nothing, _) => return Ok(()),
-            (Self::One(value) | Self::Text(_, value), Format::Json) => pretty(&value)?,
+            (Self::Nothing, _) => return Ok(code),
+            (
+                Self::One(value) | Self::Text(_, value) | Self::Verdict(_, value, _),
+                Format::Json,
+            ) => pretty(&value)?,
             (Self::Many(values, _), Format::Json) => pretty(&Value::Array(values))?,
-            (Self::Text(text, _), Format::Text) => text,
+            (Self::Text(text, _) | Self::Verdict(text, ..), Format::Text) => text,
             (Self::One(value), Format::Text) => lines(&value),
             (Self::Many(values, columns), Format::Text) => table(&values, columns),
         };
         writeln!(io::stdout().lock(), "{}", text.trim_end())?;
-        Ok(())
+        Ok(code)
     }
 }
 
@@ -186,7 +197,9 @@ macro_rules! fails_with {
 fails_with!(
     AccountError,
     ConfigError,
+    ExportError,
     HashError,
+    ImportError,
     KeysError,
     Overloaded,
     QuotaError,

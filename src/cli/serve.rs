@@ -68,15 +68,17 @@ pub(super) async fn run(context: Context, format: Format) -> Result<Answer, Fail
     let introduction = introduction::prepare(&state, address).await?;
     gate.open(router::router(&state));
     let work = background.spawn();
-    tracing::info!(%address, store = state.config.database.url.redacted(), "serving");
+    tracing::info!(%address, store = state.config.database.redacted(), "serving");
     introduction.print(format)?;
 
     signals.received().await;
+    tracing::info!("draining; a second signal ends it at once");
     state.health.drain();
     drop(stop);
-    server
-        .await
-        .map_err(|error| Failure::new(error.to_string()))?;
+    tokio::select! {
+        outcome = server => outcome.map(drop).map_err(|error| Failure::new(error.to_string()))?,
+        () = signals.received() => tracing::warn!("told a second time: not waiting for requests"),
+    }
     if timeout(WRAP_UP, wrap_up(&state, work)).await.is_err() {
         tracing::warn!("stopped without waiting longer for the store");
     }
@@ -100,8 +102,8 @@ impl Signals {
 
     async fn received(&mut self) {
         tokio::select! {
-            _ = self.terminated.recv() => tracing::info!("SIGTERM: draining"),
-            _ = self.interrupted.recv() => tracing::info!("SIGINT: draining"),
+            _ = self.terminated.recv() => tracing::info!("SIGTERM"),
+            _ = self.interrupted.recv() => tracing::info!("SIGINT"),
         }
     }
 }

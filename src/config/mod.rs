@@ -86,8 +86,8 @@ pub struct Server {
     /// half a second, then 503. Default: 1000.
     #[serde(deserialize_with = "values::whole_number::<1, 100_000, _, _>")]
     pub concurrent_requests: usize,
-    /// Seconds that running requests are given to end after SIGTERM or SIGINT, 0 to 3600.
-    /// Default: 30.
+    /// Seconds from SIGTERM or SIGINT to the end, 0 to 3600: for half of them new connections are
+    /// still taken, then running requests are given the rest. Sooner when quiet. Default: 30.
     #[serde(deserialize_with = "values::whole_number::<0, 3600, _, _>")]
     pub drain_seconds: u32,
 }
@@ -98,6 +98,10 @@ pub struct Database {
     /// The embedded SQLite file or the PostgreSQL database. Default: `sqlite://data/mirrory.db`.
     #[serde(deserialize_with = "values::database_url")]
     pub url: DatabaseUrl,
+    /// Several PostgreSQL servers with the same data, in the place of `url`: the first that takes
+    /// writes is used. Default: none.
+    #[serde(deserialize_with = "values::database_urls")]
+    pub urls: Vec<DatabaseUrl>,
     /// Connections that an instance opens to PostgreSQL at most, 1 to 1000; one more listens for
     /// changes. Default: 16.
     #[serde(deserialize_with = "values::whole_number::<1, 1000, _, _>")]
@@ -183,6 +187,35 @@ pub struct Log {
     /// How log lines look. Default: none, which is [`LogFormat::for_stderr`].
     #[serde(default, deserialize_with = "values::log_format")]
     pub format: Option<LogFormat>,
+}
+
+impl Database {
+    /// Which kind of store is named.
+    #[must_use]
+    pub const fn kind(&self) -> DatabaseKind {
+        if self.urls.is_empty() {
+            self.url.kind()
+        } else {
+            DatabaseKind::Postgres
+        }
+    }
+
+    /// Where the store may be, what is to be tried first at first.
+    #[must_use]
+    pub fn places(&self) -> &[DatabaseUrl] {
+        if self.urls.is_empty() {
+            std::slice::from_ref(&self.url)
+        } else {
+            &self.urls
+        }
+    }
+
+    /// The places as they may be shown.
+    #[must_use]
+    pub fn redacted(&self) -> String {
+        let places: Vec<_> = self.places().iter().map(DatabaseUrl::redacted).collect();
+        places.join(", ")
+    }
 }
 
 impl Config {

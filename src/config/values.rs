@@ -4,6 +4,7 @@
 //! must be and never what it was.
 
 use std::{
+    fmt::Display,
     net::{IpAddr, SocketAddr},
     str::FromStr,
 };
@@ -15,7 +16,7 @@ use serde::{Deserialize, Deserializer, Serializer, de, ser::SerializeSeq};
 use toml::Value;
 use url::Url;
 
-use super::{DatabaseUrl, PlanName};
+use super::{DatabaseKind, DatabaseUrl, PlanName};
 use crate::{
     keys::{signer::Algorithm, vault::MasterKey},
     telemetry::LogFormat,
@@ -97,6 +98,18 @@ pub(super) fn database_url<'de, D: Deserializer<'de>>(
     text(deserializer)?.parse().map_err(de::Error::custom)
 }
 
+pub(super) fn database_urls<'de, D: Deserializer<'de>>(
+    deserializer: D,
+) -> Result<Vec<DatabaseUrl>, D::Error> {
+    list(deserializer, |text| {
+        let url: DatabaseUrl = text.parse().map_err(|error| format!("{error}"))?;
+        match url.kind() {
+            DatabaseKind::Postgres => Ok(url),
+            DatabaseKind::Sqlite => Err("must be a URL of PostgreSQL".to_owned()),
+        }
+    })
+}
+
 pub(super) fn master_key<'de, D: Deserializer<'de>>(
     deserializer: D,
 ) -> Result<Option<SecretString>, D::Error> {
@@ -129,10 +142,9 @@ pub(super) fn hide<T, S: Serializer>(secret: &Option<T>, serializer: S) -> Resul
 }
 
 /// A list, or the same separated by commas; a bad entry is told by its number.
-fn list<'de, T, D: Deserializer<'de>>(
+fn list<'de, T, E: Display, D: Deserializer<'de>>(
     deserializer: D,
-    parse: impl Fn(&str) -> Option<T>,
-    expected: &str,
+    parse: impl Fn(&str) -> Result<T, E>,
 ) -> Result<Vec<T>, D::Error> {
     let entries: Option<Vec<String>> = match Value::deserialize(deserializer)? {
         Value::String(text) if text.trim().is_empty() => Some(Vec::new()),
@@ -149,18 +161,16 @@ fn list<'de, T, D: Deserializer<'de>>(
     };
     let entries = entries.ok_or_else(|| de::Error::custom("must be a list of strings"))?;
     let parse_entry = |(index, entry): (usize, &String)| {
-        let problem = || de::Error::custom(format_args!("entry {} {expected}", index + 1));
-        parse(entry).ok_or_else(problem)
+        let number = index + 1;
+        parse(entry).map_err(|problem| de::Error::custom(format_args!("entry {number} {problem}")))
     };
     entries.iter().enumerate().map(parse_entry).collect()
 }
 
 pub(super) fn networks<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<IpNet>, D::Error> {
-    list(
-        deserializer,
-        network,
-        "must be a network such as `10.0.0.0/8`, or one address",
-    )
+    list(deserializer, |text| {
+        network(text).ok_or("must be a network such as `10.0.0.0/8`, or one address")
+    })
 }
 
 fn network(text: &str) -> Option<IpNet> {
@@ -188,12 +198,13 @@ fn canonical(network: IpNet) -> IpNet {
 pub(super) fn origins<'de, D: Deserializer<'de>>(
     deserializer: D,
 ) -> Result<Vec<HeaderValue>, D::Error> {
-    list(
-        deserializer,
-        origin,
-        "must be an origin as browsers send it: scheme://host or scheme://host:port, in lower \
-         case, without a path or a default port; `*` would let any page ask, so name the origins",
-    )
+    list(deserializer, |text| {
+        origin(text).ok_or(
+            "must be an origin as browsers send it: scheme://host or scheme://host:port, in lower \
+             case, without a path or a default port; `*` would let any page ask, so name the \
+             origins",
+        )
+    })
 }
 
 /// An origin (RFC 6454, section 6.2). Other schemes than the web's are those of desktop shells,

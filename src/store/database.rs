@@ -13,6 +13,7 @@ use super::{
     changes::SeenChange,
     follower::Followers,
     postgres::{self, Doubt},
+    servers::Servers,
     sqlite,
 };
 use crate::{
@@ -38,6 +39,8 @@ struct Open {
     pools: Pools,
     deadline: Duration,
     doubt: Doubt,
+    /// Of PostgreSQL.
+    servers: Option<Servers>,
     /// Who keeps a part of the store in memory. Weak, since they hold the database.
     followers: OnceLock<Weak<Followers>>,
 }
@@ -65,16 +68,55 @@ impl Database {
     /// When the store cannot be reached within the deadline, or the embedded one not be made.
     pub async fn open(settings: &config::Database, deadline: Duration) -> Result<Self, StoreError> {
         let doubt = Doubt::new();
-        let pools = match settings.url.kind() {
-            DatabaseKind::Postgres => postgres::open(settings, deadline, &doubt).await,
-            DatabaseKind::Sqlite => sqlite::open(settings, deadline).await,
+        let opened = match settings.kind() {
+            DatabaseKind::Postgres => open_postgres(settings, deadline, &doubt).await,
+            DatabaseKind::Sqlite => sqlite::open(settings, deadline)
+                .await
+                .map(|pools| (pools, None)),
         };
+        Self::of(opened, deadline, doubt)
+    }
+
+    /// Opens the store so that not even that changes it: an embedded one is neither made nor written.
+    ///
+    /// # Errors
+    /// As [`Self::open`].
+    pub(crate) async fn open_read_only(
+        settings: &config::Database,
+        deadline: Duration,
+    ) -> Result<Self, StoreError> {
+        let doubt = Doubt::new();
+        let opened = match settings.kind() {
+            DatabaseKind::Postgres => open_postgres(settings, deadline, &doubt).await,
+            DatabaseKind::Sqlite => sqlite::open_read_only(settings, deadline)
+                .await
+                .map(|pools| (pools, None)),
+        };
+        Self::of(opened, deadline, doubt)
+    }
+
+    fn of(opened: Opened, deadline: Duration, doubt: Doubt) -> Result<Self, StoreError> {
+        let (pools, servers) = opened.map_err(StoreError::of_connecting)?;
         Ok(Self(Arc::new(Open {
-            pools: pools.map_err(StoreError::of_connecting)?,
+            pools,
             deadline,
             doubt,
+            servers,
             followers: OnceLock::new(),
         })))
+    }
+
+    /// Goes over to the first server of `database.urls` that takes writes, when a connection has
+    /// failed since that was last looked for.
+    ///
+    /// # Errors
+    /// When none of them takes writes; each later call looks again.
+    pub async fn choose_server(&self) -> Result<(), StoreError> {
+        if let (Pools::Postgres(pool), Some(servers)) = (self.pools(), &self.0.servers) {
+            let chosen = servers.choose(pool, self.doubt()).await;
+            chosen.map_err(StoreError::of_connecting)?;
+        }
+        Ok(())
     }
 
     pub(crate) fn pools(&self) -> &Pools {
@@ -146,6 +188,14 @@ impl Database {
     }
 }
 
+type Opened = Result<(Pools, Option<Servers>), sqlx::Error>;
+
+async fn open_postgres(settings: &config::Database, deadline: Duration, doubt: &Doubt) -> Opened {
+    let servers = Servers::new(settings, deadline)?;
+    let pool = postgres::open(&servers, settings.max_connections, deadline, doubt).await?;
+    Ok((Pools::Postgres(pool), Some(servers)))
+}
+
 /// Runs a statement on a connection of `pool`, all before `deadline`, or within the database's own.
 macro_rules! with_connection {
     ($database:expr, $pool:expr, |$connection:ident| $statement:expr) => {
@@ -162,7 +212,8 @@ macro_rules! with_connection {
         Box::pin(async {
             let database: &$crate::store::Database = &$database;
             let deadline = $deadline;
-            let mut borrowed = $crate::store::database::Borrowed::from($pool, deadline).await?;
+            let borrowed = $crate::store::database::Borrowed::from($pool, deadline).await;
+            let mut borrowed = borrowed.inspect_err(|_| database.doubt().cast())?;
             let answer = {
                 let $connection = borrowed.connection();
                 $crate::store::tx::before(deadline, database.doubt(), $statement).await
@@ -182,7 +233,8 @@ macro_rules! with_kept_connection {
             let database: &$crate::store::Database = &$database;
             let kept: &mut $crate::store::database::Kept = $kept;
             let deadline = $deadline;
-            let mut borrowed = kept.take_or_borrow($pool, deadline).await?;
+            let borrowed = kept.take_or_borrow($pool, deadline).await;
+            let mut borrowed = borrowed.inspect_err(|_| database.doubt().cast())?;
             let answer = {
                 let $connection = borrowed.connection();
                 $crate::store::tx::before(deadline, database.doubt(), $statement).await
@@ -204,7 +256,8 @@ pub(crate) use {with_connection, with_kept_connection};
 const KEPT_FOR: Duration = Duration::from_millis(100);
 
 /// The connection to PostgreSQL that batches use one after the other: what is given back to the pool
-/// is tried first, which costs both sides a good part of what a batch does.
+/// is tried first, which costs both sides a good part of what a batch does. Whoever has one must use
+/// it: a pool may have no other.
 #[derive(Default)]
 pub(crate) struct Kept(Option<Borrowed<Postgres>>);
 

@@ -6,7 +6,7 @@ use tokio::sync::Mutex;
 
 use super::{
     Database, StoreError,
-    changes::{self, SeenChange},
+    changes::{self, End, SeenChange},
     freshness::Freshness,
 };
 use crate::types::clock::Clock;
@@ -34,6 +34,9 @@ pub(super) struct Followers(Vec<Arc<dyn Follows>>);
 impl Followers {
     /// Tells each of them, also when one before it fails.
     pub(super) async fn apply(&self, changes: &[SeenChange]) -> Result<(), StoreError> {
+        if changes.iter().any(SeenChange::is_of_everything) {
+            return self.reset().await;
+        }
         let mut outcome = Ok(());
         for follower in &self.0 {
             outcome = outcome.and(follower.apply(changes).await);
@@ -61,7 +64,7 @@ pub struct Follower {
     clock: Clock,
     freshness: Freshness,
     followers: Arc<Followers>,
-    read_to: Mutex<Option<i64>>,
+    read_to: Mutex<Option<End>>,
 }
 
 impl Follower {
@@ -92,30 +95,37 @@ impl Follower {
     pub async fn tick(&self) -> Result<(), StoreError> {
         let mut read_to = self.read_to.lock().await;
         let began = self.clock.monotonic();
-        let newest = changes::newest(&self.database).await?;
-        while *read_to != Some(newest) {
-            *read_to = Some(self.step(*read_to, newest).await?);
+        let end = changes::end(&self.database).await?;
+        while *read_to != Some(end) {
+            *read_to = Some(self.step(*read_to, end).await?);
         }
         self.freshness.extend_from(began);
         Ok(())
     }
 
     /// Takes in one batch of changes, and says how far it came. A gap, or a log that ends before
-    /// what was read (the store was restored from a back-up), means that changes were missed.
-    async fn step(&self, read_to: Option<i64>, newest: i64) -> Result<i64, StoreError> {
-        if let Some(read_to) = read_to.filter(|read_to| *read_to < newest) {
-            let mut batch = changes::after(&self.database, read_to, BATCH).await?;
-            batch.retain(|change| change.seq <= newest);
+    /// what was read (the store was restored from a back-up), means that changes were missed; and
+    /// another server (a fail-over) may lack more than changes, as a binding that is in memory.
+    async fn step(&self, read_to: Option<End>, end: End) -> Result<End, StoreError> {
+        if let Some(read_to) = read_to
+            && read_to.server == end.server
+            && read_to.seq < end.seq
+        {
+            let mut batch = changes::after(&self.database, read_to.seq, BATCH).await?;
+            batch.retain(|change| change.seq <= end.seq);
             if let Some(last) = batch
                 .last()
-                .filter(|last| is_whole(&batch, read_to, last.seq))
+                .filter(|last| is_whole(&batch, read_to.seq, last.seq))
             {
                 self.followers.apply(&batch).await?;
-                return Ok(last.seq);
+                return Ok(End {
+                    seq: last.seq,
+                    ..end
+                });
             }
         }
         self.followers.reset().await?;
-        Ok(newest)
+        Ok(end)
     }
 }
 

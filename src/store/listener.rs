@@ -1,14 +1,13 @@
 //! Hears at once, on PostgreSQL, that the change log has grown.
 //!
 //! It only makes the follower look sooner than it would have done by itself, so a notification that
-//! is lost does no harm. Behind a PgBouncer that hands connections on between transactions none
-//! comes at all.
+//! is lost does no harm.
 
 use std::{io, time::Duration};
 
 use sqlx::{
-    Acquire, Connection,
-    postgres::{PgConnectOptions, PgListener, PgPoolOptions},
+    Acquire, Connection, PgPool,
+    postgres::{PgListener, PgPoolOptions},
 };
 use tokio::time::{Instant, sleep, timeout};
 
@@ -27,7 +26,7 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(5);
 
 /// Listens on a connection of its own, which counts towards no pool.
 pub struct Listener {
-    options: PgConnectOptions,
+    pool: PgPool,
     deadline: Duration,
     trusted_silence: Duration,
 }
@@ -40,9 +39,8 @@ impl Listener {
         let Pools::Postgres(pool) = database.pools() else {
             return None;
         };
-        let options = pool.connect_options().as_ref().clone();
         Some(Self {
-            options: options.application_name("mirrory listener"),
+            pool: pool.clone(),
             deadline: database.deadline(),
             trusted_silence,
         })
@@ -84,12 +82,14 @@ impl Listener {
     }
 
     async fn connect(&self) -> Result<PgListener, StoreError> {
+        // To the server that the others are connected to.
+        let options = self.pool.connect_options().as_ref().clone();
         let pool = PgPoolOptions::new()
             .max_connections(1)
             .max_lifetime(None)
             .idle_timeout(None)
             .acquire_timeout(self.deadline)
-            .connect_lazy_with(self.options.clone());
+            .connect_lazy_with(options.application_name("mirrory listener"));
         let connecting = async {
             let mut connection = PgListener::connect_with(&pool).await?;
             connection.eager_reconnect(false);

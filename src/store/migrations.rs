@@ -1,6 +1,7 @@
 //! Migrations: embedded, for each database its own, applied safely by instances that start at once.
 
 use std::{
+    collections::BTreeMap,
     fs::{DirBuilder, File},
     os::unix::fs::DirBuilderExt,
     path::PathBuf,
@@ -17,10 +18,12 @@ use sqlx::{
 };
 
 use super::{
-    Database,
+    Database, StoreError,
     database::Pools,
     postgres::{limit_waiting, unprepare, waited_too_long},
+    read,
 };
+use crate::config::DatabaseKind;
 
 static POSTGRES: Migrator = sqlx::migrate!("migrations/postgres");
 static SQLITE: Migrator = sqlx::migrate!("migrations/sqlite");
@@ -51,6 +54,67 @@ pub enum MigrationError {
     /// No connection to apply them on.
     #[error("no connection to apply the migrations on")]
     Connect(#[from] sqlx::Error),
+}
+
+/// The version of the newest migration that this program knows.
+pub(crate) fn newest() -> i64 {
+    let migrations = POSTGRES.iter().chain(SQLITE.iter());
+    let versions = migrations.map(|migration| migration.version);
+    versions.max().unwrap_or_default()
+}
+
+/// How the migrations of a store compare with those that this program knows.
+#[derive(Debug, Default)]
+pub(crate) struct Standing {
+    /// How many are applied, as they are known.
+    pub(crate) applied: usize,
+    /// Known, and not applied.
+    pub(crate) missing: Vec<i64>,
+    /// Applied, and not known.
+    pub(crate) unknown: Vec<i64>,
+    /// Applied, and another since.
+    pub(crate) changed: Vec<i64>,
+    /// Begun, and cut off.
+    pub(crate) unfinished: Vec<i64>,
+}
+
+/// Compares, and applies nothing.
+pub(crate) async fn standing(database: &Database) -> Result<Standing, StoreError> {
+    let (known, has_history) = match database.kind() {
+        DatabaseKind::Postgres => (
+            &POSTGRES,
+            "SELECT count(*) FROM pg_class WHERE oid = to_regclass('_sqlx_migrations')",
+        ),
+        DatabaseKind::Sqlite => (
+            &SQLITE,
+            "SELECT count(*) FROM sqlite_schema WHERE name = '_sqlx_migrations'",
+        ),
+    };
+    let (histories,): (i64,) = read!(database, |connection| sqlx::query_as(has_history)
+        .fetch_one(connection))?;
+    let applied: Vec<(i64, bool, Vec<u8>)> = if histories == 0 {
+        Vec::new()
+    } else {
+        read!(database, |connection| sqlx::query_as(
+            "SELECT version, success, checksum FROM _sqlx_migrations ORDER BY version"
+        )
+        .fetch_all(connection))?
+    };
+    let mut standing = Standing::default();
+    let mut known: BTreeMap<_, _> = known
+        .iter()
+        .map(|migration| (migration.version, &migration.checksum))
+        .collect();
+    for (version, is_finished, checksum) in applied {
+        match known.remove(&version) {
+            _ if !is_finished => standing.unfinished.push(version),
+            None => standing.unknown.push(version),
+            Some(known) if **known != *checksum => standing.changed.push(version),
+            Some(_) => standing.applied += 1,
+        }
+    }
+    standing.missing = known.into_keys().collect();
+    Ok(standing)
 }
 
 impl Database {

@@ -14,12 +14,16 @@ pub mod leases;
 pub mod listener;
 pub mod memory;
 pub mod migrations;
+mod pooler;
 mod postgres;
+mod servers;
+mod snapshot;
 pub mod sqlite;
 pub mod tx;
 
 pub use database::Database;
 pub use error::StoreError;
+pub(crate) use snapshot::Snapshot;
 pub use tx::Tx;
 
 use serde::Serialize;

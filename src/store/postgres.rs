@@ -1,21 +1,14 @@
 //! PostgreSQL: its connections, and which of them may be dead.
 
 use std::{
-    io,
-    str::FromStr,
     sync::{Arc, Mutex, PoisonError},
     time::Duration,
 };
 
-use sqlx::{
-    Connection, PgConnection,
-    error::DatabaseError,
-    postgres::{PgConnectOptions, PgPoolOptions},
-};
+use sqlx::{Connection, PgConnection, PgPool, error::DatabaseError, postgres::PgPoolOptions};
 use tokio::time::Instant;
 
-use super::database::Pools;
-use crate::config;
+use super::servers::{Servers, read_only, takes_writes};
 
 /// When a connection last failed. One that has lain idle since before then may be just as dead, and
 /// is tried before it is used; else a restart of the server would cost one failed call for each.
@@ -36,6 +29,10 @@ impl Doubt {
         idle_for > TRUSTED_IDLE || idle_for >= cast.elapsed()
     }
 
+    pub(super) fn was_cast_before(&self, moment: Instant) -> bool {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) < moment
+    }
+
     fn was_cast_within(&self, time: Duration) -> bool {
         let cast = *self.0.lock().unwrap_or_else(PoisonError::into_inner);
         cast.elapsed() <= time
@@ -47,49 +44,51 @@ const TRUSTED_IDLE: Duration = Duration::from_secs(1);
 
 /// Opens a pool of connections, and one of them at once, to tell what is wrong.
 pub(super) async fn open(
-    settings: &config::Database,
+    servers: &Servers,
+    max_connections: u32,
     deadline: Duration,
     doubt: &Doubt,
-) -> Result<Pools, sqlx::Error> {
-    let [doubt, doubt_at_end] = [doubt.clone(), doubt.clone()];
-    let options = PgConnectOptions::from_str(settings.url.expose())?.application_name("mirrory");
+) -> Result<PgPool, sqlx::Error> {
+    let [doubt_at_first, doubt, doubt_at_end] = [doubt.clone(), doubt.clone(), doubt.clone()];
+    let servers = servers.clone();
     // The pool tries a refused connection again until the deadline, and then tells that it was
     // late and not why.
-    let first = tokio::time::timeout(deadline, PgConnection::connect_with(&options)).await;
-    first
-        .map_err(|_| sqlx::Error::Io(io::ErrorKind::TimedOut.into()))??
-        .close()
-        .await?;
+    let (options, first) = servers.connect().await?;
+    first.close().await?;
     let pool = PgPoolOptions::new()
-        .max_connections(settings.max_connections)
+        .max_connections(max_connections)
         .acquire_timeout(deadline)
         .test_before_acquire(false)
         .after_connect(move |connection, _| {
-            Box::pin(async move { prepare(connection, deadline).await })
+            let doubt = doubt_at_first.clone();
+            Box::pin(async move {
+                // Refused, it is tried again until the deadline, and maybe elsewhere by then.
+                if !takes_writes(connection).await? {
+                    doubt.cast();
+                    return Err(read_only());
+                }
+                prepare(connection, deadline).await
+            })
         })
         .before_acquire(move |connection, metadata| {
+            let is_left = servers.were_changed_within(metadata.age);
             let doubtful = doubt.concerns(metadata.idle_for);
-            Box::pin(async move {
-                if doubtful {
-                    connection.ping().await?;
-                }
-                Ok(true)
-            })
+            Box::pin(async move { Ok(!is_left && (!doubtful || takes_writes(connection).await?)) })
         })
         // The pool tries what is given back and waits for the answer without end: a transaction
         // whose connection fell silent would keep its place for good.
         .after_release(move |connection, _| {
             let doubtful = doubt_at_end.was_cast_within(deadline);
             Box::pin(async move {
-                if doubtful {
-                    let trial = tokio::time::timeout(deadline, connection.ping());
-                    trial.await.map_err(|_| sqlx::Error::PoolTimedOut)??;
+                if !doubtful {
+                    return Ok(true);
                 }
-                Ok(true)
+                let trial = tokio::time::timeout(deadline, takes_writes(connection));
+                trial.await.map_err(|_| sqlx::Error::PoolTimedOut)?
             })
         })
         .connect_lazy_with(options);
-    Ok(Pools::Postgres(pool))
+    Ok(pool)
 }
 
 /// Gives every statement on a connection an end on the server, too: one that we gave up waiting for

@@ -1,6 +1,10 @@
 //! The embedded store: where it lies, and how its connections are opened.
 
-use std::{path::PathBuf, str::FromStr, time::Duration};
+use std::{
+    path::{Path, PathBuf},
+    str::FromStr,
+    time::Duration,
+};
 
 use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous};
 
@@ -29,17 +33,38 @@ pub(super) async fn open(
     deadline: Duration,
 ) -> Result<Pools, sqlx::Error> {
     let options = options(settings.url.expose(), deadline)?;
-    let pool = |connections| {
-        SqlitePoolOptions::new()
-            .max_connections(connections)
-            .acquire_timeout(deadline)
-            .test_before_acquire(false)
-    };
     // The writer first: it makes the file and turns on the write-ahead log, which readers cannot.
-    let writer = pool(1).connect_with(options.clone()).await?;
+    let writer = pool(1, deadline).connect_with(options.clone()).await?;
     let readers = options.pragma("cache_size", READER_CACHE);
-    let readers = pool(READERS).connect_with(readers).await?;
+    let readers = pool(READERS, deadline).connect_with(readers).await?;
     Ok(Pools::Sqlite { writer, readers })
+}
+
+/// Opens connections that read alone, the one that is to write, too.
+pub(super) async fn open_read_only(
+    settings: &config::Database,
+    deadline: Duration,
+) -> Result<Pools, sqlx::Error> {
+    let options = SqliteConnectOptions::from_str(settings.url.expose())?;
+    let mut log = options.get_filename().as_os_str().to_owned();
+    log.push("-wal");
+    // Without a write-ahead log nobody has the store open. A reader would make one, and leave it.
+    let is_at_rest = !Path::new(&log).exists();
+    let options = options
+        .create_if_missing(false)
+        .read_only(true)
+        .immutable(is_at_rest)
+        .busy_timeout(deadline);
+    let readers = pool(READERS, deadline).connect_with(options).await?;
+    let writer = readers.clone();
+    Ok(Pools::Sqlite { writer, readers })
+}
+
+fn pool(connections: u32, deadline: Duration) -> SqlitePoolOptions {
+    SqlitePoolOptions::new()
+        .max_connections(connections)
+        .acquire_timeout(deadline)
+        .test_before_acquire(false)
 }
 
 /// How every connection to an embedded store is opened: what is committed survives a power cut.

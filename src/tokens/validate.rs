@@ -141,17 +141,23 @@ impl Call for ValidateToken {
         state: &AppState,
     ) -> Result<Identified<Self>, Refused> {
         let ValidateFields { token, machine_id } = fields;
-        let (verdict, turn) = Verdict::on(&token, &machine_id, state).await?;
-        match &verdict {
-            Verdict::Refused {
-                reason: Reason::Malformed | Reason::BadSignature,
-                ..
-            } => state.attempts.failure(address, state.clock.monotonic())?,
-            Verdict::Refused { .. } => {}
-            Verdict::Good { claims, .. } | Verdict::Unread { claims, .. } => {
-                let token_id = claims.token_id;
-                state.attempts.verdict(token_id, state.clock.monotonic())?;
+        let (mut verdict, turn) = Verdict::on(&token, &machine_id, state).await?;
+        if let Some(claims) = verdict.claims()
+            && let Err(used_up) = state
+                .attempts
+                .verdict(claims.token_id, state.clock.monotonic())
+        {
+            verdict = verdict.read(&machine_id, state).await?;
+            if verdict.claims().is_some() {
+                return Err(used_up.into());
             }
+        }
+        if let Verdict::Refused {
+            reason: Reason::Malformed | Reason::BadSignature,
+            ..
+        } = &verdict
+        {
+            state.attempts.failure(address, state.clock.monotonic())?;
         }
         let meter = verdict.meter();
         let call = Self {

@@ -88,6 +88,19 @@ impl Verdict {
         Ok(Self::of(claims, held, machine_id, state.clock.now()))
     }
 
+    /// The verdict by the record, of a token that is not to be bound unread.
+    pub(super) async fn read(
+        self,
+        machine_id: &MachineId,
+        state: &AppState,
+    ) -> Result<Self, ApiError> {
+        let Self::Unread { claims, .. } = self else {
+            return Ok(self);
+        };
+        let held = find(claims.token_id, state).await?;
+        Ok(Self::of(claims, held, machine_id, state.clock.now()))
+    }
+
     const fn is_to_bind(&self) -> bool {
         match self {
             Self::Good { binding, .. } => matches!(binding, Binding::Unbound),

@@ -148,6 +148,9 @@ hyphenated! {
 pub struct WpUserId(i64);
 
 impl WpUserId {
+    /// The lowest there is.
+    pub const MIN: Self = Self(1);
+
     /// Parses decimal digits without sign, fraction, exponent or leading zero.
     ///
     /// # Errors

@@ -41,6 +41,7 @@ mod charges;
 mod conventions;
 mod cors;
 mod edge;
+mod first_sight;
 mod forgeries;
 mod forwarded;
 mod freshness;

@@ -1,6 +1,6 @@
 //! The command line beside a running server, which follows each change within a second.
 
-mod accounts;
+pub mod accounts;
 mod audit;
 mod keys;
 mod master_key;
@@ -222,6 +222,7 @@ fn a_store_that_is_missing_is_told_and_not_made() {
         &["key", "rotate-master"],
         &["site", "assign", site, token],
         &["audit", "list"],
+        &["export"],
     ] {
         let done = place.run(arguments);
         assert_eq!(done.code, Some(1), "{arguments:?} {done:?}");

@@ -1,4 +1,4 @@
-//! The end: SIGTERM and SIGINT let what was begun finish, and take nothing new.
+//! The end: SIGTERM and SIGINT let what was begun finish, and lose nothing that is on its way.
 
 use std::{fs::File, time::Duration};
 
@@ -17,15 +17,17 @@ use crate::{
 on_both_stores! {
     sigterm_lets_a_request_in_flight_finish_and_ends_with_0,
     sigint_does_the_same,
+    until_it_refuses_connections_each_brings_one_more_request,
+    a_second_signal_ends_it_at_once,
     what_was_counted_is_written_before_the_end,
 }
 
 async fn sigterm_lets_a_request_in_flight_finish_and_ends_with_0(place: Place) {
-    drain_with("TERM", &place).await;
+    drain_with("TERM", place).await;
 }
 
 async fn sigint_does_the_same(place: Place) {
-    drain_with("INT", &place).await;
+    drain_with("INT", place).await;
 }
 
 /// A request to generate a token of which the last byte is still to come.
@@ -55,11 +57,10 @@ async fn wait_until_refused(server: &Server) {
     }
 }
 
-async fn drain_with(signal: &str, place: &Place) {
+async fn drain_with(signal: &str, place: Place) {
+    let place = place.with("MIRRORY__SERVER__DRAIN_SECONDS", "4");
     let mut server = place.start().await;
     let site = place.create_site("free");
-    let mut idle = server.client();
-    idle.get("/livez").await.unwrap().ok();
     let (mut stream, last) = unfinished_request(&server, &site).await;
 
     server.signal(signal);
@@ -76,6 +77,68 @@ async fn drain_with(signal: &str, place: &Place) {
     let again = place.start().await;
     let token = issued["token"].as_str().unwrap();
     assert!(again.client().validate(token, "machine").await.is_valid());
+}
+
+const PROBE: &[u8] = b"GET /livez HTTP/1.1\r\nHost: here\r\n\r\n";
+
+/// A connection on which one request was answered.
+async fn kept_alive(server: &Server) -> TcpStream {
+    let mut stream = TcpStream::connect(server.address).await.unwrap();
+    stream.write_all(PROBE).await.unwrap();
+    let mut answer = Vec::new();
+    while answer.last() != Some(&b'}') {
+        answer.push(stream.read_u8().await.unwrap());
+    }
+    let answer = String::from_utf8(answer).unwrap();
+    assert!(answer.starts_with("HTTP/1.1 200 "), "{answer}");
+    assert!(!answer.contains("connection: close"), "{answer}");
+    stream
+}
+
+/// A load balancer sends requests until it has learned of the end, along the connections that it has
+/// and new ones.
+async fn until_it_refuses_connections_each_brings_one_more_request(place: Place) {
+    let place = place.with("MIRRORY__SERVER__DRAIN_SECONDS", "60");
+    let mut server = place.start().await;
+    let mut streams = [kept_alive(&server).await, kept_alive(&server).await];
+    server.signal("TERM");
+    server.wait_for_status("/readyz", 503, PATIENCE).await;
+    let draining = server.client().get("/readyz").await.unwrap();
+    assert_eq!(draining.field("status"), "draining");
+    assert_eq!(draining.header("connection"), Some("close"));
+    for stream in &mut streams {
+        assert!(server.is_running(), "somebody is still connected");
+        stream.write_all(PROBE).await.unwrap();
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).await.unwrap();
+        assert!(answer.starts_with("HTTP/1.1 200 "), "{answer}");
+        assert!(answer.contains("connection: close"), "{answer}");
+    }
+    assert_eq!(server.ended().await, Some(0), "{}", server.stderr());
+}
+
+/// One that has brought nothing for half of the time does not hold up the end.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_idle_connection_is_closed_after_half_of_the_time() {
+    let place = Place::sqlite().with("MIRRORY__SERVER__DRAIN_SECONDS", "4");
+    let mut server = place.start().await;
+    let _idle = kept_alive(&server).await;
+    let began = Instant::now();
+    server.signal("TERM");
+    assert_eq!(server.ended().await, Some(0), "{}", server.stderr());
+    assert!(began.elapsed() >= Duration::from_secs(2));
+    assert!(!server.stderr().contains("cut off"), "{}", server.stderr());
+}
+
+async fn a_second_signal_ends_it_at_once(place: Place) {
+    let place = place.with("MIRRORY__SERVER__DRAIN_SECONDS", "3600");
+    let mut server = place.start().await;
+    let mut idle = server.client();
+    idle.get("/livez").await.unwrap().ok();
+    server.signal("INT");
+    server.wait_for_status("/readyz", 503, PATIENCE).await;
+    server.signal("INT");
+    assert_eq!(server.ended().await, Some(0), "{}", server.stderr());
 }
 
 async fn what_was_counted_is_written_before_the_end(place: Place) {
@@ -133,17 +196,22 @@ async fn while_it_starts_it_lives_and_says_that_it_is_not_ready() {
         (ready.status, ready.field("status").as_str()),
         (503, "starting")
     );
-    assert_eq!(client.get("/mirrory/health").await.unwrap().status, 503);
     let refused = client.validate("token", "machine").await;
     assert_eq!(
         (refused.status, refused.field("error").as_str()),
         (503, "overloaded")
     );
     assert_eq!(refused.header("retry-after"), Some("1"));
-    drop(lock);
-    server.ready().await;
+    let mut waiting = server.client();
+    let waiting = waiting.reason("token", "machine");
+    let (reason, ()) = tokio::join!(waiting, async {
+        client.get("/livez").await.unwrap().ok();
+        drop(lock);
+    });
+    assert_eq!(reason, "malformed");
     // A connection from before is served, too.
     assert_eq!(client.reason("token", "machine").await, "malformed");
+    server.ready().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -59,7 +59,7 @@ pub struct Done {
 }
 
 impl Place {
-    /// Without any environment: as on a fresh machine, but on any free port.
+    /// As on a fresh machine, but on any free port, and quick to end.
     pub fn sqlite() -> Self {
         static NUMBER: AtomicU32 = AtomicU32::new(0);
         let folder = loop {
@@ -80,6 +80,8 @@ impl Place {
             environment: Vec::new(),
             runs: AtomicU32::new(0),
         };
+        // A server that is to end waits half of it for requests, which do not come here.
+        let place = place.with("MIRRORY__SERVER__DRAIN_SECONDS", "1");
         place.with("MIRRORY__SERVER__LISTEN", "127.0.0.1:0")
     }
 
@@ -113,6 +115,12 @@ impl Place {
         let mut settings = self.environment.iter();
         let (_, value) = settings.find(|(known, _)| known == name).unwrap();
         value
+    }
+
+    /// Whether it has an embedded store.
+    pub fn is_embedded(&self) -> bool {
+        let mut settings = self.environment.iter();
+        settings.all(|(name, _)| name != "DATABASE_URL")
     }
 
     /// Where servers and commands run.

@@ -2,6 +2,7 @@
 
 use std::{
     collections::HashSet,
+    net::SocketAddr,
     sync::{
         Arc, Mutex,
         atomic::{AtomicBool, Ordering},
@@ -47,6 +48,11 @@ pub struct Load {
 impl Load {
     /// Starts so many workers. Each issues a token and then validates it, again and again.
     pub fn start(server: &Server, site: &Site, workers: u64) -> Self {
+        Self::at(server.address, site, workers)
+    }
+
+    /// The same, on what stands before servers.
+    pub fn at(address: SocketAddr, site: &Site, workers: u64) -> Self {
         let mut load = Self {
             calls: Arc::default(),
             is_over: Arc::default(),
@@ -55,7 +61,7 @@ impl Load {
         for number in 1..=workers {
             let worker = Worker {
                 number,
-                client: server.client(),
+                client: Client::new(address),
                 secret: site.secret.clone(),
                 calls: Arc::clone(&load.calls),
                 is_over: Arc::clone(&load.is_over),

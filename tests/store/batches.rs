@@ -1,6 +1,10 @@
 //! Calls that are done together: each is answered as if it were alone.
 
-use std::{collections::HashSet, pin::pin};
+use std::{
+    collections::HashSet,
+    pin::pin,
+    sync::atomic::{AtomicBool, Ordering},
+};
 
 use futures_util::future::join_all;
 use mirrory::{
@@ -307,6 +311,31 @@ DO $$ BEGIN \
 END $$; \
 ALTER TABLE sites SET (autovacuum_enabled = off); \
 ALTER TABLE tokens_default SET (autovacuum_enabled = off);";
+
+/// They keep their connection from one batch to the next, and there is but one.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn batches_that_follow_each_other_leave_others_the_connection() {
+    let mut store = Store::postgres().await;
+    store.config.database.max_connections = 1;
+    let instance = store.instance().await;
+    let (site_id, _) = instance.create_site().await;
+    let is_over = AtomicBool::new(false);
+    let issuing = join_all((0..8).map(async |_| {
+        while !is_over.load(Ordering::Relaxed) {
+            instance.issue(site_id).await;
+        }
+    }));
+    let reading = async {
+        let mut read = Vec::new();
+        for _ in 0..5 {
+            read.push(instance.database.now().await);
+        }
+        is_over.store(true, Ordering::Relaxed);
+        read
+    };
+    let (_, read) = tokio::join!(issuing, reading);
+    assert!(read.iter().all(Result::is_ok), "{read:?}");
+}
 
 async fn what_its_caller_hung_up_on_is_written_all_the_same(store: Store) {
     let instance = store.instance().await;

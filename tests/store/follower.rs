@@ -19,7 +19,10 @@ use mirrory::{
     types::clock::ManualClock,
 };
 
-use crate::harness::{MICRO, NOON, Store, just_under, on_both_stores};
+use crate::{
+    harness::{MICRO, NOON, Store, just_under, on_both_stores},
+    postgres::Cluster,
+};
 
 on_both_stores!(
     first_look_resets_and_later_ones_apply_what_is_new,
@@ -190,6 +193,27 @@ async fn a_log_that_went_backwards_resets(store: Store) {
     assert_eq!(setting.told().await, [Told::Reset]);
     append(&store, 1).await;
     assert_eq!(setting.told().await, [Told::Changes(vec![3])]);
+}
+
+/// A replica that was behind when it took over has lost what the log does not show, too.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn another_server_resets_though_its_log_is_whole() {
+    let cluster = Cluster::start();
+    let store = Store::new(&cluster.create_database().await, None);
+    let setting = Setting::new(&store, 3, Duration::ZERO).await;
+    assert_eq!(setting.told().await, [Told::Reset]);
+    // It is told by when a server was started.
+    for changes in [0, 2] {
+        cluster.stop();
+        cluster.start_again();
+        append(&store, changes).await;
+        // The first ones may meet connections that the restart ended.
+        while setting.database.now().await.is_err() {}
+        assert_eq!(setting.told().await, [Told::Reset]);
+        assert_eq!(setting.told().await, []);
+    }
+    append(&store, 1).await;
+    assert_eq!(setting.told().await, [Told::Changes(vec![6])]);
 }
 
 async fn what_was_not_taken_in_is_told_again(store: Store) {

@@ -114,8 +114,18 @@ impl Store {
         }
     }
 
+    /// An empty store of the same kind, that makes other ids and keys.
+    pub async fn another(&self) -> Self {
+        let mut another = match self.kind() {
+            DatabaseKind::Postgres => Self::postgres().await,
+            DatabaseKind::Sqlite => Self::sqlite().await,
+        };
+        another.randomness = Randomness::system();
+        another
+    }
+
     pub const fn kind(&self) -> DatabaseKind {
-        self.config.database.url.kind()
+        self.config.database.kind()
     }
 
     /// Where the embedded store lies.

@@ -1,11 +1,15 @@
 //! Migrations: applied once, whoever comes first, and forgiving towards a newer version.
 
+use std::{collections::BTreeMap, fs, path::Path};
+
+use data_encoding::HEXLOWER;
 use futures_util::future::join_all;
 use mirrory::{
     app::{StartError, open_store},
     config::DatabaseKind,
     store::migrations::MigrationError,
 };
+use sha2::{Digest, Sha256};
 
 use crate::harness::{Hold, Store, on_both_stores};
 
@@ -19,8 +23,8 @@ on_both_stores!(
 /// How many there are for the database.
 fn migrations(store: &Store) -> i64 {
     let folder = match store.kind() {
-        DatabaseKind::Postgres => concat!(env!("CARGO_MANIFEST_DIR"), "/migrations/postgres"),
-        DatabaseKind::Sqlite => concat!(env!("CARGO_MANIFEST_DIR"), "/migrations/sqlite"),
+        DatabaseKind::Postgres => "migrations/postgres",
+        DatabaseKind::Sqlite => "migrations/sqlite",
     };
     i64::try_from(std::fs::read_dir(folder).unwrap().count()).unwrap()
 }
@@ -28,7 +32,7 @@ fn migrations(store: &Store) -> i64 {
 async fn eight_instances_that_start_at_once_apply_each_migration_once(store: Store) {
     let databases = join_all((0..8).map(|_| store.open())).await;
     for database in &databases {
-        assert_eq!(mirrory::store::changes::newest(database).await.unwrap(), 0);
+        assert_eq!(mirrory::store::changes::end(database).await.unwrap().seq, 0);
     }
     let applied = "SELECT count(*) FROM _sqlx_migrations WHERE success";
     assert_eq!(store.number(applied).await, migrations(&store));
@@ -69,6 +73,72 @@ async fn a_migration_that_was_changed_is_refused(store: Store) {
     );
     // The failed attempt holds nothing that another instance would wait for.
     assert!(database.migrate().await.is_err());
+}
+
+/// The files of the migrations, as `postgres/….sql` and `sqlite/….sql`, with their SHA-256.
+fn files() -> BTreeMap<String, String> {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("migrations");
+    let mut files = BTreeMap::new();
+    for database in ["postgres", "sqlite"] {
+        for entry in fs::read_dir(folder.join(database)).unwrap() {
+            let path = entry.unwrap().path();
+            let name = path.file_name().unwrap().to_str().unwrap();
+            let digest = Sha256::digest(fs::read(&path).unwrap());
+            files.insert(format!("{database}/{name}"), HEXLOWER.encode(&digest));
+        }
+    }
+    files
+}
+
+/// What is sure to have been applied somewhere, in the order of its making: the lines of
+/// `sha256sum`, of which a new migration needs one at the end for each database.
+fn listed() -> Vec<(String, String)> {
+    let list = concat!(env!("CARGO_MANIFEST_DIR"), "/migrations/checksums.txt");
+    let list = fs::read_to_string(list).unwrap();
+    let parse = |line: &str| {
+        let (digest, name) = line.split_once("  ").expect("a line of sha256sum");
+        (name.to_owned(), digest.to_owned())
+    };
+    list.lines().map(parse).collect()
+}
+
+#[test]
+fn a_migration_never_changes_once_it_is_listed() {
+    let mut files = files();
+    for (name, digest) in listed() {
+        let found = files.remove(&name);
+        assert_eq!(
+            found.as_ref(),
+            Some(&digest),
+            "{name} was changed or removed: stores that have applied it would refuse to start, so \
+             undo that and add a migration instead",
+        );
+    }
+    let missing: Vec<_> = files.into_keys().collect();
+    assert!(
+        missing.is_empty(),
+        "not yet listed; do: cd migrations && sha256sum {} >> checksums.txt",
+        missing.join(" ")
+    );
+}
+
+#[test]
+fn a_new_migration_comes_after_all_that_there_were() {
+    for database in ["postgres/", "sqlite/"] {
+        let names: Vec<_> = listed()
+            .into_iter()
+            .filter_map(|(name, _)| name.starts_with(database).then_some(name))
+            .collect();
+        for pair in names.windows(2) {
+            assert!(
+                pair[0] < pair[1],
+                "{} is listed after {}: it would be applied before it on a new store, and after it \
+                 on one that there is; give it a later name",
+                pair[1],
+                pair[0]
+            );
+        }
+    }
 }
 
 /// As an older instance left it: the newest but one migration is not applied.

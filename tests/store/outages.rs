@@ -88,7 +88,7 @@ async fn a_frozen_store_is_not_waited_for_and_works_again_after_the_thaw() {
             soon(sites.authenticate(&secret)),
             soon(tokens.bind(claims, &machine_id)),
             soon(database.begin()),
-            soon(changes::newest(database)),
+            soon(changes::end(database)),
         );
         assert!(is_outage(&found) && is_outage(&bound) && is_outage(&read));
         assert!(tx.is_err());

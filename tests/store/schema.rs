@@ -20,7 +20,7 @@ on_both_stores!(
 
 /// What a column holds.
 #[derive(Clone, Copy, PartialEq)]
-enum Kind {
+pub enum Kind {
     Id,
     Bytes,
     Number,
@@ -31,10 +31,10 @@ enum Kind {
 }
 use Kind::{Bytes, Id, Number, OptionalId, OptionalNumber, OptionalText, Text};
 
-struct Table {
-    name: &'static str,
+pub struct Table {
+    pub name: &'static str,
     key: &'static [&'static str],
-    columns: &'static [(&'static str, Kind)],
+    pub columns: &'static [(&'static str, Kind)],
 }
 
 const fn table(
@@ -46,7 +46,7 @@ const fn table(
 }
 
 /// Parents before their children.
-const TABLES: &[Table] = &[
+pub const TABLES: &[Table] = &[
     table(
         "change_counter",
         &["id"],
@@ -276,7 +276,11 @@ fn literal(store: &Store, column: &str, kind: Kind) -> String {
 }
 
 /// Inserts a good row, but for the values of `changed`.
-async fn insert(store: &Store, table: &Table, changed: &[(&str, &str)]) -> Result<(), sqlx::Error> {
+pub async fn insert(
+    store: &Store,
+    table: &Table,
+    changed: &[(&str, &str)],
+) -> Result<(), sqlx::Error> {
     let [mut names, mut values] = [String::new(), String::new()];
     for (index, (column, kind)) in table.columns.iter().enumerate() {
         let comma = if index == 0 { "" } else { ", " };
@@ -314,8 +318,8 @@ fn named(name: &str) -> &'static Table {
     TABLES.iter().find(|table| table.name == name).unwrap()
 }
 
-async fn every_column_is_listed_here(store: Store) {
-    store.open().await;
+/// Every column that there is, as `table.column`, in order.
+pub async fn columns(store: &Store) -> Vec<String> {
     let sql = match store.kind() {
         DatabaseKind::Postgres => {
             "SELECT table_name || '.' || column_name FROM information_schema.columns \
@@ -329,6 +333,12 @@ async fn every_column_is_listed_here(store: Store) {
         }
     };
     let mut found: Vec<String> = store.column(sql).await;
+    found.sort();
+    found
+}
+
+async fn every_column_is_listed_here(store: Store) {
+    store.open().await;
     let mut listed: Vec<String> = TABLES
         .iter()
         .flat_map(|table| {
@@ -338,9 +348,8 @@ async fn every_column_is_listed_here(store: Store) {
                 .map(|(column, _)| format!("{}.{column}", table.name))
         })
         .collect();
-    found.sort();
     listed.sort();
-    assert_eq!(found, listed);
+    assert_eq!(columns(&store).await, listed);
 }
 
 async fn a_row_needs_every_column_that_is_not_optional(store: Store) {

@@ -13,14 +13,15 @@ mod host;
 mod processes;
 
 use std::fs;
-use std::path::PathBuf;
-use std::process::Child;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Mutex, OnceLock};
 
 use sqlx::{AssertSqlSafe, Connection, PgConnection};
 
-use host::{Fsync, Host, free_ports};
+pub use host::free_ports;
+use host::{Fsync, Host};
 use processes::{children_of, signal};
 
 /// A running PostgreSQL on a loopback port of its own; when dropped, it is stopped and removed.
@@ -43,18 +44,69 @@ impl Cluster {
     ///
     /// Blocks for about a second, as [`Cluster::start_durable`] does.
     pub fn start() -> Self {
-        Self::start_with(Fsync::Off)
+        Self::start_with(Fsync::Off, Host::make_data)
     }
 
     /// Makes a cluster that flushes every commit to the disk, as one in production does.
     pub fn start_durable() -> Self {
-        Self::start_with(Fsync::On)
+        Self::start_with(Fsync::On, Host::make_data)
     }
 
-    fn start_with(fsync: Fsync) -> Self {
+    /// Makes a streaming replica, which this one waits for at every commit from now on.
+    pub async fn start_replica(&self) -> Self {
+        let replica = Self::start_with(Fsync::Off, |host| host.copy_data(self.port));
+        self.set("synchronous_standby_names = '*'").await;
+        let is_in_step = "SELECT count(*) > 0 FROM pg_stat_replication WHERE sync_state = 'sync'";
+        while !self.ask::<bool>(is_in_step).await {
+            tokio::task::yield_now().await;
+        }
+        replica
+    }
+
+    /// Makes a replica one that takes writes.
+    pub async fn promote(&self) {
+        assert!(self.ask::<bool>("SELECT pg_promote()").await);
+    }
+
+    /// Changes a setting of the server while it runs.
+    pub async fn set(&self, setting: &str) {
+        self.execute(&format!("ALTER SYSTEM SET {setting}")).await;
+        assert!(self.ask::<bool>("SELECT pg_reload_conf()").await);
+    }
+
+    async fn connect(&self) -> PgConnection {
+        // Each test has a runtime of its own, so no connection outlives the call.
+        PgConnection::connect(&self.url("postgres"))
+            .await
+            .expect("the server takes connections")
+    }
+
+    async fn execute(&self, statement: &str) {
+        let mut connection = self.connect().await;
+        sqlx::raw_sql(AssertSqlSafe(statement.to_owned()))
+            .execute(&mut connection)
+            .await
+            .expect("the server does as it is told");
+        connection.close().await.expect("the connection closes");
+    }
+
+    async fn ask<T>(&self, question: &'static str) -> T
+    where
+        T: for<'r> sqlx::Decode<'r, sqlx::Postgres> + sqlx::Type<sqlx::Postgres> + Send + Unpin,
+    {
+        let mut connection = self.connect().await;
+        let answer = sqlx::query_scalar(question)
+            .fetch_one(&mut connection)
+            .await
+            .expect("the server answers");
+        connection.close().await.expect("the connection closes");
+        answer
+    }
+
+    fn start_with(fsync: Fsync, make_data: impl FnOnce(&Host)) -> Self {
         let host = Host::find(fsync);
         let watchdog = host.spawn_watchdog();
-        host.make_data();
+        make_data(&host);
         let mut log = String::new();
         for port in free_ports().take(5) {
             match host.start_server(port) {
@@ -78,16 +130,25 @@ impl Cluster {
     /// Makes an empty database and returns its `postgres://` URL.
     pub async fn create_database(&self) -> String {
         let name = format!("test_{}", self.databases.fetch_add(1, Ordering::Relaxed));
-        // Each test has a runtime of its own, so no connection outlives the call.
-        let mut connection = PgConnection::connect(&self.url("postgres"))
-            .await
-            .expect("the server takes connections");
-        sqlx::raw_sql(AssertSqlSafe(format!("CREATE DATABASE {name}")))
-            .execute(&mut connection)
-            .await
-            .expect("the server makes a database");
-        connection.close().await.expect("the connection closes");
+        self.execute(&format!("CREATE DATABASE {name}")).await;
         self.url(&name)
+    }
+
+    /// A program that is to work beside the server: under its account, in its folder.
+    pub fn beside(&self, program: &Path) -> Command {
+        self.host.command(program)
+    }
+
+    /// Writes a file for such a program.
+    pub fn write(&self, name: &str, text: &str) -> PathBuf {
+        let file = self.host.folder().join(name);
+        fs::write(&file, text).expect("the folder is writable");
+        file
+    }
+
+    /// The port that it listens on, of 127.0.0.1.
+    pub const fn port(&self) -> u16 {
+        self.port
     }
 
     /// Where one of PostgreSQL's programs lies, if it is there.
@@ -95,7 +156,8 @@ impl Cluster {
         self.host.program(name)
     }
 
-    fn url(&self, database: &str) -> String {
+    /// The URL of a database, which need not be there.
+    pub fn url(&self, database: &str) -> String {
         format!("postgres://postgres@127.0.0.1:{}/{database}", self.port)
     }
 

@@ -23,11 +23,7 @@ pub async fn measure(bench: &mut Bench) -> Outcome<()> {
     let requests = requests::generate(&sites, bench.options.tokens);
     let load = bench.load(&server, Endpoint::Generate, requests);
     with_company(bench, &tables.database_url, &server, &load).await?;
-    let alone = Load {
-        connections: 1,
-        ..load
-    };
-    without_company(bench, &tables.database_url, &server, &alone).await
+    without_company(bench, &tables.database_url).await
 }
 
 async fn with_company(
@@ -50,18 +46,22 @@ async fn with_company(
     Ok(())
 }
 
-async fn without_company(
-    bench: &mut Bench,
-    tables: &str,
-    server: &Server,
-    load: &Load,
-) -> Outcome<()> {
+/// Both servers are new: one that had company goes on using all of its connections in turn.
+async fn without_company(bench: &mut Bench, tables: &str) -> Outcome<()> {
+    let service = bench.on_postgres().await;
+    let server = service.start(&bench.cores).await?;
+    let sites = service.make_sites(bench.options.sites)?;
+    let requests = requests::generate(&sites, bench.options.tokens);
+    let load = Load {
+        connections: 1,
+        ..bench.load(&server, Endpoint::Generate, requests)
+    };
     let inserting = bare::spawn(&bench.cores, Some(tables))?;
     let to_inserting = load.to(inserting.address);
-    require_like_answers(load, &to_inserting).await?;
+    require_like_answers(&load, &to_inserting).await?;
     let contenders = [
         Contender::new("axum, one INSERT", &inserting, to_inserting).on_postgres()?,
-        Contender::new("generate", server, load.clone()).on_postgres()?,
+        Contender::new("generate", &server, load).on_postgres()?,
     ];
     let title = "Generate at one connection, PostgreSQL";
     let [inserting, generate] = bench.compare(title, &contenders).await?;

@@ -1,5 +1,5 @@
 use super::{File, environment, from_environment};
-use crate::config::{Config, process_environment};
+use crate::config::{Config, DatabaseKind, process_environment};
 
 #[test]
 fn defaults_are_those_of_the_contract() {
@@ -20,6 +20,7 @@ drain_seconds = 30
 
 [database]
 url = "sqlite://data/mirrory.db"
+urls = []
 max_connections = 16
 
 [secrets]
@@ -112,6 +113,23 @@ fn database_url_stands_between_the_file_and_our_own_variables() {
     assert_eq!(url(&[plain]), "sqlite:plain.db");
     assert_eq!(url(&[plain, ours]), "sqlite:ours.db");
     assert_eq!(url(&[ours, plain]), "sqlite:ours.db");
+}
+
+#[test]
+fn several_urls_stand_in_the_place_of_one() {
+    let one = ("DATABASE_URL", "sqlite:one.db");
+    let several = (
+        "MIRRORY__DATABASE__URLS",
+        "postgres://u:secret%2C@a/d, postgres://b/d",
+    );
+    let database = from_environment(&[one]).unwrap().database;
+    assert_eq!(database.kind(), DatabaseKind::Sqlite);
+    assert_eq!(database.redacted(), "sqlite:one.db");
+    let database = from_environment(&[one, several]).unwrap().database;
+    assert_eq!(database.kind(), DatabaseKind::Postgres);
+    let shown = "postgres://u:[secret]@a/d, postgres://b/d";
+    assert_eq!(database.redacted(), shown);
+    assert_eq!(database.places()[0].expose(), "postgres://u:secret%2C@a/d");
 }
 
 #[test]

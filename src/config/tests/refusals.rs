@@ -46,7 +46,17 @@ fn unknown_settings_are_named_at_any_depth() {
 }
 
 /// In a file: the text, the setting that is named, and what is said of it.
-const BAD_SETTINGS: [(&str, &str, &str); 24] = [
+const BAD_SETTINGS: [(&str, &str, &str); 26] = [
+    (
+        "[database]\nurls = ['postgres://a/b', 'sqlite:a.db']",
+        "database.urls",
+        "entry 2 must be a URL of PostgreSQL",
+    ),
+    (
+        "[database]\nurls = ['mysql://a/b']",
+        "database.urls",
+        "entry 1 must begin with `sqlite:`, `postgres://` or `postgresql://`",
+    ),
     (
         "[server]\nlisten = 'localhost:80'",
         "server.listen",

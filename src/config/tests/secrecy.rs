@@ -17,6 +17,7 @@ fn refusals_never_show_a_secret() {
         ("MIRRORY__BOOTSTRAP__PROXY_SECRET", &prefixed),
         ("MIRRORY__BOOTSTRAP__PROXY_SECRETS", secret),
         ("MIRRORY__DATABASE__URL", &postgres),
+        ("MIRRORY__DATABASE__URLS", &postgres),
         ("MIRRORY__SERVER__LISTEN", secret),
         ("MIRRORY__SERVER__CORS_ORIGINS", secret),
         ("MIRRORY__TOKENS__ALGORITHM", secret),

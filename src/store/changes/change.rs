@@ -5,6 +5,9 @@ use serde_json::{Value, json};
 use super::SiteChange;
 use crate::types::ids::{AccountId, ApiTokenId, SessionId, SiteId, TokenId};
 
+/// What an import is called, after which nothing in memory may be relied on; stored.
+pub(super) const IMPORTED: &str = "store.imported";
+
 /// What was changed. The names are stored.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Change {
@@ -22,6 +25,13 @@ pub enum Change {
     MasterKeyRotated,
     /// Something about an account.
     OfAccount(AccountId, AccountChange),
+    /// The rows of another store were written into this one.
+    Imported {
+        /// How many.
+        rows: u64,
+        /// How many of them were not there before.
+        inserted: u64,
+    },
 }
 
 /// What was changed about an account.
@@ -78,6 +88,7 @@ impl Change {
             Self::KeyRevoked(_) => "key.revoked",
             Self::MasterKeyRotated => "master_key.rotated",
             Self::OfAccount(_, change) => change.event(),
+            Self::Imported { .. } => IMPORTED,
         }
     }
 
@@ -91,6 +102,7 @@ impl Change {
             Self::KeyRotated(kid) | Self::KeyRevoked(kid) => kid.clone(),
             Self::MasterKeyRotated => "master key".to_owned(),
             Self::OfAccount(account_id, change) => change.subject(*account_id),
+            Self::Imported { .. } => "store".to_owned(),
         }
     }
 
@@ -112,7 +124,8 @@ impl Change {
             Self::KeyRotated(_)
             | Self::KeyRevoked(_)
             | Self::MasterKeyRotated
-            | Self::OfAccount(..) => None,
+            | Self::OfAccount(..)
+            | Self::Imported { .. } => None,
         }
     }
 
@@ -126,6 +139,7 @@ impl Change {
             }
             Self::OfAccount(_, AccountChange::SessionsEnded(ended)) => json!({ "count": ended }),
             Self::OfAccount(_, AccountChange::Updated(fields)) => json!({ "fields": fields }),
+            Self::Imported { rows, inserted } => json!({ "rows": rows, "inserted": inserted }),
             _ => json!({}),
         }
     }

@@ -11,7 +11,9 @@ mod site_change;
 use std::str::FromStr;
 
 use super::{
-    Database, StoreError, Tx, affected, in_tx, read,
+    Database, StoreError, Tx, affected,
+    database::{Pools, with_connection},
+    in_tx, read,
     tx::{Inner, before},
     write,
 };
@@ -134,6 +136,12 @@ impl SeenChange {
         self.event.starts_with("secret.")
     }
 
+    /// Whether anything may be no longer what it was.
+    #[must_use]
+    pub fn is_of_everything(&self) -> bool {
+        self.event == change::IMPORTED
+    }
+
     /// The site that is no longer what it was, if it is one; its tokens and secrets apart.
     #[must_use]
     pub fn site(&self) -> Option<SiteId> {
@@ -153,16 +161,35 @@ impl SeenChange {
     }
 }
 
-/// The number of the newest change.
+/// Where the log ends, and whose it is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, sqlx::FromRow)]
+pub struct End {
+    /// The number of the newest change.
+    pub seq: i64,
+    /// When the server was started that told this, in its own microseconds; 0 on the embedded store.
+    /// After a fail-over it is another's, which need not have all that the one before it had.
+    pub server: i64,
+}
+
+/// The end of the log.
 ///
 /// # Errors
 /// When the store fails.
-pub async fn newest(database: &Database) -> Result<i64, StoreError> {
-    let (seq,): (i64,) = read!(database, |connection| sqlx::query_as(
-        "SELECT seq FROM change_counter WHERE id = 1"
-    )
-    .fetch_one(connection))?;
-    Ok(seq)
+pub async fn end(database: &Database) -> Result<End, StoreError> {
+    let end = match database.pools() {
+        Pools::Postgres(pool) => with_connection!(database, pool, |connection| sqlx::query_as(
+            "SELECT seq, (extract(epoch FROM pg_postmaster_start_time()) * 1000000)::bigint \
+             AS server FROM change_counter WHERE id = 1"
+        )
+        .fetch_one(connection))?,
+        Pools::Sqlite { readers, .. } => {
+            with_connection!(database, readers, |connection| sqlx::query_as(
+                "SELECT seq, 0 AS server FROM change_counter WHERE id = 1"
+            )
+            .fetch_one(connection))?
+        }
+    };
+    Ok(end)
 }
 
 /// The changes after number `seq`, oldest first, at most `limit` of them.

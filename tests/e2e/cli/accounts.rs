@@ -30,7 +30,7 @@ const ACCOUNT: &[&str] = &[
     "created_at",
 ];
 
-const PASSWORD: &str = "correct horse battery";
+pub const PASSWORD: &str = "correct horse battery";
 
 /// Runs a command that reads a password from its stdin.
 fn with_password(place: &Place, arguments: &[&str], password: &str) -> Done {
@@ -44,7 +44,7 @@ fn with_password(place: &Place, arguments: &[&str], password: &str) -> Done {
     done
 }
 
-pub(super) fn create(place: &Place, arguments: &[&str]) -> Value {
+pub fn create(place: &Place, arguments: &[&str]) -> Value {
     let arguments = [&["account", "create"], arguments].concat();
     let done = with_password(place, &arguments, PASSWORD);
     assert_eq!(done.code, Some(0), "{done:?}");

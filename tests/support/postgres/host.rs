@@ -8,7 +8,7 @@ use std::net::{Ipv4Addr, TcpListener};
 use std::ops::Range;
 use std::os::unix::fs::{DirBuilderExt, chown};
 use std::os::unix::process::CommandExt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{self, Child, Command, Stdio};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread::sleep;
@@ -71,6 +71,10 @@ impl Host {
         self.programs.join(name)
     }
 
+    pub fn folder(&self) -> &Path {
+        &self.folder
+    }
+
     fn data(&self) -> PathBuf {
         self.folder.join("data")
     }
@@ -95,8 +99,8 @@ impl Host {
     }
 
     /// A command that finds nothing of the caller's in its way: its rights, its home, its language.
-    fn command(&self, program: &str) -> Command {
-        let mut command = Command::new(self.program(program));
+    pub fn command(&self, program: impl AsRef<Path>) -> Command {
+        let mut command = Command::new(self.programs.join(program));
         if let Some(Account { uid, gid }) = self.account {
             // This drops root's supplementary groups, too.
             command.uid(uid).gid(gid);
@@ -111,14 +115,29 @@ impl Host {
     }
 
     pub fn make_data(&self) {
+        self.make(
+            "initdb",
+            &["-A", "trust", "-N", "-U", "postgres", "-E", "UTF8"],
+        );
+    }
+
+    /// Copies the data of the server at this port, to follow what is written there.
+    pub fn copy_data(&self, port: u16) {
+        let from = format!("host=127.0.0.1 port={port} user=postgres");
+        let arguments = ["-d", &from, "-R", "-c", "fast", "-X", "stream", "-N"];
+        self.make("pg_basebackup", &arguments);
+    }
+
+    fn make(&self, program: &str, arguments: &[&str]) {
         let output = self
-            .command("initdb")
-            .args(["-A", "trust", "-N", "-U", "postgres", "-E", "UTF8", "-D"])
+            .command(program)
+            .args(arguments)
+            .arg("-D")
             .arg(self.data())
             .output()
-            .unwrap_or_else(|error| panic!("initdb does not start for {self:?}: {error}"));
+            .unwrap_or_else(|error| panic!("{program} does not start for {self:?}: {error}"));
         let said = String::from_utf8_lossy(&output.stderr);
-        assert!(output.status.success(), "initdb fails: {said}");
+        assert!(output.status.success(), "{program} fails: {said}");
     }
 
     /// Returns when the server accepts connections, or else its log.
@@ -156,12 +175,12 @@ impl Host {
         Err(fs::read_to_string(log_file).unwrap_or_default())
     }
 
-    /// Whether this very process has written `ready` on line 8 of its pid file.
+    /// Whether this very process has written on line 8 of its pid file that it takes connections.
     fn is_ready(&self, server: u32) -> bool {
         let pid_file = fs::read_to_string(self.data().join("postmaster.pid")).unwrap_or_default();
         let mut lines = pid_file.lines();
         lines.next() == Some(server.to_string().as_str())
-            && lines.nth(6).map(str::trim) == Some("ready")
+            && matches!(lines.nth(6).map(str::trim), Some("ready" | "standby"))
     }
 }
 
@@ -207,7 +226,9 @@ fn find_programs() -> Option<PathBuf> {
         .chain(env::split_paths(&in_path))
         .chain(debian.into_iter().rev())
         .find(|folder| folder.join("initdb").is_file() && folder.join("postgres").is_file())?;
-    folder.canonicalize().ok()
+    // A link to one program need not have the others beside it.
+    let server = folder.join("postgres").canonicalize().ok()?;
+    Some(server.parent()?.to_owned())
 }
 
 /// Under the temporary folder, since other accounts cannot enter root's home.

@@ -1,0 +1,137 @@
+//! ROOM doctor: looks at a set-up and says what is wrong with it, and what to do. It changes nothing:
+//! it applies no migrations and makes no store, no key and no site.
+
+mod files;
+mod keys;
+mod network;
+mod store;
+
+use serde::Serialize;
+
+use crate::{
+    app,
+    config::Config,
+    store::{Database, database::COMMAND_DEADLINE},
+    types::{clock::Clock, randomness::Randomness},
+};
+
+pub(crate) use network::ask_server;
+
+/// How something is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Status {
+    /// As it should be.
+    Ok,
+    /// It works, but should be looked at.
+    Warning,
+    /// It does not work.
+    Failed,
+}
+
+/// What was looked at, and how it is.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Check {
+    /// What it is, in one word.
+    pub check: &'static str,
+    /// How it is.
+    pub status: Status,
+    /// What was found.
+    pub detail: String,
+    /// What to do about it.
+    pub advice: Option<String>,
+}
+
+impl Check {
+    fn ok(check: &'static str, detail: impl Into<String>) -> Self {
+        Self {
+            check,
+            status: Status::Ok,
+            detail: detail.into(),
+            advice: None,
+        }
+    }
+
+    fn warning(check: &'static str, detail: impl Into<String>, advice: impl Into<String>) -> Self {
+        Self {
+            status: Status::Warning,
+            advice: Some(advice.into()),
+            ..Self::ok(check, detail)
+        }
+    }
+
+    fn failed(check: &'static str, detail: impl Into<String>, advice: impl Into<String>) -> Self {
+        Self {
+            status: Status::Failed,
+            ..Self::warning(check, detail, advice)
+        }
+    }
+
+    /// That the configuration cannot be read, and nothing else be looked at.
+    #[must_use]
+    pub fn of_bad_configuration(problem: impl Into<String>) -> Self {
+        let advice = "mend the setting that is named; config/default.toml has them all";
+        Self::failed("configuration", problem, advice)
+    }
+}
+
+/// Looks at everything, one thing after the other.
+pub async fn examine(config: &Config, clock: &Clock, randomness: &Randomness) -> Vec<Check> {
+    let mut checks = vec![Check::ok(
+        "configuration",
+        format!("read; {} plans", config.plans.len()),
+    )];
+    match reach(config).await {
+        Err(check) => checks.push(check),
+        Ok(database) => {
+            checks.extend(examine_store(config, &database, clock, randomness).await);
+            database.close().await;
+        }
+    }
+    checks.extend(files::examine(config));
+    checks.extend(network::examine(&config.server).await);
+    checks
+}
+
+/// The store, opened so that it is not changed by that.
+async fn reach(config: &Config) -> Result<Database, Check> {
+    let settings = &config.database;
+    let failed = |error: &(dyn std::error::Error + 'static)| {
+        let problem = format!("{}: {}", settings.redacted(), crate::error::Chain(error));
+        let advice = "start the database, and see that database.url (or database.urls) is right from this \
+                      machine";
+        Check::failed("store", problem, advice)
+    };
+    match app::missing_store(settings) {
+        Err(error) => return Err(failed(&error)),
+        Ok(Some(file)) => {
+            let detail = format!("there is none yet: {}", file.display());
+            let advice = "`mirrory serve` makes it; if there should be one, run this where the \
+                          server runs or set database.url";
+            return Err(Check::warning("store", detail, advice));
+        }
+        Ok(None) => {}
+    }
+    let opened = Database::open_read_only(settings, COMMAND_DEADLINE).await;
+    opened.map_err(|error| failed(&error))
+}
+
+async fn examine_store(
+    config: &Config,
+    database: &Database,
+    clock: &Clock,
+    randomness: &Randomness,
+) -> Vec<Check> {
+    let mut checks = vec![store::version(config, database).await];
+    if checks[0].status == Status::Failed {
+        return checks;
+    }
+    checks.push(store::clock(database, clock).await);
+    let (migrations, has_tables) = store::migrations(database).await;
+    checks.push(migrations);
+    if has_tables {
+        checks.extend(keys::examine(config, database, clock, randomness).await);
+    }
+    checks.extend(store::of_postgres(config, database).await);
+    checks
+}

@@ -1,0 +1,115 @@
+//! The primary dies under load and its replica takes over: nothing that was answered is lost.
+
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use crate::{
+    harness::Place,
+    load::{Call, Load, assert_all_validate, assert_charged},
+    postgres::Cluster,
+    server::Server,
+};
+
+const WORKERS: u64 = 4;
+
+/// From the promotion of the replica on.
+const BACK_WITHIN: Duration = Duration::from_secs(3);
+
+/// Two instances that know both servers, the replica first, so that it is passed over at their start.
+async fn instances(primary: &Cluster, replica: &Cluster) -> (Place, [Server; 2]) {
+    let url = primary.create_database().await;
+    let (_, name) = url.rsplit_once('/').unwrap();
+    let urls = format!("{},{url}", replica.url(name));
+    let place = Place::on_database(&url)
+        .with("MIRRORY__DATABASE__URLS", &urls)
+        .without("DATABASE_URL");
+    let mut servers = [place.spawn(), place.spawn()];
+    for server in &mut servers {
+        server.ready().await;
+    }
+    (place, servers)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_replica_that_is_promoted_takes_over_and_no_answered_token_is_lost() {
+    let primary = Cluster::start();
+    let replica = primary.start_replica().await;
+    let (place, mut servers) = instances(&primary, &replica).await;
+    let site = place.create_site("enterprise");
+    let loads = servers
+        .each_ref()
+        .map(|server| Load::start(server, &site, WORKERS));
+    for load in &loads {
+        load.wait_for_served(100, Instant::now()).await;
+    }
+
+    primary.stop();
+    let gone = Instant::now();
+    for (load, server) in loads.iter().zip(&servers) {
+        load.wait_for_calls(8, gone).await;
+        server.wait_for_status("/readyz", 503, BACK_WITHIN).await;
+    }
+    replica.promote().await;
+    let promoted = Instant::now();
+    for (load, server) in loads.iter().zip(&servers) {
+        load.wait_for_served(1, promoted).await;
+        server.wait_for_status("/readyz", 200, BACK_WITHIN).await;
+        let took = promoted.elapsed();
+        assert!(took < BACK_WITHIN, "back after {took:?}");
+    }
+    let back = Instant::now();
+    let mut calls = Vec::new();
+    for load in loads {
+        load.wait_for_calls(50, back).await;
+        calls.extend(load.stop().await);
+    }
+
+    println!(
+        "{} requests, back {:?} after the promotion",
+        calls.len(),
+        back - promoted
+    );
+    assert_refused_in_between(&calls, gone, back);
+    for server in &mut servers {
+        assert!(server.is_running());
+        assert!(assert_all_validate(server, &calls).await > 200);
+    }
+    assert_charged(&place, &site, &calls);
+}
+
+/// What was not served was a 503 of that time.
+fn assert_refused_in_between(calls: &[Call], gone: Instant, back: Instant) {
+    let refused: Vec<_> = calls.iter().filter(|call| !call.is_served()).collect();
+    assert!(refused.len() >= 16);
+    for call in refused {
+        let answer = call.answer.as_ref().expect("no connection breaks");
+        assert_eq!(answer.status, 503, "{call:?}");
+        assert_eq!(answer.field("error"), "store_unavailable");
+        assert!(call.began + answer.took > gone - Duration::from_secs(1));
+        assert!(call.began < back, "{call:?}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_start_without_a_primary_ends_with_one_line_about_every_server() {
+    let primary = Cluster::start();
+    let replica = primary.start_replica().await;
+    primary.stop();
+    let urls = format!(
+        "{},{}",
+        primary
+            .url("postgres")
+            .replace("postgres@", "postgres:hunter2@"),
+        replica.url("postgres")
+    );
+    let done = Place::on_database(&urls)
+        .with("MIRRORY__DATABASE__URLS", &urls)
+        .without("DATABASE_URL")
+        .run(["serve"]);
+    assert_eq!(done.code, Some(1), "{done:?}");
+    let line = done.complaint();
+    assert!(line.contains("efused"), "{line}");
+    assert!(!line.contains("hunter2"), "{line}");
+    assert!(line.contains("the server is read-only"), "{line}");
+}

@@ -1,0 +1,253 @@
+//! What the doctor finds in stores that are broken in one way each, and that it leaves them so.
+
+use std::{fs, net::SocketAddr, os::unix::fs::PermissionsExt, time::Duration};
+
+use mirrory::{
+    config::DatabaseKind,
+    doctor::{Check, Status, examine},
+    types::clock::Timestamp,
+};
+
+use crate::harness::{Store, on_both_stores};
+
+on_both_stores!(
+    a_store_that_is_well_has_nothing_that_failed,
+    an_empty_store_stays_empty,
+    a_clock_that_is_off_is_told,
+    migrations_that_are_missing_unknown_changed_or_cut_off_are_told,
+    another_master_key_is_told,
+    a_key_that_does_not_open_is_told,
+    a_store_without_a_key_that_signs_is_told,
+);
+
+const OTHER_KEY: &str = "ICEiIyQlJicoKSorLC0uLzAxMjM0NTY3ODk6Ozw9Pj8=";
+
+/// Looks at a store by its own time.
+async fn look(store: &Store) -> Vec<Check> {
+    let now = store.open().await.now().await.unwrap();
+    store.hand.set_wall(now);
+    examine(&store.config, &store.clock, &store.randomness).await
+}
+
+#[track_caller]
+fn of<'a>(checks: &'a [Check], name: &str) -> &'a Check {
+    let found = checks.iter().find(|check| check.check == name);
+    found.unwrap_or_else(|| panic!("no {name} in {checks:?}"))
+}
+
+/// That this check has come out so, with this in what it says.
+#[track_caller]
+fn assert_check(checks: &[Check], name: &str, status: Status, part: &str) {
+    let check = of(checks, name);
+    assert_eq!(check.status, status, "{check:?}");
+    assert!(check.detail.contains(part), "{check:?}");
+    assert_eq!(check.advice.is_none(), status == Status::Ok, "{check:?}");
+}
+
+/// A store with keys, listened for on any free port.
+async fn with_keys(mut store: Store) -> Store {
+    store.config.server.listen = SocketAddr::from(([127, 0, 0, 1], 0));
+    store.state().await;
+    store
+}
+
+async fn a_store_that_is_well_has_nothing_that_failed(store: Store) {
+    let store = with_keys(store).await;
+    let checks = look(&store).await;
+    for (name, part) in [
+        ("configuration", "4 plans"),
+        ("store", "SQL"),
+        ("clock", "ms off"),
+        ("migrations", "all"),
+        ("master_key", "opens"),
+        ("signing_keys", "1 known"),
+        ("listen", "free"),
+        ("trusted_proxies", "none"),
+    ] {
+        assert_check(&checks, name, Status::Ok, part);
+    }
+    match store.kind() {
+        DatabaseKind::Sqlite => assert_check(&checks, "permissions", Status::Ok, "only its user"),
+        DatabaseKind::Postgres => {
+            // The tests' own server does not flush.
+            assert_check(&checks, "durability", Status::Warning, "fsync");
+            assert_check(&checks, "connections", Status::Ok, "up to 9");
+            assert_check(&checks, "replication", Status::Ok, "no replicas");
+        }
+    }
+}
+
+async fn an_empty_store_stays_empty(store: Store) {
+    let looked = || examine(&store.config, &store.clock, &store.randomness);
+    let checks = looked().await;
+    match store.kind() {
+        DatabaseKind::Sqlite => {
+            assert_check(&checks, "store", Status::Warning, "none yet");
+            assert!(!store.folder().unwrap().exists());
+        }
+        DatabaseKind::Postgres => {
+            assert_check(&checks, "migrations", Status::Warning, "not yet applied");
+            let tables = "SELECT count(*) FROM pg_tables WHERE schemaname = 'public'";
+            assert_eq!(store.number(tables).await, 0);
+        }
+    }
+    store.open().await;
+    let checks = looked().await;
+    assert_check(&checks, "master_key", Status::Ok, "no keys yet");
+    for table in ["data_keys", "signing_keys", "sites", "changes"] {
+        let rows = format!("SELECT count(*) FROM {table}");
+        assert_eq!(store.number(&rows).await, 0, "{table}");
+    }
+}
+
+async fn a_clock_that_is_off_is_told(store: Store) {
+    let database = store.open().await;
+    for (off, status) in [(3, Status::Warning), (60, Status::Failed)] {
+        let now = database.now().await.unwrap();
+        store.hand.set_wall(now.after(Duration::from_secs(off)));
+        let checks = examine(&store.config, &store.clock, &store.randomness).await;
+        assert_check(&checks, "clock", status, "ms off the store's");
+    }
+    store.hand.set_wall(Timestamp::from_micros(0));
+    let checks = examine(&store.config, &store.clock, &store.randomness).await;
+    assert_check(&checks, "clock", Status::Failed, "ms off the store's");
+}
+
+async fn migrations_that_are_missing_unknown_changed_or_cut_off_are_told(store: Store) {
+    let store = with_keys(store).await;
+    let newest = "(SELECT max(version) FROM _sqlx_migrations)";
+    let now = store.open().await.now().await.unwrap();
+    store.hand.set_wall(now);
+    for (change, status, part) in [
+        (
+            format!("UPDATE _sqlx_migrations SET version = version + 1 WHERE version = {newest}"),
+            Status::Warning,
+            "of a newer version",
+        ),
+        (
+            format!("DELETE FROM _sqlx_migrations WHERE version = {newest}"),
+            Status::Warning,
+            "not yet applied",
+        ),
+        (
+            format!("UPDATE _sqlx_migrations SET success = FALSE WHERE version = {newest}"),
+            Status::Failed,
+            "not finished",
+        ),
+        (
+            format!(
+                "UPDATE _sqlx_migrations SET checksum = (SELECT checksum FROM _sqlx_migrations \
+                 WHERE version = {newest})"
+            ),
+            Status::Failed,
+            "changed since",
+        ),
+    ] {
+        store.execute(&change).await.unwrap();
+        let checks = examine(&store.config, &store.clock, &store.randomness).await;
+        assert_check(&checks, "migrations", status, part);
+        let is_looked_into = checks.iter().any(|check| check.check == "signing_keys");
+        assert_eq!(is_looked_into, status != Status::Failed);
+    }
+}
+
+async fn another_master_key_is_told(store: Store) {
+    let mut store = with_keys(store).await;
+    store.config.secrets.master_key = Some(OTHER_KEY.to_owned().into());
+    let checks = look(&store).await;
+    assert_check(&checks, "master_key", Status::Failed, "does not open");
+    store.config.secrets.master_key = None;
+    let checks = look(&store).await;
+    let part = match store.kind() {
+        DatabaseKind::Sqlite => "there is none",
+        DatabaseKind::Postgres => "must be set",
+    };
+    assert_check(&checks, "master_key", Status::Failed, part);
+    assert!(!checks.iter().any(|check| check.check == "signing_keys"));
+}
+
+async fn a_key_that_does_not_open_is_told(store: Store) {
+    let store = with_keys(store).await;
+    let changed = "UPDATE signing_keys SET algorithm = 'ES256'";
+    store.execute(changed).await.unwrap();
+    let checks = look(&store).await;
+    assert_check(&checks, "master_key", Status::Ok, "opens");
+    assert_check(&checks, "signing_keys", Status::Failed, "does not open");
+}
+
+async fn a_store_without_a_key_that_signs_is_told(store: Store) {
+    let store = with_keys(store).await;
+    let revoked = "UPDATE signing_keys SET revoked_at = 1";
+    store.execute(revoked).await.unwrap();
+    let checks = look(&store).await;
+    assert_check(
+        &checks,
+        "signing_keys",
+        Status::Failed,
+        "none of them signs",
+    );
+    store.execute("DELETE FROM signing_keys").await.unwrap();
+    let checks = look(&store).await;
+    assert_check(&checks, "signing_keys", Status::Ok, "none yet");
+}
+
+/// An embedded store with its master key beside it.
+async fn with_file() -> Store {
+    let mut store = Store::sqlite().await;
+    store.config.secrets.master_key = None;
+    with_keys(store).await
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_others_may_read_is_told() {
+    let store = with_file().await;
+    let folder = store.folder().unwrap();
+    let key = folder.join("master.key");
+    let permit = |path, mode| fs::set_permissions(path, fs::Permissions::from_mode(mode)).unwrap();
+    permit(&key, 0o640);
+    let checks = look(&store).await;
+    assert_check(&checks, "permissions", Status::Warning, "the master key");
+    assert!(
+        of(&checks, "permissions")
+            .advice
+            .as_ref()
+            .unwrap()
+            .starts_with("chmod 600")
+    );
+    permit(&key, 0o600);
+    permit(folder, 0o755);
+    permit(&folder.join("mirrory.db"), 0o644);
+    let checks = look(&store).await;
+    assert_check(&checks, "permissions", Status::Warning, "the store");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_change_of_the_master_key_that_was_cut_off_is_told() {
+    let store = with_file().await;
+    let key = store.folder().unwrap().join("master.key");
+    let both = format!("{OTHER_KEY}\n{}", fs::read_to_string(&key).unwrap());
+    fs::write(&key, &both).unwrap();
+    let checks = look(&store).await;
+    assert_check(&checks, "master_key", Status::Warning, "cut off");
+    assert_check(&checks, "signing_keys", Status::Ok, "signs");
+    assert_eq!(fs::read_to_string(&key).unwrap(), both, "left as it was");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_is_no_store_is_told_and_left_alone() {
+    let store = Store::sqlite().await;
+    let folder = store.folder().unwrap();
+    fs::create_dir(folder).unwrap();
+    let file = folder.join("mirrory.db");
+    for content in [
+        "",
+        "no database, and longer than the header of one would be: not at all",
+    ] {
+        fs::write(&file, content).unwrap();
+        let checks = examine(&store.config, &store.clock, &store.randomness).await;
+        let worst = checks.iter().map(|check| check.status).max();
+        assert!(worst > Some(Status::Ok), "{content}: {checks:?}");
+        assert_eq!(fs::read_to_string(&file).unwrap(), content);
+        assert_eq!(fs::read_dir(folder).unwrap().count(), 1);
+    }
+}
