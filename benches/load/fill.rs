@@ -1,10 +1,9 @@
 //! Fills a store with sites and token records, as years of use would.
 
-use std::{fmt::Write, time::Duration};
+use std::time::Duration;
 
 use mirrory::{store::sqlite, types::clock::Clock};
-use sqlx::{AssertSqlSafe, Connection, PgConnection, SqliteConnection};
-use uuid::Uuid;
+use sqlx::{Connection, PgConnection, SqliteConnection};
 
 use crate::Outcome;
 
@@ -12,8 +11,6 @@ const SITES: i64 = 10_000;
 
 /// So many are written in a transaction, which keeps SQLite's log small.
 const ROWS_AT_ONCE: u32 = 500_000;
-
-const HOUR_MICROS: i64 = 3_600_000_000;
 
 pub const DAY_MICROS: i64 = 86_400_000_000;
 
@@ -42,12 +39,6 @@ const TOKENS_OF_POSTGRES: &str = "
     FROM (SELECT number, md5(number::text) AS noise,
                  ($4 + number * $5) / 1000000 * 1000000 AS issued_at
           FROM generate_series($1, $2 - 1) AS number) AS records";
-
-/// As if every record had been asked for with a key, within the last twelve hours.
-const KEYS_OF_POSTGRES: &str = "
-    INSERT INTO idempotency_keys (site_id, key_digest, request_digest, token_id, created_at)
-    SELECT site_id, sha256(uuid_send(token_id)), sha256(''), token_id, $2 - ($2 - issued_at) / 50
-    FROM tokens WHERE issued_at >= $1";
 
 const SITES_OF_SQLITE: &str = "
     WITH RECURSIVE numbers (number) AS
@@ -104,54 +95,6 @@ pub async fn postgres(url: &str, records: u32) -> Outcome<()> {
     Ok(())
 }
 
-/// Makes partitions of all the time that records are filled in for. They are to be filled before an
-/// instance finds them empty.
-pub async fn partitions(url: &str, count: u32) -> Outcome<()> {
-    let mut connection = PgConnection::connect(url).await?;
-    let first = first_issue();
-    let span = OLDEST_DAYS * DAY_MICROS / i64::from(count);
-    let id = |number: u32| {
-        // The last one is the one of now, too.
-        let more = if number == count { HOUR_MICROS } else { 0 };
-        let millis = (first + span * i64::from(number) + more) / 1000;
-        Uuid::from_u128(u128::from(millis.cast_unsigned()) << 80)
-    };
-    let mut sql = format!(
-        "ALTER TABLE tokens DETACH PARTITION tokens_past; \
-         ALTER TABLE tokens ATTACH PARTITION tokens_past FOR VALUES FROM (MINVALUE) TO ('{}');",
-        id(0)
-    );
-    for number in 0..count {
-        write!(
-            sql,
-            "CREATE TABLE tokens_{number} PARTITION OF tokens \
-             FOR VALUES FROM ('{}') TO ('{}') WITH (fillfactor = 60);",
-            id(number),
-            id(number + 1)
-        )?;
-    }
-    sqlx::raw_sql(AssertSqlSafe(sql))
-        .execute(&mut connection)
-        .await?;
-    connection.close().await?;
-    Ok(())
-}
-
-/// Gives every record a key.
-pub async fn keys(url: &str) -> Outcome<()> {
-    let mut connection = PgConnection::connect(url).await?;
-    sqlx::query(KEYS_OF_POSTGRES)
-        .bind(first_issue() - DAY_MICROS)
-        .bind(Clock::system().now())
-        .execute(&mut connection)
-        .await?;
-    for query in ["VACUUM (ANALYZE) idempotency_keys", "CHECKPOINT"] {
-        sqlx::raw_sql(query).execute(&mut connection).await?;
-    }
-    connection.close().await?;
-    Ok(())
-}
-
 /// Fills an embedded store.
 pub async fn sqlite(url: &str, records: u32) -> Outcome<()> {
     let options = sqlite::options(url, Duration::from_secs(1))?;
@@ -195,7 +138,8 @@ fn batches(records: u32) -> impl Iterator<Item = (i64, i64)> {
     })
 }
 
-fn first_issue() -> i64 {
+/// When the oldest record is issued, in microseconds.
+pub fn first_issue() -> i64 {
     Clock::system().now().as_micros() - OLDEST_DAYS * DAY_MICROS
 }
 

@@ -26,6 +26,7 @@ mod pgbench;
 mod removal;
 mod report;
 mod requests;
+mod retained;
 mod scenarios;
 mod server;
 mod service;

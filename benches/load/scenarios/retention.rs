@@ -15,6 +15,7 @@ use crate::{
     removal::Removal,
     report::Goal,
     requests::{self, Endpoint},
+    retained,
 };
 
 const PARTITIONS: u32 = 12;
@@ -44,11 +45,11 @@ pub async fn measure(bench: &mut Bench) -> Outcome<()> {
     let service = bench.on_postgres().await;
     let url = service.database_url.clone();
     service.migrate()?;
-    fill::partitions(&url, PARTITIONS).await?;
+    retained::partitions(&url, PARTITIONS).await?;
     let span = Duration::from_micros((OLDEST_DAYS * DAY_MICROS).cast_unsigned()) / PARTITIONS;
     let first = Clock::system().now().before(span * PARTITIONS);
     fill::postgres(&url, records).await?;
-    fill::keys(&url).await?;
+    retained::keys(&url).await?;
     let removal = Removal::of(&url, first, span).await?;
     let instance = bench.start(&service).await?;
     let before = Sizes::of(&url).await?;
