@@ -185,13 +185,16 @@ async fn partitions_that_are_held_are_left_and_calls_go_on() {
 async fn a_partition_stays_for_a_record_that_comes_at_the_last_moment() {
     let shop = Shop::far_ahead().await;
     let record = shop.issue_at(FAR_AHEAD).await;
+    // The empty one before it is gone, so that this one is the first to go.
+    shop.round_at(FAR_AHEAD.after(STRAGGLERS)).await;
     let moment = FAR_AHEAD.after(8 * WEEK);
     // Not committed, it is seen by nobody, but holds the partition.
     let late = format!(
         "INSERT INTO tokens (token_id, site_id, user_id, coins, issued_at, expires_at) \
          SELECT overlay(token_id::text PLACING '000000000000' FROM 25)::uuid, site_id, user_id, \
-           coins, issued_at, {} FROM tokens",
-        moment.after(DAY).as_micros()
+           coins, issued_at, {} FROM tokens_{}",
+        moment.after(DAY).as_micros(),
+        date(FAR_AHEAD)
     );
     let writing = Hold::with(&shop.store, &late).await;
     let committing = async {
