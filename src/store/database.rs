@@ -226,6 +226,7 @@ macro_rules! with_connection {
         .await
     };
 }
+
 /// The same on the connection that a lane of batches keeps; see [`Kept`].
 macro_rules! with_kept_connection {
     ($kept:expr, $database:expr, $pool:expr, $deadline:expr, |$connection:ident| $statement:expr) => {
@@ -233,7 +234,7 @@ macro_rules! with_kept_connection {
             let database: &$crate::store::Database = &$database;
             let kept: &mut $crate::store::database::Kept = $kept;
             let deadline = $deadline;
-            let borrowed = kept.take_or_borrow($pool, deadline).await;
+            let borrowed = kept.take_or_borrow($pool, deadline, database.doubt()).await;
             let mut borrowed = borrowed.inspect_err(|_| database.doubt().cast())?;
             let answer = {
                 let $connection = borrowed.connection();
@@ -266,20 +267,21 @@ impl Kept {
         &mut self,
         pool: &PgPool,
         deadline: Instant,
+        doubt: &Doubt,
     ) -> Result<Borrowed<Postgres>, StoreError> {
-        match self.0.take() {
-            Some(borrowed) => Ok(borrowed),
-            None => Borrowed::from(pool, deadline).await,
-        }
-    }
-
-    /// Keeps a connection that works for the next batch, unless it was for long.
-    pub(crate) fn keep(&mut self, borrowed: Borrowed<Postgres>) {
-        if borrowed.since.elapsed() < KEPT_FOR {
-            self.0 = Some(borrowed);
-        } else {
+        if let Some(borrowed) = self.0.take() {
+            let age = borrowed.since.elapsed();
+            if age < KEPT_FOR && !doubt.was_cast_within(age) {
+                return Ok(borrowed);
+            }
             borrowed.give_back();
         }
+        Borrowed::from(pool, deadline).await
+    }
+
+    /// Keeps a connection that works for the next batch.
+    pub(crate) fn keep(&mut self, borrowed: Borrowed<Postgres>) {
+        self.0 = Some(borrowed);
     }
 }
 

@@ -166,7 +166,9 @@ impl Tokens {
     }
 
     /// Binds a token to a machine, if the claims are those of its record and it is still good. What
-    /// is told, and remembered, is its record; none when it could not be bound to this machine.
+    /// is told, and remembered, is its record; none when it could not be bound to this machine, or
+    /// was bound to it and used within the last
+    /// [step](crate::types::clock::LAST_USE_STEP): its record, to be looked up, tells.
     ///
     /// # Errors
     /// When the store fails.

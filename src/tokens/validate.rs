@@ -25,6 +25,7 @@ use super::{
 use crate::{
     error::ApiError,
     extract::{Fields, Json, parse_object, string},
+    middleware::client_address::ClientAddress,
     openapi::{ValidateTokenProblems, always},
     quota::Outcome,
     state::{AppState, Rooms},
@@ -295,9 +296,18 @@ pub(crate) async fn validate_token(
         if let Some(record) = tokens.bind(claims, &machine_id).await? {
             return Ok(valid(&record, machine_id));
         }
-        // Another machine came first, or the token is no longer good: the record tells.
+        // Another machine came first, or the token is no longer good, or bound here and in use: the
+        // record tells.
         let held = tokens.find(claims.token_id).await?;
         verdict = Verdict::of(claims, held, &machine_id, clock.now());
+        if let Verdict::Refused {
+            reason: Reason::BadSignature,
+            ..
+        } = verdict
+        {
+            let ClientAddress(address) = ClientAddress::of(&parts)?;
+            state.attempts.failure(address, clock.monotonic())?;
+        }
     }
     Err(ApiError::Overloaded)
 }
