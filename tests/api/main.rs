@@ -55,6 +55,7 @@ mod keys;
 mod last_use;
 mod manage;
 mod metrics;
+mod observability;
 mod overload;
 mod problems;
 mod promtool;
