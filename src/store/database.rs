@@ -289,7 +289,8 @@ pub(crate) use {with_connection, with_kept_connection};
 const KEPT_FOR: Duration = Duration::from_millis(100);
 
 /// The connection to PostgreSQL that batches use one after the other: what is given back to the pool
-/// is tried first, which costs both sides a good part of what a batch does.
+/// is tried first, which costs both sides a good part of what a batch does. Whoever has one must use
+/// it: a pool may have no other.
 #[derive(Default)]
 pub(crate) struct Kept(Option<Borrowed<Postgres>>);
 

@@ -161,7 +161,7 @@ impl Work for Insertions {
     ) -> Result<Vec<Inserted>, StoreError> {
         if rows.iter().all(|row| row.idempotency.is_none()) {
             match rows {
-                [lone] => self.insert_one(lone, deadline).await?,
+                [lone] => self.insert_one(kept, lone, deadline).await?,
                 _ => self.insert_all(kept, rows, deadline).await?,
             }
             return Ok(vec![Inserted::Yes; rows.len()]);
@@ -207,11 +207,18 @@ macro_rules! insertion {
 }
 
 impl Insertions {
-    async fn insert_one(&self, row: &NewToken, deadline: Instant) -> Result<(), StoreError> {
+    async fn insert_one(
+        &self,
+        kept: &mut Kept,
+        row: &NewToken,
+        deadline: Instant,
+    ) -> Result<(), StoreError> {
         match self.0.pools() {
-            Pools::Postgres(pool) => with_connection!(self.0, pool, deadline, |connection| {
-                affected(insertion!(row).execute(connection))
-            })?,
+            Pools::Postgres(pool) => {
+                with_kept_connection!(kept, self.0, pool, deadline, |connection| {
+                    affected(insertion!(row).execute(connection))
+                })?
+            }
             Pools::Sqlite { writer, .. } => {
                 with_connection!(self.0, writer, deadline, |connection| {
                     affected(insertion!(row).execute(connection))
