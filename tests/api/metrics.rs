@@ -242,6 +242,23 @@ async fn the_store_is_looked_at_when_it_is_asked_for(store: Store) {
 }
 
 #[tokio::test]
+async fn what_goes_on_beside_the_requests_is_told() {
+    let mut app = measured(Store::Postgres).await;
+    let failures = r#"mirrory_background_failures_total{work="follow the change log"}"#;
+    assert_series!(scrape(&app).await, "mirrory_change_listener_up" => 0);
+    app.background.poll_interval = Duration::from_millis(1);
+    let running = app.background.spawn();
+    eventually(async || value(&scrape(&app).await, "mirrory_change_listener_up") == "1").await;
+    assert!(
+        scrape(&app).await.contains(&format!("{failures} 0")),
+        "known from the start"
+    );
+    app.break_store().await;
+    eventually(async || count(&scrape(&app).await, failures) > 2).await;
+    running.stop().await;
+}
+
+#[tokio::test]
 async fn whoever_may_not_have_a_password_looked_at_is_counted() {
     let app = measured(Store::Sqlite).await;
     let turn = app.state.passwords.enter().unwrap();

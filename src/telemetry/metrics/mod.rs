@@ -139,7 +139,7 @@ impl Metrics {
 }
 
 /// A client may send any word as its method.
-fn usual(method: &Method) -> &str {
+pub(super) fn usual(method: &Method) -> &str {
     match *method {
         Method::GET
         | Method::HEAD

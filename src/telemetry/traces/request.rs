@@ -10,7 +10,7 @@ use opentelemetry::{
 };
 use opentelemetry_sdk::trace::SdkTracer;
 
-use crate::types::ids::SiteId;
+use crate::{telemetry::metrics::usual, types::ids::SiteId};
 
 /// A request that is traced. Its span ends with it, also when its caller hangs up.
 pub(crate) struct TracedRequest(Context);
@@ -19,7 +19,7 @@ impl TracedRequest {
     /// The names are those of OpenTelemetry's semantic conventions for HTTP.
     pub(super) fn begin(tracer: &SdkTracer, parent: &Context, request: &Request) -> Self {
         let route = request.extensions().get::<MatchedPath>();
-        let method = request.method().as_str().to_owned();
+        let method = usual(request.method()).to_owned();
         let name = match route {
             Some(route) => format!("{method} {}", route.as_str()),
             None => method.clone(),
