@@ -14,6 +14,7 @@ use crate::{
     sites::Sites,
     state::AppState,
     store::{Database, StoreError, changes, leases},
+    telemetry::metrics::Metrics,
     tokens::Tokens,
     types::clock::Clock,
 };
@@ -43,6 +44,7 @@ pub struct Janitor {
     sessions: Sessions,
     api_tokens: ApiTokens,
     audit_kept: Duration,
+    metrics: Metrics,
     /// This instance, among those that take turns.
     holder: Uuid,
 }
@@ -62,6 +64,7 @@ impl Janitor {
             sessions: state.sessions.clone(),
             api_tokens: state.api_tokens.clone(),
             audit_kept: DAY * state.config.audit.kept_days,
+            metrics: state.metrics.clone(),
         }
     }
 
@@ -98,7 +101,9 @@ impl Janitor {
     /// Removes batch after batch until one comes back less than full.
     async fn clear(&self, kind: Kind) -> Result<(), StoreError> {
         for _ in 0..BATCHES {
-            if self.sweep(kind).await? < BATCH.unsigned_abs() {
+            let removed = self.sweep(kind).await?;
+            self.metrics.removed(kind.table(), removed);
+            if removed < BATCH.unsigned_abs() {
                 break;
             }
         }
@@ -149,4 +154,18 @@ impl Kind {
         Self::Audit,
         Self::Changes,
     ];
+
+    /// The table that its rows are of, or most of them.
+    const fn table(self) -> &'static str {
+        match self {
+            Self::Tokens => "tokens",
+            Self::Sites => "sites",
+            Self::Keys => "signing_keys",
+            Self::Usage => "usage_history",
+            Self::Sessions => "sessions",
+            Self::ApiTokens => "api_tokens",
+            Self::Audit => "audit_log",
+            Self::Changes => "changes",
+        }
+    }
 }

@@ -97,7 +97,8 @@ where
     }
 }
 
-fn peer(extensions: &Extensions) -> Option<IpAddr> {
+/// The address that a connection comes from, in canonical form.
+pub(crate) fn peer(extensions: &Extensions) -> Option<IpAddr> {
     let ConnectInfo(peer) = extensions.get::<ConnectInfo<SocketAddr>>()?;
     Some(peer.ip().to_canonical())
 }

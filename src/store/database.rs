@@ -30,6 +30,28 @@ pub const SERVING_DEADLINE: Duration = Duration::from_secs(1);
 /// it may stand behind a busy server's writes.
 pub const COMMAND_DEADLINE: Duration = Duration::from_secs(10);
 
+/// How the connections of a pool are used.
+pub(crate) struct PoolUse {
+    pub(crate) name: &'static str,
+    pub(crate) busy: usize,
+    pub(crate) idle: usize,
+    pub(crate) most: usize,
+}
+
+impl PoolUse {
+    fn of<DB: sqlx::Database>(name: &'static str, pool: &Pool<DB>) -> Self {
+        let open = usize::try_from(pool.size()).unwrap_or(usize::MAX);
+        let idle = pool.num_idle();
+        let most = pool.options().get_max_connections();
+        Self {
+            name,
+            busy: open.saturating_sub(idle),
+            idle,
+            most: usize::try_from(most).unwrap_or(usize::MAX),
+        }
+    }
+}
+
 /// An open store. Clones share its connections.
 #[derive(Clone, Debug)]
 pub struct Database(Arc<Open>);
@@ -174,6 +196,17 @@ impl Database {
             }
         };
         Ok(now)
+    }
+
+    /// How its connections are used, pool by pool.
+    pub(crate) fn pool_use(&self) -> Vec<PoolUse> {
+        match self.pools() {
+            Pools::Postgres(pool) => vec![PoolUse::of("postgres", pool)],
+            Pools::Sqlite { writer, readers } => vec![
+                PoolUse::of("sqlite_writer", writer),
+                PoolUse::of("sqlite_readers", readers),
+            ],
+        }
     }
 
     /// Closes every connection once what runs on it has ended.

@@ -20,6 +20,7 @@ use crate::{
         follower::{Following, Follows},
         freshness::Freshness,
     },
+    telemetry::metrics::Metrics,
     types::{
         clock::{Clock, Timestamp},
         ids::{MachineId, SiteId, TokenId, WpUserId},
@@ -82,6 +83,12 @@ impl Tokens {
     pub fn remembering(mut self, capacity: usize, freshness: Freshness) -> Self {
         self.memory = TokenMemory::new(capacity, freshness);
         self
+    }
+
+    /// Has its look-ups in memory and its batches measured.
+    pub(crate) fn measured_by(&self, metrics: &Metrics) {
+        self.memory.measured_by(metrics);
+        self.store.measured_by(metrics);
     }
 
     /// A token with the state of its site, if both are remembered and may be trusted.

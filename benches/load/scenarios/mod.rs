@@ -11,6 +11,7 @@ mod generator;
 mod instances;
 mod large;
 mod propagation;
+mod telemetry;
 mod validate;
 
 use clap::ValueEnum;
@@ -40,6 +41,8 @@ pub enum Scenario {
     Instances,
     /// How long a revocation takes to reach another instance.
     Propagation,
+    /// Known tokens with metrics and with traces, beside neither.
+    Telemetry,
     /// Memory, the start, the binary.
     Footprint,
     /// Stores with many records beside empty ones.
@@ -59,6 +62,7 @@ impl Scenario {
             Self::Accounts => "accounts",
             Self::Instances => "instances",
             Self::Propagation => "propagation",
+            Self::Telemetry => "telemetry",
             Self::Footprint => "footprint",
             Self::Large => "large",
         }
@@ -77,6 +81,7 @@ impl Scenario {
             Self::Accounts => accounts::measure(bench).await,
             Self::Instances => instances::measure(bench).await,
             Self::Propagation => propagation::measure(bench).await,
+            Self::Telemetry => telemetry::measure(bench).await,
             Self::Footprint => footprint::measure(bench).await,
             Self::Large => large::measure(bench).await,
         }

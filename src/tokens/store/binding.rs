@@ -110,6 +110,8 @@ impl Work for Bindings {
     type Answer = Option<TokenRecord>;
     type Subject = TokenId;
 
+    const NAME: &str = "bind tokens";
+
     fn subject(binding: &NewBinding) -> Option<TokenId> {
         Some(binding.claims.token_id)
     }
