@@ -15,6 +15,7 @@ use crate::{
     sites::Sites,
     state::AppState,
     store::{Database, StoreError, changes, leases},
+    telemetry::metrics::Metrics,
     tokens::Tokens,
     types::clock::Clock,
 };
@@ -44,6 +45,7 @@ pub struct Janitor {
     sessions: Sessions,
     api_tokens: ApiTokens,
     audit_kept: Duration,
+    metrics: Metrics,
     /// This instance, among those that take turns.
     holder: Uuid,
 }
@@ -63,6 +65,7 @@ impl Janitor {
             sessions: state.sessions.clone(),
             api_tokens: state.api_tokens.clone(),
             audit_kept: DAY * state.config.audit.kept_days,
+            metrics: state.metrics.clone(),
         }
     }
 
@@ -99,7 +102,9 @@ impl Janitor {
     /// Removes batch after batch until one comes back less than full.
     async fn clear(&self, kind: Kind) -> Result<(), StoreError> {
         for _ in 0..BATCHES {
-            if self.sweep(kind).await? < BATCH.unsigned_abs() {
+            let removed = self.sweep(kind).await?;
+            self.metrics.removed(kind.table(), removed);
+            if removed < BATCH.unsigned_abs() {
                 break;
             }
         }
@@ -153,4 +158,19 @@ impl Kind {
         Self::Audit,
         Self::Changes,
     ];
+
+    /// The table that its rows are of, or most of them; partitions are told by themselves.
+    const fn table(self) -> &'static str {
+        match self {
+            Self::Partitions => "partitions",
+            Self::Tokens => "tokens",
+            Self::Sites => "sites",
+            Self::Keys => "signing_keys",
+            Self::Usage => "usage_history",
+            Self::Sessions => "sessions",
+            Self::ApiTokens => "api_tokens",
+            Self::Audit => "audit_log",
+            Self::Changes => "changes",
+        }
+    }
 }

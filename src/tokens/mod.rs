@@ -54,6 +54,7 @@ pub fn router(state: &AppState) -> Router<AppState> {
             state.ledger.clone(),
             state.clock.clone(),
             state.tally.clone(),
+            state.metrics.clone(),
             last_look,
         ),
     };

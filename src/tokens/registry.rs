@@ -21,6 +21,7 @@ use crate::{
         follower::{Following, Follows},
         freshness::Freshness,
     },
+    telemetry::metrics::Metrics,
     types::{
         clock::{Clock, Timestamp},
         ids::{MachineId, SiteId, TokenId, WpUserId},
@@ -83,6 +84,12 @@ impl Tokens {
     pub fn remembering(mut self, capacity: usize, freshness: Freshness) -> Self {
         self.memory = TokenMemory::new(capacity, freshness);
         self
+    }
+
+    /// Has its look-ups in memory and its batches measured.
+    pub(crate) fn measured_by(&self, metrics: &Metrics) {
+        self.memory.measured_by(metrics);
+        self.store.measured_by(metrics);
     }
 
     /// A token with the state of its site, if both are remembered and may be trusted.
@@ -167,7 +174,9 @@ impl Tokens {
     }
 
     /// Binds a token to a machine, if the claims are those of its record and it is still good. What
-    /// is told, and remembered, is its record; none when it could not be bound to this machine.
+    /// is told, and remembered, is its record; none when it could not be bound to this machine, or
+    /// was bound to it and used within the last
+    /// [step](crate::types::clock::LAST_USE_STEP): its record, to be looked up, tells.
     ///
     /// # Errors
     /// When the store fails.

@@ -20,6 +20,7 @@ use super::{
 };
 use crate::{
     store::{Database, StoreError, Tx, affected, batches::Batches, in_tx, json, read, write},
+    telemetry::metrics::Metrics,
     types::{
         clock::Timestamp,
         ids::{MachineId, SiteId, TokenId, WpUserId},
@@ -194,6 +195,12 @@ impl TokenStore {
             findings: Batches::new(Findings(database.clone()), READERS, deadline),
             database,
         }
+    }
+
+    pub(super) fn measured_by(&self, metrics: &Metrics) {
+        self.insertions.measured_by(metrics);
+        self.bindings.measured_by(metrics);
+        self.findings.measured_by(metrics);
     }
 
     /// Writes one record, and with it its idempotency key unless that was taken within its lifetime.

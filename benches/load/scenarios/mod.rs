@@ -12,6 +12,7 @@ mod instances;
 mod large;
 mod propagation;
 mod retention;
+mod telemetry;
 mod validate;
 
 use clap::ValueEnum;
@@ -41,6 +42,8 @@ pub enum Scenario {
     Instances,
     /// How long a revocation takes to reach another instance.
     Propagation,
+    /// Known tokens with metrics and with traces, beside neither.
+    Telemetry,
     /// Memory, the start, the binary.
     Footprint,
     /// Stores with many records beside empty ones.
@@ -62,6 +65,7 @@ impl Scenario {
             Self::Accounts => "accounts",
             Self::Instances => "instances",
             Self::Propagation => "propagation",
+            Self::Telemetry => "telemetry",
             Self::Footprint => "footprint",
             Self::Large => "large",
             Self::Retention => "retention",
@@ -81,6 +85,7 @@ impl Scenario {
             Self::Accounts => accounts::measure(bench).await,
             Self::Instances => instances::measure(bench).await,
             Self::Propagation => propagation::measure(bench).await,
+            Self::Telemetry => telemetry::measure(bench).await,
             Self::Footprint => footprint::measure(bench).await,
             Self::Large => large::measure(bench).await,
             Self::Retention => retention::measure(bench).await,
