@@ -78,6 +78,20 @@ impl Health {
         self.is_draining.store(true, Ordering::Release);
     }
 
+    /// Whether requests can be taken, or what is in the way.
+    pub(crate) async fn readiness(&self) -> Result<(), &'static str> {
+        if self.is_draining.load(Ordering::Acquire) {
+            return Err("draining");
+        }
+        match self.probe().await {
+            Probe {
+                latency_ms: None, ..
+            } => Err("store is down"),
+            Probe { skew, .. } if skew > MAX_SKEW => Err("clock is off the store's"),
+            Probe { .. } => Ok(()),
+        }
+    }
+
     /// What the store says, or said within the last second. Who asks meanwhile waits for the one
     /// answer: the store is given a second for it.
     async fn probe(&self) -> Probe {
@@ -281,18 +295,10 @@ pub(crate) async fn get_liveness() -> Response {
     )
 )]
 pub(crate) async fn get_readiness(State(health): State<Health>) -> Response {
-    let status = if health.is_draining.load(Ordering::Acquire) {
-        "draining"
-    } else {
-        match health.probe().await {
-            Probe {
-                latency_ms: None, ..
-            } => "store is down",
-            Probe { skew, .. } if skew > MAX_SKEW => "clock is off the store's",
-            Probe { .. } => "ok",
-        }
-    };
-    respond(status == "ok", ProbeResponse { status })
+    match health.readiness().await {
+        Ok(()) => respond(true, ProbeResponse { status: "ok" }),
+        Err(status) => respond(false, ProbeResponse { status }),
+    }
 }
 
 /// What a process answers that cannot do more yet: it lives, and all else is to come back.

@@ -1,4 +1,5 @@
-//! The janitor: removes what is past its use, in small batches, one instance at a time.
+//! The janitor: removes what is past its use, one instance at a time: partitions whole, other rows in
+//! small batches.
 
 use std::time::Duration;
 
@@ -14,6 +15,7 @@ use crate::{
     sites::Sites,
     state::AppState,
     store::{Database, StoreError, changes, leases},
+    telemetry::metrics::Metrics,
     tokens::Tokens,
     types::clock::Clock,
 };
@@ -43,6 +45,7 @@ pub struct Janitor {
     sessions: Sessions,
     api_tokens: ApiTokens,
     audit_kept: Duration,
+    metrics: Metrics,
     /// This instance, among those that take turns.
     holder: Uuid,
 }
@@ -62,6 +65,7 @@ impl Janitor {
             sessions: state.sessions.clone(),
             api_tokens: state.api_tokens.clone(),
             audit_kept: DAY * state.config.audit.kept_days,
+            metrics: state.metrics.clone(),
         }
     }
 
@@ -98,7 +102,9 @@ impl Janitor {
     /// Removes batch after batch until one comes back less than full.
     async fn clear(&self, kind: Kind) -> Result<(), StoreError> {
         for _ in 0..BATCHES {
-            if self.sweep(kind).await? < BATCH.unsigned_abs() {
+            let removed = self.sweep(kind).await?;
+            self.metrics.removed(kind.table(), removed);
+            if removed < BATCH.unsigned_abs() {
                 break;
             }
         }
@@ -107,6 +113,7 @@ impl Janitor {
 
     async fn sweep(&self, kind: Kind) -> Result<u64, StoreError> {
         match kind {
+            Kind::Partitions => self.tokens.turn_partitions().await,
             Kind::Tokens => self.tokens.sweep(BATCH).await,
             Kind::Sites => self.sites.sweep(BATCH).await,
             Kind::Keys => self.keys.sweep(BATCH).await,
@@ -128,6 +135,7 @@ impl Janitor {
 /// What is cleaned up; sites after the tokens that keep them.
 #[derive(Clone, Copy)]
 enum Kind {
+    Partitions,
     Tokens,
     Sites,
     Keys,
@@ -139,7 +147,8 @@ enum Kind {
 }
 
 impl Kind {
-    const ALL: [Self; 8] = [
+    const ALL: [Self; 9] = [
+        Self::Partitions,
         Self::Tokens,
         Self::Sites,
         Self::Keys,
@@ -149,4 +158,19 @@ impl Kind {
         Self::Audit,
         Self::Changes,
     ];
+
+    /// The table that its rows are of, or most of them; partitions are told by themselves.
+    const fn table(self) -> &'static str {
+        match self {
+            Self::Partitions => "partitions",
+            Self::Tokens => "tokens",
+            Self::Sites => "sites",
+            Self::Keys => "signing_keys",
+            Self::Usage => "usage_history",
+            Self::Sessions => "sessions",
+            Self::ApiTokens => "api_tokens",
+            Self::Audit => "audit_log",
+            Self::Changes => "changes",
+        }
+    }
 }

@@ -33,7 +33,7 @@
 //! | `extract`, `query`, `paging` | reading bodies and queries; lists that are told page by page |
 //! | `new_file` | files that are seen whole or not at all |
 //! | [`store`] | both databases behind one face, transactions, the change log |
-//! | [`config`], [`telemetry`], [`types`] | settings; log lines; newtypes, the clock, randomness |
+//! | [`config`], [`telemetry`], [`types`] | settings; log lines, metrics, traces; newtypes, the clock, randomness |
 //! | [`app`], [`janitor`], [`health`], [`openapi`] | start-up and the server; the clean-up; probes; the document |
 //! | [`cli`] | one file a group of commands |
 //!

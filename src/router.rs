@@ -28,7 +28,8 @@ pub fn router(state: &AppState) -> Router {
         state.randomness.clone(),
         Duration::from_secs(state.config.server.request_timeout_seconds.into()),
     )
-    .with_plain_problems_at(sign_in::LOGIN);
+    .with_plain_problems_at(sign_in::LOGIN)
+    .observed_by(state.metrics.clone(), state.traces.clone());
     let client_address = ClientAddressLayer::new(state.config.server.trusted_proxies.clone());
     Router::new()
         .merge(tokens::router(state))

@@ -17,7 +17,8 @@ use crate::{
     quota::Ledger,
     sessions::Sessions,
     sites::Sites,
-    store::Database,
+    store::{Database, freshness::Freshness},
+    telemetry::{metrics::Metrics, traces::Traces},
     tokens::Tokens,
     two_factor::TwoFactor,
     types::{clock::Clock, randomness::Randomness},
@@ -65,6 +66,12 @@ pub struct Rooms {
     pub health: Health,
     /// How many requests about tokens are worked on at once.
     pub admission: Admission,
+    /// Whether what is in memory may be trusted.
+    pub freshness: Freshness,
+    /// What is counted.
+    pub metrics: Metrics,
+    /// Where traces begin.
+    pub traces: Traces,
 }
 
 impl From<Rooms> for AppState {

@@ -12,11 +12,11 @@ const SITES: i64 = 10_000;
 /// So many are written in a transaction, which keeps SQLite's log small.
 const ROWS_AT_ONCE: u32 = 500_000;
 
-const DAY_MICROS: i64 = 86_400_000_000;
+pub const DAY_MICROS: i64 = 86_400_000_000;
 
 /// Records are kept for 30 days after their end; the oldest ones are not to be cleaned up while
 /// they are measured.
-const OLDEST_DAYS: i64 = 25;
+pub const OLDEST_DAYS: i64 = 25;
 
 const SITES_OF_POSTGRES: &str = "
     INSERT INTO sites (site_id, name, plan, status, created_at)
@@ -138,7 +138,8 @@ fn batches(records: u32) -> impl Iterator<Item = (i64, i64)> {
     })
 }
 
-fn first_issue() -> i64 {
+/// When the oldest record is issued, in microseconds.
+pub fn first_issue() -> i64 {
     Clock::system().now().as_micros() - OLDEST_DAYS * DAY_MICROS
 }
 

@@ -8,6 +8,7 @@ use crate::{
     options::Options,
     paced::Paced,
     pgbench::Pgbench,
+    removal::Removal,
     server::Server,
     usage,
 };
@@ -47,6 +48,8 @@ enum Work {
     Rounds(Vec<Load>),
     /// A load while other requests come at a pace.
     Beside(Load, Paced),
+    /// The same while old records are removed.
+    Removing(Load, Paced, Removal),
     Pgbench(Pgbench),
 }
 
@@ -69,6 +72,17 @@ impl Contender {
     /// A load whose server is sent other requests meanwhile, which are not measured.
     pub fn beside(name: &str, server: &Server, load: Load, paced: Paced) -> Self {
         Self::with(name, &[server], Work::Beside(load, paced))
+    }
+
+    /// As [`Contender::beside`], while old records are removed from the store.
+    pub fn removing(
+        name: &str,
+        server: &Server,
+        load: Load,
+        paced: Paced,
+        removal: Removal,
+    ) -> Self {
+        Self::with(name, &[server], Work::Removing(load, paced, removal))
     }
 
     pub fn pgbench(name: &str, pgbench: Pgbench) -> Self {
@@ -136,6 +150,10 @@ impl Work {
                 load.run_once().await
             }
             Self::Beside(load, paced) => paced.during(load.run_for(plan.duration)).await,
+            Self::Removing(load, paced, removal) => {
+                let loading = load.run_for(plan.duration);
+                paced.during(removal.during(plan.duration, loading)).await
+            }
             Self::Pgbench(pgbench) => pgbench.run(plan),
         }
     }

@@ -75,6 +75,22 @@ pub fn generate_text(number: u32, proxy_secret: &str) -> Vec<u8> {
     request(Endpoint::Generate, &body)
 }
 
+/// As [`generate`], each with an idempotency key that no other one has.
+pub fn generate_with_keys(sites: &[Site], count: u32) -> Requests {
+    let keyed = |(number, request): (usize, &Vec<u8>)| {
+        let request = String::from_utf8_lossy(request);
+        let key = format!("\r\nidempotency-key: {number:010}\r\ncontent-length:");
+        request
+            .replacen("\r\ncontent-length:", &key, 1)
+            .into_bytes()
+    };
+    generate(sites, count)
+        .iter()
+        .enumerate()
+        .map(keyed)
+        .collect()
+}
+
 /// As [`generate`], and each token is bound from birth.
 pub fn generate_bound(sites: &[Site], count: u32) -> Requests {
     let turns = (0..count).zip(sites.iter().cycle());

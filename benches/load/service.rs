@@ -23,8 +23,11 @@ const VALIDATIONS_PER_TOKEN: &str = "1000000000";
 const PLAN: &str = "enterprise";
 
 /// The service on one store.
+#[derive(Clone)]
 pub struct Service {
     pub database_url: String,
+    /// What is set besides, by its variable.
+    settings: Vec<(String, String)>,
 }
 
 /// What an instance says of its requests.
@@ -44,12 +47,27 @@ impl Service {
     /// The service on the embedded store in `folder`, which is made by its first start.
     pub fn on_sqlite(folder: &Path) -> Self {
         let database_url = format!("sqlite://{}/mirrory.db", folder.display());
-        Self { database_url }
+        Self::on(database_url)
     }
 
     /// The service on a database of PostgreSQL's.
     pub const fn on_postgres(database_url: String) -> Self {
-        Self { database_url }
+        Self::on(database_url)
+    }
+
+    const fn on(database_url: String) -> Self {
+        Self {
+            database_url,
+            settings: Vec::new(),
+        }
+    }
+
+    /// The service on the same store with one more setting: `TOKENS__COINS`.
+    pub fn with(&self, setting: &str, value: &str) -> Self {
+        let mut other = self.clone();
+        let variable = format!("MIRRORY__{setting}");
+        other.settings.push((variable, value.to_owned()));
+        other
     }
 
     /// Starts an instance on the server's core.
@@ -155,6 +173,7 @@ impl Service {
             .env(
                 "MIRRORY__LIMITS__VALIDATIONS_PER_TOKEN_PER_HOUR",
                 VALIDATIONS_PER_TOKEN,
-            );
+            )
+            .envs(self.settings.iter().map(|(name, value)| (name, value)));
     }
 }

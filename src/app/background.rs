@@ -3,6 +3,7 @@
 use std::{panic::AssertUnwindSafe, sync::Arc, time::Duration};
 
 use futures_util::FutureExt;
+use prometheus::IntCounter;
 use tokio::{
     sync::{Notify, watch},
     task::JoinSet,
@@ -21,6 +22,7 @@ use crate::{
         freshness::Freshness,
         listener::{Listener, TRUSTED_SILENCE},
     },
+    telemetry::metrics::Metrics,
     tokens::Tokens,
 };
 
@@ -42,6 +44,7 @@ pub struct Background {
     pub tally: Tally,
     tokens: Tokens,
     database: Database,
+    metrics: Metrics,
 }
 
 impl Background {
@@ -66,6 +69,7 @@ impl Background {
             tally: state.tally.clone(),
             tokens: state.tokens.clone(),
             database: state.database.clone(),
+            metrics: state.metrics.clone(),
         }
     }
 
@@ -82,41 +86,42 @@ impl Background {
             tally,
             database,
             tokens,
+            metrics,
         } = self.clone();
         let grown = Arc::new(Notify::new());
         if let Some(listener) = Listener::new(&database, TRUSTED_SILENCE) {
+            let listener = listener.measured_by(&metrics);
             tasks.spawn(listen(stopped.clone(), listener, Arc::clone(&grown)));
         }
-        let choose = Work::every(CHOICE_INTERVAL, "find a server that takes writes");
+        let choose = Work::every(CHOICE_INTERVAL, "find a server that takes writes", &metrics);
         tasks.spawn(repeat(stopped.clone(), choose, move || {
             let database = database.clone();
             async move { database.choose_server().await }
         }));
         let follow = Work {
-            name: "follow the change log",
-            interval: poll_interval,
             sooner: grown,
+            ..Work::every(poll_interval, "follow the change log", &metrics)
         };
         tasks.spawn(repeat(stopped.clone(), follow, move || {
             let follower = Arc::clone(&follower);
             async move { follower.tick().await }
         }));
-        let count = Work::every(FLUSH_INTERVAL, "write the usage counts");
+        let count = Work::every(FLUSH_INTERVAL, "write the usage counts", &metrics);
         tasks.spawn(repeat(stopped.clone(), count, move || {
             let ledger = ledger.clone();
             async move { ledger.flush().await }
         }));
-        let touch = Work::every(FLUSH_INTERVAL, "write the last uses");
+        let touch = Work::every(FLUSH_INTERVAL, "write the last uses", &metrics);
         tasks.spawn(repeat(stopped.clone(), touch, move || {
             let tokens = tokens.clone();
             async move { tokens.flush_uses().await }
         }));
-        let audit = Work::every(FLUSH_INTERVAL, "write the audit log");
+        let audit = Work::every(FLUSH_INTERVAL, "write the audit log", &metrics);
         tasks.spawn(repeat(stopped.clone(), audit, move || {
             let tally = tally.clone();
             async move { tally.flush().await }
         }));
-        let clean_up = Work::every(JANITOR_INTERVAL, "clean up");
+        let clean_up = Work::every(JANITOR_INTERVAL, "clean up", &metrics);
         tasks.spawn(repeat(stopped, clean_up, move || {
             let janitor = Arc::clone(&janitor);
             async move { janitor.tick().await }
@@ -146,14 +151,16 @@ struct Work {
     interval: Duration,
     /// Does not wait for the interval to be over.
     sooner: Arc<Notify>,
+    failures: Option<IntCounter>,
 }
 
 impl Work {
-    fn every(interval: Duration, name: &'static str) -> Self {
+    fn every(interval: Duration, name: &'static str, metrics: &Metrics) -> Self {
         Self {
             name,
             interval,
             sooner: Arc::default(),
+            failures: metrics.failures_of(name),
         }
     }
 }
@@ -183,6 +190,7 @@ where
         name: work,
         interval,
         sooner,
+        failures,
     } = work;
     let mut interval = tokio::time::interval(interval);
     interval.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -194,7 +202,13 @@ where
             () = sooner.notified() => {}
         }
         // A panic must not end the work for good: it is begun anew the next time.
-        let Ok(ticked) = AssertUnwindSafe(tick()).catch_unwind().await else {
+        let ticked = AssertUnwindSafe(tick()).catch_unwind().await;
+        if let Some(failures) = &failures
+            && !matches!(ticked, Ok(Ok(())))
+        {
+            failures.inc();
+        }
+        let Ok(ticked) = ticked else {
             continue;
         };
         match ticked {
@@ -231,7 +245,7 @@ mod tests {
                 Ok(())
             }
         };
-        let work = Work::every(Duration::from_millis(1), "test");
+        let work = Work::every(Duration::from_millis(1), "test", &Metrics::default());
         repeat(stopped, work, tick).await;
         assert!(rounds >= 2);
     }
@@ -239,7 +253,7 @@ mod tests {
     async fn work_that_is_wanted_sooner_is_not_waited_for() {
         let (stop, stopped) = watch::channel(());
         let mut stop = Some(stop);
-        let work = Work::every(Duration::from_hours(1), "test");
+        let work = Work::every(Duration::from_hours(1), "test", &Metrics::default());
         let sooner = Arc::clone(&work.sooner);
         let mut rounds = 0;
         let tick = || {

@@ -18,6 +18,10 @@ use crate::{
     sites::Sites,
     state::{AppState, Rooms},
     store::{Database, StoreError, freshness::Freshness, migrations, sqlite},
+    telemetry::{
+        metrics::{Metrics, MetricsError},
+        traces::{Traces, TracesError},
+    },
     tokens::{TokenSettings, Tokens},
     two_factor::TwoFactor,
     types::{clock::Clock, randomness::Randomness},
@@ -91,11 +95,17 @@ pub enum StartError {
     /// The store failed.
     #[error(transparent)]
     Store(#[from] StoreError),
+    /// The metrics could not be made.
+    #[error(transparent)]
+    Metrics(#[from] MetricsError),
+    /// Traces could not be sent to where they are to be sent.
+    #[error(transparent)]
+    Traces(#[from] TracesError),
     /// The address could not be listened on.
-    #[error(
-        "cannot listen on {address}; set server.listen (MIRRORY__SERVER__LISTEN) to another address"
-    )]
+    #[error("cannot listen on {address}; set {setting} to another address")]
     Listen {
+        /// What names it.
+        setting: &'static str,
         /// The address.
         address: SocketAddr,
         /// Why.
@@ -215,7 +225,12 @@ pub async fn open_state(
             .await?;
         tx.commit().await?;
     }
+    let metrics = match config.telemetry.metrics_listen {
+        Some(_) => Metrics::new()?,
+        None => Metrics::default(),
+    };
     let rooms = Rooms {
+        traces: Traces::new(&config, &clock, &randomness, &metrics)?,
         ledger: Ledger::new(database.clone(), config.plans.clone(), clock.clone()),
         accounts: Accounts::new(database.clone(), clock.clone(), randomness.clone()),
         passwords: Passwords::new(randomness.clone()),
@@ -236,7 +251,7 @@ pub async fn open_state(
         audit_log: AuditLog::new(database.clone()),
         attempts: Attempts::new(&config.limits),
         tokens: open_tokens(&config, &database, &clock, &randomness)
-            .remembering(config.tokens.cache_capacity, freshness),
+            .remembering(config.tokens.cache_capacity, freshness.clone()),
         health: Health::new(database.clone(), clock.clone()),
         admission: Admission::new(config.server.concurrent_requests),
         config,
@@ -245,7 +260,12 @@ pub async fn open_state(
         randomness,
         sites,
         keys,
+        freshness,
+        metrics,
     };
+    rooms.tokens.measured_by(&rooms.metrics);
+    rooms.sites.measured_by(&rooms.metrics);
+    rooms.passwords.measured_by(&rooms.metrics);
     Ok(rooms.into())
 }
 

@@ -5,6 +5,8 @@ use std::{net::SocketAddr, time::Duration};
 use tokio::{
     net::TcpListener,
     signal::unix::{Signal, SignalKind, signal},
+    sync::watch,
+    task::JoinSet,
     time::timeout,
 };
 
@@ -23,7 +25,11 @@ use crate::{
     router,
     state::AppState,
     store::{database::SERVING_DEADLINE, freshness::Freshness},
+    telemetry::metrics::exposition,
 };
+
+const LISTEN: &str = "server.listen (MIRRORY__SERVER__LISTEN)";
+const METRICS_LISTEN: &str = "telemetry.metrics_listen (MIRRORY__TELEMETRY__METRICS_LISTEN)";
 
 /// How long the last writes may take when the requests have ended.
 const WRAP_UP: Duration = Duration::from_secs(7);
@@ -40,17 +46,22 @@ pub(super) async fn run(context: Context, format: Format) -> Result<Answer, Fail
     } = context;
     // Also while the store is down: it is what the operator can mend first.
     require_master_key(&config)?;
-    let patience = Duration::from_secs(config.server.drain_seconds.into());
-    let (listener, address) = listen(config.server.listen).await?;
+    let (listener, address) = listen(config.server.listen, LISTEN).await?;
+    let metrics_listener = match config.telemetry.metrics_listen {
+        Some(address) => Some(listen(address, METRICS_LISTEN).await?.0),
+        None => None,
+    };
     let request_timeout = Duration::from_secs(config.server.request_timeout_seconds.into());
     let edge = EdgeLayer::new(clock.clone(), randomness.clone(), request_timeout);
-    let gate = Gate::new(health::starting_router(edge), request_timeout);
-    let (stop, stopped) = tokio::sync::oneshot::channel::<()>();
-    let shutdown = async {
-        let _sender_is_gone = stopped.await;
-    };
     let mut signals = Signals::new()?;
-    let server = tokio::spawn(serve_until(listener, gate.clone(), shutdown, patience));
+    let mut servers = Servers::new(Duration::from_secs(config.server.drain_seconds.into()));
+    let gate = Gate::new(health::starting_router(edge), request_timeout);
+    servers.start(listener, &gate);
+    let metrics_gate = metrics_listener.map(|listener| {
+        let gate = Gate::new(exposition::starting_router(), request_timeout);
+        servers.start(listener, &gate);
+        gate
+    });
 
     let starting = async {
         let database = open_store(&config.database, SERVING_DEADLINE).await?;
@@ -67,6 +78,9 @@ pub(super) async fn run(context: Context, format: Format) -> Result<Answer, Fail
     };
     let introduction = introduction::prepare(&state, address).await?;
     gate.open(router::router(&state));
+    if let Some(gate) = metrics_gate {
+        gate.open(exposition::router(&state));
+    }
     let work = background.spawn();
     tracing::info!(%address, store = state.config.database.redacted(), "serving");
     introduction.print(format)?;
@@ -74,16 +88,53 @@ pub(super) async fn run(context: Context, format: Format) -> Result<Answer, Fail
     signals.received().await;
     tracing::info!("draining; a second signal ends it at once");
     state.health.drain();
-    drop(stop);
     tokio::select! {
-        outcome = server => outcome.map(drop).map_err(|error| Failure::new(error.to_string()))?,
+        outcome = servers.drain() => outcome?,
         () = signals.received() => tracing::warn!("told a second time: not waiting for requests"),
     }
-    if timeout(WRAP_UP, wrap_up(&state, work)).await.is_err() {
+    let wrapping_up = timeout(WRAP_UP, wrap_up(&state, work));
+    let (wrapped_up, ()) = tokio::join!(wrapping_up, state.traces.close());
+    if wrapped_up.is_err() {
         tracing::warn!("stopped without waiting longer for the store");
     }
     tracing::info!("stopped");
     Ok(Answer::Nothing)
+}
+
+/// What listens: for requests, and for those who look at the metrics.
+struct Servers {
+    running: JoinSet<()>,
+    stop: watch::Sender<()>,
+    patience: Duration,
+}
+
+impl Servers {
+    fn new(patience: Duration) -> Self {
+        Self {
+            running: JoinSet::new(),
+            stop: watch::Sender::default(),
+            patience,
+        }
+    }
+
+    /// Serves what is behind the gate.
+    fn start(&mut self, listener: TcpListener, gate: &Gate) {
+        let mut stopped = self.stop.subscribe();
+        let shutdown = async move {
+            let _sender_is_gone = stopped.changed().await;
+        };
+        let serving = serve_until(listener, gate.clone(), shutdown, self.patience);
+        self.running.spawn(serving);
+    }
+
+    /// Lets each of them finish what it has.
+    async fn drain(mut self) -> Result<(), Failure> {
+        drop(self.stop);
+        while let Some(ended) = self.running.join_next().await {
+            ended.map_err(|error| Failure::new(error.to_string()))?;
+        }
+        Ok(())
+    }
 }
 
 /// What tells the service to end.
@@ -129,8 +180,15 @@ async fn wrap_up(state: &AppState, work: Running) {
     state.database.close().await;
 }
 
-async fn listen(address: SocketAddr) -> Result<(TcpListener, SocketAddr), StartError> {
-    let refused = |source| StartError::Listen { address, source };
+async fn listen(
+    address: SocketAddr,
+    setting: &'static str,
+) -> Result<(TcpListener, SocketAddr), StartError> {
+    let refused = |source| StartError::Listen {
+        setting,
+        address,
+        source,
+    };
     let listener = TcpListener::bind(address).await.map_err(refused)?;
     let bound = listener.local_addr().map_err(refused)?;
     Ok((listener, bound))

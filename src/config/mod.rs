@@ -22,6 +22,7 @@ use axum::http::HeaderValue;
 use ipnet::IpNet;
 use secrecy::SecretString;
 use serde::{Deserialize, Serialize};
+use url::Url;
 
 use crate::{keys::signer::Algorithm, telemetry::LogFormat, types::secret::ProxySecret};
 
@@ -53,6 +54,8 @@ pub struct Config {
     pub audit: Audit,
     /// Logging.
     pub log: Log,
+    /// Metrics and traces.
+    pub telemetry: Telemetry,
     /// How many calls a site may make, by the name of its plan. Default: `free` 5 a day and 50 a
     /// month, `developer` 20 and 500, `professional` 200 and 5,000, `enterprise` 100,000 and
     /// 1,000,000.
@@ -187,6 +190,23 @@ pub struct Log {
     /// How log lines look. Default: none, which is [`LogFormat::for_stderr`].
     #[serde(default, deserialize_with = "values::log_format")]
     pub format: Option<LogFormat>,
+}
+
+/// `[telemetry]`
+#[derive(Clone, Debug, Deserialize, Serialize)]
+pub struct Telemetry {
+    /// Address and port to serve `/metrics` on, and nothing else. Default: none, and nothing is
+    /// measured.
+    #[serde(default, deserialize_with = "values::optional_socket_address")]
+    pub metrics_listen: Option<SocketAddr>,
+    /// Where traces are sent, without the path `/v1/traces` (OTLP over HTTP, in Protobuf). Default:
+    /// none, and nothing is traced.
+    #[serde(default, deserialize_with = "values::endpoint")]
+    pub otlp_endpoint: Option<Url>,
+    /// Share of the requests that are traced, 0 to 1, unless a trusted proxy has decided. Default:
+    /// 0.01.
+    #[serde(deserialize_with = "values::share")]
+    pub trace_ratio: f64,
 }
 
 impl Database {

@@ -69,6 +69,43 @@ pub(super) fn socket_address<'de, D: Deserializer<'de>>(
     parsed(deserializer, expected)
 }
 
+pub(super) fn optional_socket_address<'de, D: Deserializer<'de>>(
+    deserializer: D,
+) -> Result<Option<SocketAddr>, D::Error> {
+    socket_address(deserializer).map(Some)
+}
+
+/// The message must not show what may have a password in it, so none is taken.
+pub(super) fn endpoint<'de, D: Deserializer<'de>>(
+    deserializer: D,
+) -> Result<Option<Url>, D::Error> {
+    let url: Option<Url> = text(deserializer)?.parse().ok();
+    let is_plain = |url: &Url| {
+        matches!(url.scheme(), "http" | "https")
+            && url.username().is_empty()
+            && url.password().is_none()
+            && url.query().is_none()
+            && url.fragment().is_none()
+    };
+    let expected = "must be a URL such as `http://127.0.0.1:4318`, without a user, a password or a \
+                    query";
+    let url = url.filter(is_plain);
+    url.map(Some).ok_or_else(|| de::Error::custom(expected))
+}
+
+pub(super) fn share<'de, D: Deserializer<'de>>(deserializer: D) -> Result<f64, D::Error> {
+    let share = match Value::deserialize(deserializer)? {
+        Value::Float(share) => Some(share),
+        Value::Integer(0) => Some(0.0),
+        Value::Integer(1) => Some(1.0),
+        Value::String(text) => text.parse().ok(),
+        _ => None,
+    };
+    share
+        .filter(|share| (0.0..=1.0).contains(share))
+        .ok_or_else(|| de::Error::custom("must be a number from 0 to 1"))
+}
+
 pub(super) fn algorithm<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Algorithm, D::Error> {
     parsed(deserializer, "must be `HS256`, `RS256`, `ES256` or `EdDSA`")
 }

@@ -13,7 +13,7 @@ use axum::http::StatusCode;
 pub use self::problem::{FieldError, ProblemDetails};
 pub(crate) use self::{
     chain::Chain,
-    problem::{Documented, Plain, Problem, Shape, Verbatim},
+    problem::{Documented, Plain, Problem, Shape, Verbatim, WrittenOut},
 };
 
 use crate::{attempts::TooManyAttempts, callers::Scope};

@@ -30,6 +30,14 @@ pub(crate) struct Problem {
     cause: Option<Cause>,
 }
 
+/// A response as it is sent, and the problem in it.
+pub(crate) struct WrittenOut {
+    pub(crate) response: Response,
+    pub(crate) code: Option<&'static str>,
+    /// For the log.
+    pub(crate) cause: Option<Cause>,
+}
+
 /// How the problems of a route are written out.
 #[derive(Clone, Copy)]
 pub(crate) enum Shape {
@@ -208,10 +216,14 @@ impl Problem {
         response: Response,
         shape: Shape,
         request_id: &HeaderValue,
-    ) -> (Response, Option<Cause>) {
+    ) -> WrittenOut {
         let (mut parts, body) = Self::of_any(response).into_parts();
         let Some(problem) = parts.extensions.remove::<Self>() else {
-            return (Response::from_parts(parts, body), None);
+            return WrittenOut {
+                response: Response::from_parts(parts, body),
+                code: None,
+                cause: None,
+            };
         };
         let (media_type, text) = problem.written(shape, request_id);
         parts
@@ -220,7 +232,11 @@ impl Problem {
         parts
             .headers
             .insert(header::CONTENT_LENGTH, HeaderValue::from(text.len()));
-        (Response::from_parts(parts, text.into()), problem.cause)
+        WrittenOut {
+            response: Response::from_parts(parts, text.into()),
+            code: Some(problem.body.error),
+            cause: problem.cause,
+        }
     }
 
     fn written(&self, shape: Shape, request_id: &HeaderValue) -> (&'static str, Vec<u8>) {

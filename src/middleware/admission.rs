@@ -35,6 +35,12 @@ impl Admission {
         }
     }
 
+    /// How many requests are worked on, and how many may be.
+    pub(crate) fn places(&self) -> (usize, usize) {
+        let free = self.semaphore.available_permits();
+        (self.places.saturating_sub(free), self.places)
+    }
+
     /// Waits until nobody who was let in is at work, callers that hung up included, and lets nobody in
     /// any more.
     pub(crate) async fn close(&self) {

@@ -8,10 +8,12 @@ use std::{
 
 use axum::{
     extract::ConnectInfo,
-    http::{Extensions, HeaderMap, HeaderName, Request},
+    http::{Extensions, HeaderMap, HeaderName, Request, request::Parts},
 };
 use ipnet::IpNet;
 use tower::{Layer, Service};
+
+use crate::error::ApiError;
 
 const X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 
@@ -21,6 +23,13 @@ const X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 /// it is missing, and never fall back on anything that the client sends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ClientAddress(pub IpAddr);
+
+impl ClientAddress {
+    pub(crate) fn of(parts: &Parts) -> Result<Self, ApiError> {
+        let address = parts.extensions.get().copied();
+        address.ok_or_else(|| ApiError::missing_layer("client address"))
+    }
+}
 
 /// Layer that applies [`ClientAddressService`], which finds out the client's address.
 ///
@@ -88,7 +97,8 @@ where
     }
 }
 
-fn peer(extensions: &Extensions) -> Option<IpAddr> {
+/// The address that a connection comes from, in canonical form.
+pub(crate) fn peer(extensions: &Extensions) -> Option<IpAddr> {
     let ConnectInfo(peer) = extensions.get::<ConnectInfo<SocketAddr>>()?;
     Some(peer.ip().to_canonical())
 }

@@ -19,7 +19,11 @@ use futures_util::future::BoxFuture;
 use tower::{Layer, Service};
 
 use crate::{
-    error::{ApiError, Chain, Problem, Shape},
+    error::{ApiError, Chain, Problem, Shape, WrittenOut},
+    telemetry::{
+        metrics::Metrics,
+        traces::{TracedRequest, Traces},
+    },
     types::{
         clock::{Clock, Monotonic},
         ids::SiteId,
@@ -43,6 +47,8 @@ pub struct EdgeLayer {
     clock: Clock,
     randomness: Randomness,
     timeout: Duration,
+    metrics: Metrics,
+    traces: Traces,
     /// The route whose problems are written out plainly.
     plain_at: Option<&'static str>,
 }
@@ -50,12 +56,24 @@ pub struct EdgeLayer {
 impl EdgeLayer {
     /// An edge that answers every request within `timeout`.
     #[must_use]
-    pub const fn new(clock: Clock, randomness: Randomness, timeout: Duration) -> Self {
+    pub fn new(clock: Clock, randomness: Randomness, timeout: Duration) -> Self {
         Self {
             clock,
             randomness,
             timeout,
+            metrics: Metrics::default(),
+            traces: Traces::default(),
             plain_at: None,
+        }
+    }
+
+    /// The same edge, where requests are counted and some of them traced.
+    #[must_use]
+    pub fn observed_by(self, metrics: Metrics, traces: Traces) -> Self {
+        Self {
+            metrics,
+            traces,
+            ..self
         }
     }
 
@@ -102,16 +120,18 @@ where
 
     fn call(&mut self, request: Request) -> Self::Future {
         let seen = Seen::new(&request, &self.layer);
+        let trace = self.layer.traces.begin(&request);
         let timeout = self.layer.timeout;
         let inner = &mut self.inner;
         // A panic before the first await is one too.
         let started = catch_unwind(AssertUnwindSafe(|| inner.call(request)));
         Box::pin(async move {
-            let response = match started {
-                Ok(future) => answer(future, timeout).await?,
-                Err(_) => panicked(),
+            let response = match (started, &trace) {
+                (Ok(future), None) => answer(future, timeout).await?,
+                (Ok(future), Some(trace)) => trace.around(answer(future, timeout)).await?,
+                (Err(_), _) => panicked(),
             };
-            Ok(seen.finish(response))
+            Ok(seen.finish(response, trace))
         })
     }
 }
@@ -145,6 +165,7 @@ struct Seen {
     request_id: HeaderValue,
     clock: Clock,
     started: Monotonic,
+    metrics: Metrics,
 }
 
 impl Seen {
@@ -163,11 +184,16 @@ impl Seen {
             request_id: request_id(request.headers(), layer),
             clock: layer.clock.clone(),
             started: layer.clock.monotonic(),
+            metrics: layer.metrics.clone(),
         }
     }
 
-    fn finish(self, response: Response) -> Response {
-        let (mut response, cause) = Problem::write_out(response, self.shape, &self.request_id);
+    fn finish(self, response: Response, trace: Option<TracedRequest>) -> Response {
+        let WrittenOut {
+            mut response,
+            code,
+            cause,
+        } = Problem::write_out(response, self.shape, &self.request_id);
         let request_id = self.request_id.to_str().unwrap_or_default();
         if let Some(cause) = cause {
             tracing::error!(
@@ -176,19 +202,29 @@ impl Seen {
                 "a request failed on our side"
             );
         }
-        let site = response.extensions().get::<LoggedSite>().copied();
+        let site = response.extensions().get::<LoggedSite>();
+        let site_id = site.and_then(|LoggedSite(site_id)| *site_id);
+        let route = self.path.as_ref().map(MatchedPath::as_str);
+        let status = response.status();
         let duration = self.clock.monotonic().since(self.started);
+        self.metrics
+            .request(&self.method, route, status, duration, code);
         tracing::info!(
             method = self.method.as_str(),
-            path = self.path.as_ref().map(MatchedPath::as_str),
-            status = response.status().as_u16(),
+            path = route,
+            status = status.as_u16(),
             duration_ms = milliseconds(duration),
             request.id = request_id,
-            site.id = site
-                .and_then(|LoggedSite(site_id)| site_id)
+            site.id = site_id.map(tracing::field::display),
+            trace.id = trace
+                .as_ref()
+                .map(TracedRequest::trace_id)
                 .map(tracing::field::display),
             "request"
         );
+        if let Some(trace) = trace {
+            trace.end(status, code, request_id, site_id);
+        }
         let headers = response.headers_mut();
         headers.insert(REQUEST_ID, self.request_id);
         headers.insert(

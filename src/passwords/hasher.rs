@@ -3,7 +3,7 @@
 use std::{
     fmt,
     sync::{
-        Arc,
+        Arc, OnceLock,
         atomic::{AtomicU64, Ordering},
     },
     thread,
@@ -13,13 +13,14 @@ use argon2::{
     ARGON2ID_IDENT, Argon2, Params, PasswordHasher, PasswordVerifier, Version,
     password_hash::{self, phc},
 };
+use prometheus::IntCounter;
 use tokio::{
     sync::{AcquireError, OwnedSemaphorePermit, Semaphore},
     task::{self, JoinError},
 };
 
 use super::password::{NewPassword, Password};
-use crate::types::randomness::Randomness;
+use crate::{telemetry::metrics::Metrics, types::randomness::Randomness};
 
 /// How many wait for a thread at most: about a second's work of one.
 const WAITING: usize = 32;
@@ -80,8 +81,19 @@ struct Shared {
     places: Arc<Semaphore>,
     /// One for each thread that hashes.
     threads: Arc<Semaphore>,
+    most_threads: usize,
+    most_places: usize,
     randomness: Randomness,
     runs: AtomicU64,
+    refusals: OnceLock<IntCounter>,
+}
+
+/// How many have a place in the queue, by what they do.
+pub(crate) struct Queue {
+    /// argon2 runs for them.
+    pub(crate) running: usize,
+    /// They wait for a thread, or for something else that they need.
+    pub(crate) waiting: usize,
 }
 
 impl Passwords {
@@ -98,9 +110,29 @@ impl Passwords {
         Self(Arc::new(Shared {
             places: Arc::new(Semaphore::new(threads + waiting)),
             threads: Arc::new(Semaphore::new(threads)),
+            most_threads: threads,
+            most_places: threads + waiting,
             randomness,
             runs: AtomicU64::new(0),
+            refusals: OnceLock::new(),
         }))
+    }
+
+    /// Has those counted who find no place; the first call holds.
+    pub(crate) fn measured_by(&self, metrics: &Metrics) {
+        if let Some(refusals) = metrics.hashing_refusals() {
+            let _first = self.0.refusals.set(refusals);
+        }
+    }
+
+    pub(crate) fn queue(&self) -> Queue {
+        let taken = |most: usize, free: &Semaphore| most.saturating_sub(free.available_permits());
+        let running = taken(self.0.most_threads, &self.0.threads);
+        let places = taken(self.0.most_places, &self.0.places);
+        Queue {
+            running,
+            waiting: places.saturating_sub(running),
+        }
     }
 
     /// Takes a place in the queue, before anything is looked up.
@@ -108,10 +140,15 @@ impl Passwords {
     /// # Errors
     /// When it is full.
     pub fn enter(&self) -> Result<Turn, Overloaded> {
-        let place = Arc::clone(&self.0.places).try_acquire_owned();
+        let Ok(place) = Arc::clone(&self.0.places).try_acquire_owned() else {
+            if let Some(refusals) = self.0.refusals.get() {
+                refusals.inc();
+            }
+            return Err(Overloaded);
+        };
         Ok(Turn {
             passwords: self.clone(),
-            place: Arc::new(place.map_err(|_| Overloaded)?),
+            place: Arc::new(place),
         })
     }
 

@@ -11,7 +11,8 @@ use axum::{
     http::Extensions,
     response::{IntoResponse, Response},
 };
-use futures_util::{FutureExt, future::BoxFuture};
+use futures_util::{FutureExt as _, future::BoxFuture};
+use opentelemetry::trace::FutureExt as _;
 use tokio::task::JoinError;
 use tower::{Layer, Service};
 
@@ -24,6 +25,7 @@ use crate::{
     audit::Tally,
     error::ApiError,
     middleware::admission::Admitted,
+    telemetry::metrics::Metrics,
     types::{clock::Clock, ids::SiteId, patience::at_once},
 };
 
@@ -98,17 +100,25 @@ pub struct QuotaLayer<L> {
     ledger: Ledger,
     clock: Clock,
     tally: Tally,
+    metrics: Metrics,
     second_look: L,
 }
 
 impl<L> QuotaLayer<L> {
-    /// Charges `ledger`; `second_look` is asked before a request is refused, and `tally` is told of
-    /// the window that is used up.
-    pub const fn new(ledger: Ledger, clock: Clock, tally: Tally, second_look: L) -> Self {
+    /// Charges `ledger`; `second_look` is asked before a request is refused, `tally` is told of
+    /// the window that is used up, and `metrics` of the plan.
+    pub const fn new(
+        ledger: Ledger,
+        clock: Clock,
+        tally: Tally,
+        metrics: Metrics,
+        second_look: L,
+    ) -> Self {
         Self {
             ledger,
             clock,
             tally,
+            metrics,
             second_look,
         }
     }
@@ -166,7 +176,8 @@ where
             }
             // All else is a task of its own: who hangs up, or is answered that it took too long,
             // cancels neither a commit nor what settles the charge.
-            match tokio::spawn(charged)
+            // Of a request that is traced, what it does there is told too.
+            match tokio::spawn(charged.with_current_context())
                 .await
                 .map_err(JoinError::try_into_panic)
             {
@@ -244,6 +255,7 @@ impl<L: SecondLook> QuotaLayer<L> {
         match self.second_look.costs_nothing(extensions).await {
             Ok(true) => Ok(()),
             Ok(false) => {
+                self.metrics.quota_refusal(&payer.plan);
                 let violated = standing.violated_by(1);
                 for (window, usage) in standing.violated(violated) {
                     self.tally.exhausted(payer.site_id, window, usage.resets_at);

@@ -10,6 +10,7 @@ use crate::{
         freshness::Freshness,
         memory::{Memory, Reading},
     },
+    telemetry::metrics::Metrics,
     types::{
         clock::Timestamp,
         ids::{SecretId, SiteId},
@@ -64,6 +65,15 @@ impl SiteMemory {
         Self {
             states: Arc::new(Memory::new(CAPACITY, freshness.clone())),
             secrets: Arc::new(Memory::new(CAPACITY, freshness.clone())),
+        }
+    }
+
+    pub(super) fn measured_by(&self, metrics: &Metrics) {
+        if let Some(lookups) = metrics.lookups("sites") {
+            self.states.measured_by(lookups);
+        }
+        if let Some(lookups) = metrics.lookups("secrets") {
+            self.secrets.measured_by(lookups);
         }
     }
 

@@ -14,6 +14,7 @@ use crate::{
         follower::{Following, Follows},
         freshness::Freshness,
     },
+    telemetry::metrics::Metrics,
     types::{
         clock::{Clock, Timestamp},
         ids::SiteId,
@@ -67,6 +68,11 @@ impl Sites {
     pub fn remembering(mut self, freshness: &Freshness) -> Self {
         self.memory = SiteMemory::new(freshness);
         self
+    }
+
+    /// Has its look-ups in memory measured.
+    pub(crate) fn measured_by(&self, metrics: &Metrics) {
+        self.memory.measured_by(metrics);
     }
 
     /// The site that a presented secret is a live secret of; none whichever part of it is wrong.

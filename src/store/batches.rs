@@ -7,14 +7,16 @@ use std::{
     collections::{BTreeSet, VecDeque},
     fmt,
     panic::AssertUnwindSafe,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError},
     time::Duration,
 };
 
 use futures_util::FutureExt;
+use prometheus::Histogram;
 use tokio::{sync::oneshot, time::Instant};
 
 use super::{StoreError, database::Kept};
+use crate::telemetry::{metrics::Metrics, traces};
 
 /// How many calls one batch takes: with more, each waits longer for the others' rows, and the round
 /// trip and the flush to disk that they share are a small part of the cost already.
@@ -32,6 +34,9 @@ pub(crate) trait Work: Send + Sync + 'static {
     type Answer: Send;
     /// What no two items of one batch may share: the later one waits for the next batch.
     type Subject: Ord;
+
+    /// What the batches are called in metrics and traces.
+    const NAME: &str;
 
     /// What an item is about, if that matters.
     fn subject(item: &Self::Item) -> Option<Self::Subject>;
@@ -61,6 +66,7 @@ struct Shared<W: Work> {
     /// How many batches may be on their way at once.
     lanes: usize,
     queue: Mutex<Queue<W>>,
+    sizes: OnceLock<Histogram>,
 }
 
 struct Queue<W: Work> {
@@ -91,7 +97,15 @@ impl<W: Work> Batches<W> {
                 waiting: VecDeque::new(),
                 busy: 0,
             }),
+            sizes: OnceLock::new(),
         }))
+    }
+
+    /// Has the sizes of its batches told; the first call holds.
+    pub(crate) fn measured_by(&self, metrics: &Metrics) {
+        if let Some(sizes) = metrics.batch_calls(W::NAME) {
+            let _first = self.0.sizes.set(sizes);
+        }
     }
 
     /// Does one thing, together with what others ask for meanwhile. A caller that hangs up stops
@@ -101,6 +115,10 @@ impl<W: Work> Batches<W> {
     /// [`StoreError::Overloaded`] when too many wait already, [`StoreError::Unreachable`] when the
     /// turn did not come in time: nothing was done then.
     pub(crate) async fn call(&self, item: W::Item) -> Outcome<W> {
+        traces::step(W::NAME, self.wait_for(item)).await
+    }
+
+    async fn wait_for(&self, item: W::Item) -> Outcome<W> {
         let (caller, answer) = oneshot::channel();
         let call = Call {
             item,
@@ -161,6 +179,10 @@ impl<W: Work> Shared<W> {
         }
         if calls.is_empty() {
             return;
+        }
+        if let Some(sizes) = self.sizes.get() {
+            let size = u32::try_from(calls.len()).unwrap_or(u32::MAX);
+            sizes.observe(size.into());
         }
         let (items, callers): (Vec<_>, Vec<_>) = calls
             .into_iter()

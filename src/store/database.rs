@@ -30,6 +30,28 @@ pub const SERVING_DEADLINE: Duration = Duration::from_secs(1);
 /// it may stand behind a busy server's writes.
 pub const COMMAND_DEADLINE: Duration = Duration::from_secs(10);
 
+/// How the connections of a pool are used.
+pub(crate) struct PoolUse {
+    pub(crate) name: &'static str,
+    pub(crate) busy: usize,
+    pub(crate) idle: usize,
+    pub(crate) most: usize,
+}
+
+impl PoolUse {
+    fn of<DB: sqlx::Database>(name: &'static str, pool: &Pool<DB>) -> Self {
+        let open = usize::try_from(pool.size()).unwrap_or(usize::MAX);
+        let idle = pool.num_idle();
+        let most = pool.options().get_max_connections();
+        Self {
+            name,
+            busy: open.saturating_sub(idle),
+            idle,
+            most: usize::try_from(most).unwrap_or(usize::MAX),
+        }
+    }
+}
+
 /// An open store. Clones share its connections.
 #[derive(Clone, Debug)]
 pub struct Database(Arc<Open>);
@@ -176,6 +198,17 @@ impl Database {
         Ok(now)
     }
 
+    /// How its connections are used, pool by pool.
+    pub(crate) fn pool_use(&self) -> Vec<PoolUse> {
+        match self.pools() {
+            Pools::Postgres(pool) => vec![PoolUse::of("postgres", pool)],
+            Pools::Sqlite { writer, readers } => vec![
+                PoolUse::of("sqlite_writer", writer),
+                PoolUse::of("sqlite_readers", readers),
+            ],
+        }
+    }
+
     /// Closes every connection once what runs on it has ended.
     pub async fn close(&self) {
         match self.pools() {
@@ -226,6 +259,7 @@ macro_rules! with_connection {
         .await
     };
 }
+
 /// The same on the connection that a lane of batches keeps; see [`Kept`].
 macro_rules! with_kept_connection {
     ($kept:expr, $database:expr, $pool:expr, $deadline:expr, |$connection:ident| $statement:expr) => {
@@ -233,7 +267,7 @@ macro_rules! with_kept_connection {
             let database: &$crate::store::Database = &$database;
             let kept: &mut $crate::store::database::Kept = $kept;
             let deadline = $deadline;
-            let borrowed = kept.take_or_borrow($pool, deadline).await;
+            let borrowed = kept.take_or_borrow($pool, deadline, database.doubt()).await;
             let mut borrowed = borrowed.inspect_err(|_| database.doubt().cast())?;
             let answer = {
                 let $connection = borrowed.connection();
@@ -266,20 +300,21 @@ impl Kept {
         &mut self,
         pool: &PgPool,
         deadline: Instant,
+        doubt: &Doubt,
     ) -> Result<Borrowed<Postgres>, StoreError> {
-        match self.0.take() {
-            Some(borrowed) => Ok(borrowed),
-            None => Borrowed::from(pool, deadline).await,
-        }
-    }
-
-    /// Keeps a connection that works for the next batch, unless it was for long.
-    pub(crate) fn keep(&mut self, borrowed: Borrowed<Postgres>) {
-        if borrowed.since.elapsed() < KEPT_FOR {
-            self.0 = Some(borrowed);
-        } else {
+        if let Some(borrowed) = self.0.take() {
+            let age = borrowed.since.elapsed();
+            if age < KEPT_FOR && !doubt.was_cast_within(age) {
+                return Ok(borrowed);
+            }
             borrowed.give_back();
         }
+        Borrowed::from(pool, deadline).await
+    }
+
+    /// Keeps a connection that works for the next batch.
+    pub(crate) fn keep(&mut self, borrowed: Borrowed<Postgres>) {
+        self.0 = Some(borrowed);
     }
 }
 

@@ -4,7 +4,7 @@ use std::{borrow::Cow, sync::Arc};
 
 use sqlx::postgres::PgDatabaseError;
 
-use super::servers;
+use super::{postgres::waited_too_long, servers};
 
 /// A failed call to the store. Cheap to clone: many calls may fail with one batch.
 #[derive(Clone, Debug, thiserror::Error)]
@@ -72,6 +72,11 @@ impl StoreError {
             }
             Self::Overloaded | Self::Unreachable(_) | Self::Refused(_) => false,
         }
+    }
+
+    /// Whether a statement was ended because it waited for a lock for too long: nothing was done.
+    pub(crate) fn waited_too_long(&self) -> bool {
+        matches!(self, Self::Unavailable(error) if waited_too_long(error))
     }
 
     /// Whether the connection that gave this error, and those beside it, may be dead.

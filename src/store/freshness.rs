@@ -37,6 +37,14 @@ impl Freshness {
             .fetch_max(began.after(GOOD_FOR).as_micros(), Ordering::AcqRel);
     }
 
+    /// How long ago the log was read to its end, or the clock was made if it was never.
+    #[must_use]
+    pub fn age(&self) -> Duration {
+        let until = Monotonic::from_micros(self.until.load(Ordering::Acquire));
+        let read = Monotonic::default().after(until.since(Monotonic::default().after(GOOD_FOR)));
+        self.clock.monotonic().since(read)
+    }
+
     /// Whether what is in memory may answer a call now.
     #[must_use]
     pub fn holds(&self) -> bool {

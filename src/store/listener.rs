@@ -5,6 +5,7 @@
 
 use std::{io, sync::Arc, time::Duration};
 
+use prometheus::IntGauge;
 use sqlx::{
     Acquire, Connection, PgPool,
     postgres::{PgConnectOptions, PgListener, PgPoolOptions},
@@ -12,7 +13,7 @@ use sqlx::{
 use tokio::time::{Instant, sleep, timeout};
 
 use super::{Database, StoreError, database::Pools};
-use crate::error::Chain;
+use crate::{error::Chain, telemetry::metrics::Metrics};
 
 /// Where [`super::changes::record`] says that there is something new.
 const CHANNEL: &str = "mirrory_changes";
@@ -29,6 +30,7 @@ pub struct Listener {
     pool: PgPool,
     deadline: Duration,
     trusted_silence: Duration,
+    listening: Option<IntGauge>,
 }
 
 impl Listener {
@@ -43,7 +45,17 @@ impl Listener {
             pool: pool.clone(),
             deadline: database.deadline(),
             trusted_silence,
+            listening: None,
         })
+    }
+
+    /// The same listener, and whether it hears anything is told.
+    #[must_use]
+    pub fn measured_by(self, metrics: &Metrics) -> Self {
+        Self {
+            listening: metrics.change_listener(),
+            ..self
+        }
     }
 
     /// Calls `wake` when something new is in the log, or may be: also each time that the connection
@@ -58,6 +70,7 @@ impl Listener {
                         tracing::info!("changes made by others are heard of at once again");
                     }
                     is_lost = false;
+                    self.tell(true);
                     wake();
                     let begun = Instant::now();
                     let error = self.hear(connection, &server, &wake).await;
@@ -76,8 +89,15 @@ impl Listener {
                 );
             }
             is_lost = true;
+            self.tell(false);
             sleep(pause).await;
             pause = LONGEST_PAUSE.min(pause * 2);
+        }
+    }
+
+    fn tell(&self, is_listening: bool) {
+        if let Some(listening) = &self.listening {
+            listening.set(is_listening.into());
         }
     }
 

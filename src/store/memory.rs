@@ -3,12 +3,13 @@
 use std::{
     fmt,
     hash::Hash,
-    sync::{PoisonError, RwLock, RwLockWriteGuard},
+    sync::{OnceLock, PoisonError, RwLock, RwLockWriteGuard},
 };
 
 use quick_cache::sync::Cache;
 
 use super::freshness::Freshness;
+use crate::telemetry::metrics::Lookups;
 
 /// A part of the store in memory. Rows that are used stay, of the others the bound lets go.
 ///
@@ -19,6 +20,7 @@ pub struct Memory<Key, Row> {
     freshness: Freshness,
     /// How many changes were followed.
     changes: RwLock<u64>,
+    lookups: OnceLock<Lookups>,
 }
 
 /// The moment before the store was read.
@@ -33,17 +35,24 @@ impl<Key: Eq + Hash, Row: Clone> Memory<Key, Row> {
             rows: Cache::new(capacity),
             freshness,
             changes: RwLock::default(),
+            lookups: OnceLock::new(),
         }
+    }
+
+    /// Has its look-ups counted; the first call holds.
+    pub(crate) fn measured_by(&self, lookups: Lookups) {
+        let _first = self.lookups.set(lookups);
     }
 
     /// A row, if it is remembered and may be trusted.
     #[must_use]
     pub fn get(&self, key: &Key) -> Option<Row> {
-        if self.freshness.holds() {
-            self.rows.get(key)
-        } else {
-            None
+        let is_trusted = self.freshness.holds();
+        let row = is_trusted.then(|| self.rows.get(key)).flatten();
+        if let Some(lookups) = self.lookups.get() {
+            lookups.count(row.is_some());
         }
+        row
     }
 
     /// To be taken before the store is read for what shall be kept.

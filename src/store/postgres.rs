@@ -33,7 +33,7 @@ impl Doubt {
         *self.0.lock().unwrap_or_else(PoisonError::into_inner) < moment
     }
 
-    fn was_cast_within(&self, time: Duration) -> bool {
+    pub(super) fn was_cast_within(&self, time: Duration) -> bool {
         let cast = *self.0.lock().unwrap_or_else(PoisonError::into_inner);
         cast.elapsed() <= time
     }

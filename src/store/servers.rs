@@ -172,7 +172,7 @@ pub(super) fn is_read_only(error: &sqlx::Error) -> bool {
     let sqlx::Error::Io(error) = error else {
         return false;
     };
-    error.get_ref().is_some_and(|cause| cause.is::<ReadOnly>())
+    matches!(error.get_ref(), Some(cause) if cause.is::<ReadOnly>())
 }
 
 fn together(mut problems: Vec<(&PgConnectOptions, sqlx::Error)>) -> sqlx::Error {

@@ -6,6 +6,7 @@ use sqlx::{Postgres, Sqlite, Transaction};
 use tokio::time::{Instant, timeout_at};
 
 use super::{Database, StoreError, changes::SeenChange, database::Pools, postgres::Doubt};
+use crate::telemetry::traces;
 
 /// An open transaction: it is undone when dropped without a [`Tx::commit`].
 ///
@@ -62,9 +63,13 @@ async fn begun<T>(
 ) -> Result<T, StoreError> {
     // Kept to the end: what it holds goes back to the pool only when the doubt is known there.
     let mut begin = pin!(begin);
-    let answer = timeout_at(deadline, begin.as_mut())
+    let beginning = async {
+        timeout_at(deadline, begin.as_mut())
+            .await
+            .unwrap_or(Err(sqlx::Error::PoolTimedOut))
+    };
+    let answer = traces::step("begin a transaction", beginning)
         .await
-        .unwrap_or(Err(sqlx::Error::PoolTimedOut))
         .map_err(StoreError::of_connecting);
     if answer.as_ref().is_err_and(StoreError::casts_doubt) {
         doubt.cast();
@@ -127,10 +132,13 @@ pub(crate) async fn before<T>(
 ) -> Result<T, StoreError> {
     // Kept to the end, as in `begun`: a commit holds the connection.
     let mut statement = pin!(statement);
-    let answer = match timeout_at(deadline, statement.as_mut()).await {
-        Ok(answer) => answer.map_err(StoreError::from),
-        Err(_) => Err(StoreError::Timeout),
+    let running = async {
+        match timeout_at(deadline, statement.as_mut()).await {
+            Ok(answer) => answer.map_err(StoreError::from),
+            Err(_) => Err(StoreError::Timeout),
+        }
     };
+    let answer = traces::step("run a statement", running).await;
     if answer.as_ref().is_err_and(StoreError::casts_doubt) {
         doubt.cast();
     }

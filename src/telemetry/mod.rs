@@ -1,11 +1,14 @@
-//! Logging: one line an event on stderr, for people or as JSON.
+//! What an operator sees of the service: its log, its [`metrics`], its [`traces`].
 //!
+//! The log is one line an event on stderr, for people or as JSON.
 //! Events are queued and written by a thread of their own, so that no request waits for the log.
 //! JSON lines are flat: `timestamp`, `level`, `target`, `message` and the event's own fields, so an
 //! event must not have a field of one of these names.
 
 mod json;
 mod lines;
+pub mod metrics;
+pub mod traces;
 
 use std::{
     io::{self, IsTerminal},
@@ -140,6 +143,7 @@ fn caps() -> Targets {
         .with_target("sqlx::pool", LevelFilter::DEBUG)
         // PostgreSQL tells each start and each command that the table of the migrations is there.
         .with_target("sqlx::postgres::notice", LevelFilter::WARN)
+        .with_target("opentelemetry", LevelFilter::WARN)
 }
 
 fn subscriber<W>(

@@ -213,11 +213,8 @@ impl<C: Call> IdentifyLayer<C> {
 
     async fn identify(&self, parts: &Parts, body: &[u8]) -> Result<Identified<C>, Refused> {
         let fields = C::parse(&parts.headers, body)?;
-        let ClientAddress(address) = parts
-            .extensions
-            .get()
-            .ok_or_else(|| ApiError::missing_layer("client address"))?;
-        C::identify(fields, *address, &self.state).await
+        let ClientAddress(address) = ClientAddress::of(parts)?;
+        C::identify(fields, address, &self.state).await
     }
 
     async fn refuse(&self, refused: Refused) -> Response {

@@ -12,6 +12,7 @@ use crate::{
         freshness::Freshness,
         memory::{Memory, Reading},
     },
+    telemetry::metrics::Metrics,
     types::ids::TokenId,
 };
 
@@ -22,6 +23,12 @@ pub(super) struct TokenMemory(Arc<Memory<TokenId, Arc<NotedRecord>>>);
 impl TokenMemory {
     pub(super) fn new(capacity: usize, freshness: Freshness) -> Self {
         Self(Arc::new(Memory::new(capacity, freshness)))
+    }
+
+    pub(super) fn measured_by(&self, metrics: &Metrics) {
+        if let Some(lookups) = metrics.lookups("tokens") {
+            self.0.measured_by(lookups);
+        }
     }
 
     /// A token with the state of its site, if both are remembered and may be trusted.

@@ -12,6 +12,7 @@ mod last_use;
 pub(crate) mod manage;
 mod memory;
 pub(crate) mod of_site;
+mod partitions;
 mod record;
 mod refused_machine;
 mod registry;
@@ -53,6 +54,7 @@ pub fn router(state: &AppState) -> Router<AppState> {
             state.ledger.clone(),
             state.clock.clone(),
             state.tally.clone(),
+            state.metrics.clone(),
             last_look,
         ),
     };

@@ -141,6 +141,21 @@ pub enum Reason {
     MachineMismatch,
 }
 
+impl Reason {
+    /// As in the answer.
+    pub(crate) const fn name(self) -> &'static str {
+        match self {
+            Self::Malformed => "malformed",
+            Self::BadSignature => "bad_signature",
+            Self::Expired => "expired",
+            Self::UnknownToken => "unknown_token",
+            Self::Revoked => "revoked",
+            Self::SiteSuspended => "site_suspended",
+            Self::MachineMismatch => "machine_mismatch",
+        }
+    }
+}
+
 /// What is to be done for a token that may be valid.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Binding {

@@ -7,6 +7,7 @@ use uuid::Uuid;
 use super::{
     last_use::PendingUses,
     memory::TokenMemory,
+    partitions,
     record::{HeldToken, NotedRecord, TokenRecord, TokenState},
     store::{self, Idempotency, Inserted, KeyUse, NewBinding, NewToken, TokenFilter, TokenStore},
     turns::{Subject, Turn, Turns},
@@ -20,6 +21,7 @@ use crate::{
         follower::{Following, Follows},
         freshness::Freshness,
     },
+    telemetry::metrics::Metrics,
     types::{
         clock::{Clock, Timestamp},
         ids::{MachineId, SiteId, TokenId, WpUserId},
@@ -82,6 +84,12 @@ impl Tokens {
     pub fn remembering(mut self, capacity: usize, freshness: Freshness) -> Self {
         self.memory = TokenMemory::new(capacity, freshness);
         self
+    }
+
+    /// Has its look-ups in memory and its batches measured.
+    pub(crate) fn measured_by(&self, metrics: &Metrics) {
+        self.memory.measured_by(metrics);
+        self.store.measured_by(metrics);
     }
 
     /// A token with the state of its site, if both are remembered and may be trusted.
@@ -166,7 +174,9 @@ impl Tokens {
     }
 
     /// Binds a token to a machine, if the claims are those of its record and it is still good. What
-    /// is told, and remembered, is its record; none when it could not be bound to this machine.
+    /// is told, and remembered, is its record; none when it could not be bound to this machine, or
+    /// was bound to it and used within the last
+    /// [step](crate::types::clock::LAST_USE_STEP): its record, to be looked up, tells.
     ///
     /// # Errors
     /// When the store fails.
@@ -379,12 +389,22 @@ impl Tokens {
     /// When the store fails.
     pub async fn sweep(&self, limit: i64) -> Result<u64, StoreError> {
         let now = self.clock.now();
-        let records = self.store.sweep(now.before(KEPT_AFTER_END), limit).await?;
+        let from = partitions::swept_from(&self.store, now).await?;
+        let cutoff = now.before(KEPT_AFTER_END);
+        let records = self.store.sweep(cutoff, from, limit).await?;
         let keys = self
             .store
             .sweep_keys(now.before(KEY_LIFETIME), limit)
             .await?;
         Ok(records.max(keys))
+    }
+
+    /// Makes partitions ahead, and removes those whose records are all past their use; how many.
+    ///
+    /// # Errors
+    /// When the store fails.
+    pub async fn turn_partitions(&self) -> Result<u64, StoreError> {
+        partitions::turn(&self.store, self.clock.now(), self.settings.time_to_live).await
     }
 }
 

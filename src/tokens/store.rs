@@ -10,15 +10,17 @@ mod binding;
 mod finding;
 mod insertion;
 mod last_use;
+mod partitions;
 
-use self::{binding::Bindings, finding::Findings, insertion::Insertions};
-pub(super) use self::{binding::NewBinding, insertion::NewToken};
+use self::{binding::Bindings, finding::Findings, insertion::Insertions, partitions::first_id};
+pub(super) use self::{binding::NewBinding, insertion::NewToken, partitions::Partition};
 use super::{
     record::{HeldToken, TokenRecord, TokenState},
     summary::TokenStatus,
 };
 use crate::{
     store::{Database, StoreError, Tx, affected, batches::Batches, in_tx, json, read, write},
+    telemetry::metrics::Metrics,
     types::{
         clock::Timestamp,
         ids::{MachineId, SiteId, TokenId, WpUserId},
@@ -65,7 +67,8 @@ const LIST_REVOKED: &str = listing!("revoked_at IS NOT NULL");
 
 const SWEEP: &str = "\
 DELETE FROM tokens WHERE token_id IN \
-(SELECT token_id FROM tokens WHERE expires_at <= $1 ORDER BY expires_at LIMIT $2)";
+(SELECT token_id FROM tokens WHERE expires_at <= $1 AND token_id >= $2 \
+ORDER BY expires_at LIMIT $3)";
 
 const SWEEP_KEYS: &str = "\
 DELETE FROM idempotency_keys WHERE (site_id, key_digest) IN \
@@ -194,6 +197,12 @@ impl TokenStore {
         }
     }
 
+    pub(super) fn measured_by(&self, metrics: &Metrics) {
+        self.insertions.measured_by(metrics);
+        self.bindings.measured_by(metrics);
+        self.findings.measured_by(metrics);
+    }
+
     /// Writes one record, and with it its idempotency key unless that was taken within its lifetime.
     pub(super) async fn insert(&self, row: NewToken) -> Result<Inserted, StoreError> {
         self.insertions.call(row).await
@@ -271,11 +280,18 @@ impl TokenStore {
         Ok(rows.into_iter().map(TokenRecord::from).collect())
     }
 
-    /// Removes up to `limit` records that ended before `cutoff`.
-    pub(super) async fn sweep(&self, cutoff: Timestamp, limit: i64) -> Result<u64, StoreError> {
+    /// Removes up to `limit` records that ended before `cutoff`, of those whose ids were made from
+    /// `from` on.
+    pub(super) async fn sweep(
+        &self,
+        cutoff: Timestamp,
+        from: Timestamp,
+        limit: i64,
+    ) -> Result<u64, StoreError> {
         write!(self.database, |connection| affected(
             sqlx::query(SWEEP)
                 .bind(cutoff)
+                .bind(first_id(from))
                 .bind(limit)
                 .execute(connection)
         ))

@@ -25,6 +25,7 @@ use super::{
 use crate::{
     error::ApiError,
     extract::{Fields, Json, parse_object, string},
+    middleware::client_address::ClientAddress,
     openapi::{ValidateTokenProblems, always},
     quota::Outcome,
     state::{AppState, Rooms},
@@ -40,6 +41,9 @@ const MAX_TOKEN_BYTES: usize = 8192;
 /// How long a verdict stands while its call waits to be charged. When the store is slow a token may
 /// be revoked, or end, before the answer is given.
 const JUDGED_FOR: Duration = Duration::from_millis(100);
+
+/// The verdict that has no [`Reason`], in metrics.
+const VALID: &str = "valid";
 
 /// How often a binding is tried again when the token was released between two looks at it.
 const TRIES: usize = 5;
@@ -258,7 +262,12 @@ pub(crate) async fn validate_token(
     State(state): State<AppState>,
     request: Request,
 ) -> Result<Response, ApiError> {
-    let Rooms { tokens, clock, .. } = &*state;
+    let Rooms {
+        tokens,
+        clock,
+        metrics,
+        ..
+    } = &*state;
     let (mut parts, _) = request.into_parts();
     let Known(mut call): Known<ValidateToken> = Known::take(&mut parts)?;
     if clock.monotonic().since(call.judged_at) > JUDGED_FOR {
@@ -277,6 +286,7 @@ pub(crate) async fn validate_token(
                 if let (Reason::MachineMismatch, Some(record)) = (reason, record) {
                     refused_machine::note(record, &parts, &state.tally);
                 }
+                metrics.verdict(reason.name());
                 return Ok(Json(refusal(reason, record)).into_response());
             }
             Verdict::Good {
@@ -288,16 +298,27 @@ pub(crate) async fn validate_token(
                 if held.record.last_noted.is_due(now) {
                     tokens.note_use(held.record.token_id, now);
                 }
+                metrics.verdict(VALID);
                 return Ok(valid(&held.record, machine_id));
             }
             Verdict::Good { claims, .. } | Verdict::Unread { claims, .. } => claims,
         };
         if let Some(record) = tokens.bind(claims, &machine_id).await? {
+            metrics.verdict(VALID);
             return Ok(valid(&record, machine_id));
         }
-        // Another machine came first, or the token is no longer good: the record tells.
+        // Another machine came first, or the token is no longer good, or bound here and in use: the
+        // record tells.
         let held = tokens.find(claims.token_id).await?;
         verdict = Verdict::of(claims, held, &machine_id, clock.now());
+        if let Verdict::Refused {
+            reason: Reason::BadSignature,
+            ..
+        } = verdict
+        {
+            let ClientAddress(address) = ClientAddress::of(&parts)?;
+            state.attempts.failure(address, clock.monotonic())?;
+        }
     }
     Err(ApiError::Overloaded)
 }

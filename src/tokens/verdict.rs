@@ -183,11 +183,13 @@ fn payer(held: &HeldToken) -> Option<Payer> {
     }
 }
 
-/// The plan that pays for a token which is bound without a look at its record before: where a
+/// The plan that pays for a token which is bound without a look at its record before: only where a
 /// refusal that comes of it gives its call back into a block. With few calls a day each is taken
-/// from the store, and another request might be refused for one that is given back.
+/// from the store, and another request might be refused for one that is given back. Without a memory
+/// every request would bind anew.
 fn plan_of_unread(claims: &TokenClaims, state: &AppState) -> Option<Arc<str>> {
-    if state.clock.now() >= claims.expires_at {
+    let remembers = state.config.tokens.cache_capacity > 0;
+    if !remembers || state.clock.now() >= claims.expires_at {
         return None;
     }
     match state.sites.remembered(claims.site_id)? {

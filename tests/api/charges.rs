@@ -15,6 +15,7 @@ use mirrory::{
     error::ApiError,
     middleware::edge::EdgeLayer,
     quota::{Charge, Disclosure, Meter, Outcome, Payer, QuotaLayer, SecondLook},
+    telemetry::metrics::Metrics,
     types::{clock::Clock, randomness::Randomness},
 };
 use serde_json::json;
@@ -147,6 +148,7 @@ async fn call(app: &TestApp, site: &TestSite, handler: MethodRouter, patience: D
         ledger,
         app.clock.clock(),
         app.state.tally.clone(),
+        Metrics::default(),
         NothingNew,
     );
     let edge = EdgeLayer::new(Clock::system(), Randomness::seeded(1), patience);

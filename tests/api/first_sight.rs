@@ -15,7 +15,10 @@ on_both_stores! {
     of_many_machines_one_binds_and_one_call_is_charged,
     what_is_expired_is_told_before_it_is_bound,
     with_its_verdicts_used_up_a_token_is_read_before_it_is_refused_for_that,
+    an_instance_that_thinks_the_site_active_binds_nothing_when_it_is_not,
     an_instance_that_is_not_sure_of_the_site_asks_the_store,
+    what_is_bound_and_in_use_elsewhere_is_valid_and_not_written_again,
+    a_signature_that_binding_finds_bad_is_a_failure_of_its_address,
 }
 
 const PLAN: (&str, &str) = ("PLANS__BIG__CALLS_PER_DAY", "2000");
@@ -139,13 +142,52 @@ async fn with_its_verdicts_used_up_a_token_is_read_before_it_is_refused_for_that
     assert_eq!(app.validate(&issued.token, "m").await.reason(), "revoked");
 }
 
-async fn an_instance_that_is_not_sure_of_the_site_asks_the_store(store: Store) {
+async fn an_instance_that_thinks_the_site_active_binds_nothing_when_it_is_not(store: Store) {
     let (app, other, site) = instances(store).await;
     let issued = other.issue(&site).await;
     other.suspend(&site).await;
     // Without a look at the log it may still think that the site is active, and binds nothing.
     let refused = app.validate(&issued.token, "m").await;
     assert_eq!(refused.reason(), "site_suspended");
+    assert_eq!(bound_to(&app, &issued).await, None);
+}
+
+async fn an_instance_that_is_not_sure_of_the_site_asks_the_store(store: Store) {
+    let (app, other, site) = instances(store).await;
+    let issued = other.issue(&site).await;
+    other.delete(&site).await;
+    app.advance(Duration::from_secs(1));
+    assert!(!app.freshness.holds());
+    assert_eq!(app.validate(&issued.token, "m").await.reason(), "revoked");
+    assert_eq!(bound_to(&app, &issued).await, None);
+}
+
+/// As after a restart.
+async fn what_is_bound_and_in_use_elsewhere_is_valid_and_not_written_again(store: Store) {
+    let (app, other, site) = instances(store).await;
+    let issued = other.issue(&site).await;
+    assert!(other.validate(&issued.token, "m").await.is_valid());
+    let used = "SELECT CAST(max(last_validated_at) AS TEXT) FROM tokens";
+    let written = app.column(used).await;
+    for instance in [&app, &other] {
+        instance.advance(Duration::from_secs(30));
+        instance.tick().await;
+    }
+    assert!(app.validate(&issued.token, "m").await.is_valid());
+    assert_eq!(app.column(used).await, written);
+}
+
+/// Its claims are not those of its record, as when the store was restored from elsewhere.
+async fn a_signature_that_binding_finds_bad_is_a_failure_of_its_address(store: Store) {
+    let (app, other, site) = instances(store).await;
+    let issued = other.issue(&site).await;
+    app.execute("UPDATE tokens SET user_id = user_id + 1").await;
+    for _ in 0..30 {
+        let refused = app.validate(&issued.token, "m").await;
+        assert_eq!(refused.reason(), "bad_signature");
+    }
+    let limited = app.validate(&issued.token, "m").await;
+    assert_eq!(limited.problem(), (429, "too_many_attempts"));
     assert_eq!(bound_to(&app, &issued).await, None);
 }
 

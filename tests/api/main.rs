@@ -9,6 +9,8 @@
     reason = "a test that cannot go on fails"
 )]
 
+#[path = "../support/collector.rs"]
+mod collector;
 #[path = "../support/postgres.rs"]
 mod postgres;
 
@@ -52,8 +54,11 @@ mod idempotency;
 mod keys;
 mod last_use;
 mod manage;
+mod metrics;
+mod observability;
 mod overload;
 mod problems;
+mod promtool;
 mod properties;
 mod quota;
 mod races;
@@ -68,5 +73,6 @@ mod site_tokens;
 mod site_usage;
 mod sites;
 mod stale_callers;
+mod traces;
 mod two_factor;
 mod validate;

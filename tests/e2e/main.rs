@@ -5,6 +5,8 @@
     reason = "what a test cannot do fails it"
 )]
 
+#[path = "../support/collector.rs"]
+mod collector;
 #[path = "../support/postgres.rs"]
 mod postgres;
 
@@ -29,3 +31,4 @@ mod secrets;
 mod server;
 mod settings;
 mod sockets;
+mod telemetry;

@@ -26,6 +26,11 @@ fn a_bad_or_unknown_setting_stops_the_start_with_one_line_that_names_it() {
         ("MIRRORY__TOKENS__TTL_SECONDS", "0", "tokens.ttl_seconds"),
         ("MIRRORY__TOKENS__ALGORITHM", "none", "tokens.algorithm"),
         (
+            "MIRRORY__TELEMETRY__OTLP_ENDPOINT",
+            "http://me:hunter2@collector.example",
+            "telemetry.otlp_endpoint",
+        ),
+        (
             "DATABASE_URL",
             "mysql://root:hunter2@localhost/x",
             "database.url",
@@ -102,6 +107,7 @@ fn config_shows_secrets_as_such() {
         "plans",
         "secrets",
         "server",
+        "telemetry",
         "tokens",
     ];
     assert!(config.as_object().unwrap().keys().eq(sections), "{config}");

@@ -4,10 +4,15 @@ use futures_util::future::join_all;
 use mirrory::{
     keys::TokenClaims,
     store::changes::{self, Actor},
-    types::ids::{MachineId, TokenId},
+    types::{
+        clock::LAST_USE_STEP,
+        ids::{MachineId, TokenId},
+    },
 };
 
-use crate::harness::{Instance, MICRO, NOON, SECOND, Store, commit, machine, on_both_stores, user};
+use crate::harness::{
+    Instance, MICRO, NOON, SECOND, Store, commit, just_under, machine, on_both_stores, user,
+};
 
 on_both_stores!(
     of_sixty_four_machines_one_binds,
@@ -65,6 +70,8 @@ async fn a_bound_machine_binds_again_and_another_does_not(store: Store) {
     ];
     let [first, second] = [machine("first"), machine("second")];
     assert!(bind(&instance, token_id, &first).await);
+    store.hand.advance(just_under(LAST_USE_STEP));
+    assert!(!bind(&instance, token_id, &first).await, "it is in use");
     store.hand.advance(MICRO);
     assert!(bind(&instance, token_id, &first).await);
     assert!(!bind(&instance, token_id, &second).await);
@@ -205,6 +212,7 @@ async fn machine_ids_are_compared_byte_for_byte(store: Store) {
         let token_id = instance.issue(site_id).await.token_id;
         assert!(bind(&instance, token_id, &machine(bound)).await);
         for other in spellings {
+            store.hand.advance(LAST_USE_STEP);
             assert_eq!(
                 bind(&instance, token_id, &machine(other)).await,
                 other == bound
@@ -231,6 +239,7 @@ async fn a_revocation_or_release_that_waits_for_other_changes_holds_up_no_bindin
         instance.issue(site_id).await.token_id,
     ];
     assert!(bind(&instance, released, &machine_id).await);
+    store.hand.advance(LAST_USE_STEP);
     let changing = async {
         tokio::join!(
             async { commit!(database, |tx| tokens.revoke(tx, Actor::Operator, revoked)) },

@@ -14,8 +14,10 @@ use mirrory::{
     keys::TokenClaims,
     sites::{NewSite, Sites},
     state::AppState,
-    store::{Database, changes::Actor, database::COMMAND_DEADLINE, freshness::Freshness},
-    tokens::{TokenRecord, TokenSettings, Tokens},
+    store::{
+        Database, StoreError, changes::Actor, database::COMMAND_DEADLINE, freshness::Freshness,
+    },
+    tokens::{TokenRecord, TokenSettings, TokenState, Tokens},
     types::{
         clock::{Clock, ManualClock, Timestamp},
         ids::{MachineId, SiteId, TokenId, WpUserId},
@@ -280,6 +282,15 @@ impl Hold {
         Self::Postgres(connection)
     }
 
+    /// Lets go, and keeps what was written.
+    pub async fn commit(mut self) {
+        let Self::Postgres(connection) = &mut self else {
+            panic!("the embedded store is held without a statement");
+        };
+        sqlx::raw_sql("COMMIT").execute(connection).await.unwrap();
+        self.release().await;
+    }
+
     pub async fn release(self) {
         match self {
             Self::Postgres(connection) => connection.close().await.unwrap(),
@@ -335,6 +346,29 @@ impl Instance {
     pub async fn claims(&self, token_id: TokenId) -> TokenClaims {
         let held = self.tokens.find(token_id).await.unwrap().unwrap();
         held.record.claims()
+    }
+
+    /// Whether the token is good on the machine, bound to it now or before, as a validation finds
+    /// out.
+    pub async fn binds(
+        &self,
+        claims: TokenClaims,
+        machine_id: &MachineId,
+    ) -> Result<bool, StoreError> {
+        loop {
+            if self.tokens.bind(claims, machine_id).await?.is_some() {
+                return Ok(true);
+            }
+            let Some(held) = self.tokens.find(claims.token_id).await? else {
+                return Ok(false);
+            };
+            // Released since, it is there for the next one to bind.
+            let is_active = held.record.state == TokenState::Active;
+            match &held.record.machine_id {
+                None if is_active => {}
+                bound => return Ok(is_active && bound.as_ref() == Some(machine_id)),
+            }
+        }
     }
 
     /// Makes a token of a site, bound to no machine.

@@ -74,12 +74,16 @@ async fn a_binding_is_a_use(store: Store) {
     let instance = store.instance().await;
     let token_id = bound(&instance).await;
     assert_eq!(last_use(&instance, token_id).await, Some(NOON));
+    store.hand.advance(just_under(LAST_USE_STEP));
+    assert!(!bind(&instance, token_id, "m").await, "too early");
+    assert_eq!(last_use(&instance, token_id).await, Some(NOON));
     store.hand.advance(MICRO);
     assert!(bind(&instance, token_id, "m").await);
-    assert_eq!(last_use(&instance, token_id).await, Some(NOON.after(MICRO)));
-    store.hand.advance(MICRO);
+    let written = Some(NOON.after(LAST_USE_STEP));
+    assert_eq!(last_use(&instance, token_id).await, written);
+    store.hand.advance(LAST_USE_STEP);
     assert!(!bind(&instance, token_id, "n").await);
-    assert_eq!(last_use(&instance, token_id).await, Some(NOON.after(MICRO)));
+    assert_eq!(last_use(&instance, token_id).await, written);
 }
 
 async fn a_release_clears_it_and_what_was_noted_before_does_not_come_back(store: Store) {

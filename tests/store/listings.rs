@@ -17,11 +17,12 @@ const LIMIT: i64 = 50;
 /// Far more than a page, and far fewer than all.
 const MOST: i64 = 1_000;
 
-/// How many rows of a table the server has read by itself, from its heap or by an index.
+/// How many rows of a table or of its partitions the server has read by itself, from its heap or by
+/// an index.
 async fn read(store: &Store, table: &str) -> i64 {
     let read = format!(
-        "SELECT (COALESCE(idx_tup_fetch, 0) + seq_tup_read)::bigint FROM pg_stat_user_tables \
-         WHERE relname = '{table}'"
+        "SELECT sum(COALESCE(idx_tup_fetch, 0) + seq_tup_read)::bigint FROM pg_stat_user_tables \
+         WHERE relname LIKE '{table}%'"
     );
     store.number(&read).await
 }

@@ -39,6 +39,7 @@ mod migrations;
 mod models;
 mod moving;
 mod outages;
+mod partitions;
 mod quota;
 mod schema;
 mod secrets;

@@ -142,21 +142,21 @@ fn a_new_migration_comes_after_all_that_there_were() {
 }
 
 /// As an older instance left it: the newest but one migration is not applied.
-const LAST_USE_IS_MISSING: &str = "\
-ALTER TABLE tokens DROP COLUMN last_validated_at; \
-DELETE FROM _sqlx_migrations WHERE version = 20261121110000";
+const RESERVED_CALLS_ARE_MISSING: &str = "\
+ALTER TABLE usage DROP COLUMN day_reserved, DROP COLUMN month_reserved; \
+DELETE FROM _sqlx_migrations WHERE version = 20261121110100";
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_migration_that_waits_for_a_back_up_gives_way_to_calls_and_in_the_end_up() {
     let store = Store::postgres().await;
     let database = store.open().await;
-    store.execute(LAST_USE_IS_MISSING).await.unwrap();
-    let back_up = Hold::with(&store, "LOCK TABLE tokens IN ACCESS SHARE MODE").await;
+    store.execute(RESERVED_CALLS_ARE_MISSING).await.unwrap();
+    let back_up = Hold::with(&store, "LOCK TABLE usage IN ACCESS SHARE MODE").await;
     let migrating = database.migrate();
     let calling = async {
         store.until_waiting(1).await;
         // This ends only because the migration stops waiting; the back-up goes on.
-        store.number("SELECT count(coins) FROM tokens").await
+        store.number("SELECT count(day) FROM usage").await
     };
     let (given_up, _) = tokio::join!(migrating, calling);
     assert!(
@@ -171,8 +171,8 @@ async fn a_migration_that_waits_for_a_back_up_gives_way_to_calls_and_in_the_end_
 async fn a_migration_is_applied_once_the_tables_are_free() {
     let store = Store::postgres().await;
     let database = store.open().await;
-    store.execute(LAST_USE_IS_MISSING).await.unwrap();
-    let back_up = Hold::with(&store, "LOCK TABLE tokens IN ACCESS SHARE MODE").await;
+    store.execute(RESERVED_CALLS_ARE_MISSING).await.unwrap();
+    let back_up = Hold::with(&store, "LOCK TABLE usage IN ACCESS SHARE MODE").await;
     let ending = async {
         store.until_waiting(1).await;
         while store.waiting().await > 0 {

@@ -231,8 +231,7 @@ impl<'a> World<'a> {
         };
         let (rooms, _) = &self.instances[instance];
         let machine_id = machine(&number.to_string());
-        let bound = rooms.tokens.bind(self.claims[token], &machine_id).await;
-        let bound = bound.unwrap().is_some();
+        let bound = rooms.binds(self.claims[token], &machine_id).await.unwrap();
         assert_eq!(bound, self.model.binds(token, number));
         let open = Open {
             instance,

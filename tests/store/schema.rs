@@ -323,6 +323,7 @@ pub async fn columns(store: &Store) -> Vec<String> {
     let sql = match store.kind() {
         DatabaseKind::Postgres => {
             "SELECT table_name || '.' || column_name FROM information_schema.columns \
+             JOIN pg_class ON oid = table_name::regclass AND NOT relispartition \
              WHERE table_schema = 'public' AND table_name NOT LIKE '\\_%'"
         }
         DatabaseKind::Sqlite => {

@@ -11,6 +11,8 @@ mod generator;
 mod instances;
 mod large;
 mod propagation;
+mod retention;
+mod telemetry;
 mod validate;
 
 use clap::ValueEnum;
@@ -40,10 +42,14 @@ pub enum Scenario {
     Instances,
     /// How long a revocation takes to reach another instance.
     Propagation,
+    /// Known tokens with metrics and with traces, beside neither.
+    Telemetry,
     /// Memory, the start, the binary.
     Footprint,
     /// Stores with many records beside empty ones.
     Large,
+    /// Old records and idempotency keys removed from a large store under load.
+    Retention,
 }
 
 impl Scenario {
@@ -59,8 +65,10 @@ impl Scenario {
             Self::Accounts => "accounts",
             Self::Instances => "instances",
             Self::Propagation => "propagation",
+            Self::Telemetry => "telemetry",
             Self::Footprint => "footprint",
             Self::Large => "large",
+            Self::Retention => "retention",
         }
     }
 
@@ -77,8 +85,10 @@ impl Scenario {
             Self::Accounts => accounts::measure(bench).await,
             Self::Instances => instances::measure(bench).await,
             Self::Propagation => propagation::measure(bench).await,
+            Self::Telemetry => telemetry::measure(bench).await,
             Self::Footprint => footprint::measure(bench).await,
             Self::Large => large::measure(bench).await,
+            Self::Retention => retention::measure(bench).await,
         }
     }
 }

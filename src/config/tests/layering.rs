@@ -45,6 +45,9 @@ kept_days = 400
 
 [log]
 
+[telemetry]
+trace_ratio = 0.01
+
 [plans.developer]
 calls_per_day = 20
 calls_per_month = 500

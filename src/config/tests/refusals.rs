@@ -46,7 +46,7 @@ fn unknown_settings_are_named_at_any_depth() {
 }
 
 /// In a file: the text, the setting that is named, and what is said of it.
-const BAD_SETTINGS: [(&str, &str, &str); 26] = [
+const BAD_SETTINGS: [(&str, &str, &str); 30] = [
     (
         "[database]\nurls = ['postgres://a/b', 'sqlite:a.db']",
         "database.urls",
@@ -141,6 +141,26 @@ const BAD_SETTINGS: [(&str, &str, &str); 26] = [
         "[secrets]\nmaster_key = 'c2hvcnQ='",
         "secrets.master_key",
         "must be 32 bytes in base64; `openssl rand -base64 32` makes such a key",
+    ),
+    (
+        "[telemetry]\nmetrics_listen = ''",
+        "telemetry.metrics_listen",
+        "must be an IP address and a port, such as `127.0.0.1:8080` or `[::]:8080`",
+    ),
+    (
+        "[telemetry]\notlp_endpoint = 'collector:4318'",
+        "telemetry.otlp_endpoint",
+        "must be a URL such as `http://127.0.0.1:4318`, without a user, a password or a query",
+    ),
+    (
+        "[telemetry]\ntrace_ratio = 1.01",
+        "telemetry.trace_ratio",
+        "must be a number from 0 to 1",
+    ),
+    (
+        "[telemetry]\ntrace_ratio = nan",
+        "telemetry.trace_ratio",
+        "must be a number from 0 to 1",
     ),
     (
         "[log]\nformat = 'xml'",

@@ -7,6 +7,7 @@ fn refusals_never_show_a_secret() {
     let padded = format!("{secret}{}", "x".repeat(600));
     let prefixed = format!("mps_{secret}{secret}");
     let postgres = format!("postgres://user:{secret}@host:port/db");
+    let collector = format!("https://user:{secret}@collector.example");
     let variables = [
         ("MIRRORY__SECRETS__MASTER_KEY", secret),
         ("MIRRORY__SECRETS__MASTER_KEY__X", secret),
@@ -23,6 +24,7 @@ fn refusals_never_show_a_secret() {
         ("MIRRORY__TOKENS__ALGORITHM", secret),
         ("MIRRORY__TOKENS__COINS", secret),
         ("MIRRORY__LOG__FORMAT", secret),
+        ("MIRRORY__TELEMETRY__OTLP_ENDPOINT", &collector),
         ("DATABASE_URL", secret),
     ];
     for variable in variables {

@@ -96,6 +96,40 @@ fn chosen_secret_stays_exactly_the_text_that_it_is() {
 }
 
 #[test]
+fn nothing_is_measured_or_traced_unless_it_is_configured() {
+    let telemetry = from_environment(&[]).unwrap().telemetry;
+    assert_eq!(telemetry.metrics_listen, None);
+    assert_eq!(telemetry.otlp_endpoint, None);
+    let telemetry = from_environment(&[
+        ("MIRRORY__TELEMETRY__METRICS_LISTEN", "[::1]:9464"),
+        (
+            "MIRRORY__TELEMETRY__OTLP_ENDPOINT",
+            "https://collector.example/otlp",
+        ),
+    ]);
+    let telemetry = telemetry.unwrap().telemetry;
+    assert_eq!(telemetry.metrics_listen.unwrap().to_string(), "[::1]:9464");
+    let endpoint = telemetry.otlp_endpoint.unwrap();
+    assert_eq!(endpoint.as_str(), "https://collector.example/otlp");
+}
+
+#[test]
+fn a_share_is_a_number_from_nothing_to_all() {
+    let load = |text: &str| from_environment(&[("MIRRORY__TELEMETRY__TRACE_RATIO", text)]);
+    for (text, share) in [("0", 0.0), ("0.25", 0.25), ("1", 1.0), ("1e-3", 0.001)] {
+        let loaded = load(text).unwrap().telemetry.trace_ratio;
+        assert!((loaded - share).abs() < f64::EPSILON, "{text} {loaded}");
+    }
+    for text in ["", "-0.1", "1.1", "NaN", "inf", "1 %"] {
+        let message = refused(load(text));
+        assert!(
+            message.contains("must be a number from 0 to 1"),
+            "{message}"
+        );
+    }
+}
+
+#[test]
 fn whole_numbers_keep_to_their_range() {
     for (setting, good, bad) in [
         ("SERVER__BODY_TIMEOUT_SECONDS", ["1", "600"], ["0", "601"]),

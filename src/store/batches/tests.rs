@@ -31,6 +31,8 @@ impl Work for Doubling {
     type Answer = u32;
     type Subject = u32;
 
+    const NAME: &str = "double";
+
     fn subject(number: &u32) -> Option<u32> {
         (*number >= 10).then_some(number / 10)
     }

@@ -6,7 +6,7 @@ use serde::Serialize;
 use sqlx::postgres::PgBindIterExt;
 use tokio::time::Instant;
 
-use super::json;
+use super::{json, last_use::LAST_USE_STEP_MICROS};
 use crate::{
     keys::TokenClaims,
     store::{
@@ -21,25 +21,33 @@ use crate::{
     },
 };
 
-/// Binds tokens to machines, or finds them bound to these, if their records agree with the claims
-/// and they are still good: of any number of machines that race for one, exactly one gets a row.
+/// Binds tokens to machines, if their records agree with the claims and they are still good: of any
+/// number of machines that race for one, exactly one gets a row. What is bound to the machine already
+/// gets one if a use of it is due to be written, so within the last step ($8) of one that was not.
 ///
-/// The rows are locked in the order in which they are asked for: with neither hash nor merge joins
-/// there is but the loop over what is asked, which looks each token up by its id. A site's status is
-/// looked up for each token: with `EXISTS`, which the planner takes for a join, it may begin at the
-/// sites and read all of their tokens.
+/// The rows are locked in one order, whatever the plan, and judged as they are then. The id alone is
+/// asked for with `=`: else the planner may take another index, as the one of ends while no two
+/// tokens end at once, and read all that do so later. A site's status is looked up for each token:
+/// with `EXISTS`, which the planner takes for a join, it may begin at the sites and read all of
+/// their tokens.
 const BIND_IN_POSTGRES: &str = "\
-UPDATE tokens SET machine_id = asked.machine_id, \
-  bound_at = COALESCE(tokens.bound_at, asked.asked_at), last_validated_at = asked.asked_at \
-FROM unnest($1, $2, $3, $4, $5, $6, $7) AS asked \
-  (token_id, site_id, user_id, issued_at, expires_at, machine_id, asked_at) \
-WHERE tokens.token_id = asked.token_id AND tokens.site_id = asked.site_id \
-  AND tokens.user_id = asked.user_id AND tokens.issued_at = asked.issued_at \
-  AND tokens.expires_at = asked.expires_at \
-  AND (tokens.machine_id IS NULL OR tokens.machine_id = asked.machine_id) \
-  AND tokens.revoked_at IS NULL AND tokens.expires_at > asked.asked_at \
-  AND (SELECT sites.status FROM sites WHERE sites.site_id = tokens.site_id \
-    AND sites.deleted_at IS NULL) = 'active' \
+UPDATE tokens SET machine_id = held.asked_machine_id, \
+  bound_at = COALESCE(tokens.bound_at, held.asked_at), last_validated_at = held.asked_at \
+FROM (SELECT tokens.token_id, asked.machine_id AS asked_machine_id, asked.asked_at \
+  FROM unnest($1, $2, $3, $4, $5, $6, $7) AS asked \
+    (token_id, site_id, user_id, issued_at, expires_at, machine_id, asked_at) \
+  JOIN tokens ON tokens.token_id = asked.token_id \
+  WHERE tokens.site_id IS NOT DISTINCT FROM asked.site_id \
+    AND tokens.user_id IS NOT DISTINCT FROM asked.user_id \
+    AND tokens.issued_at IS NOT DISTINCT FROM asked.issued_at \
+    AND tokens.expires_at IS NOT DISTINCT FROM asked.expires_at \
+    AND (tokens.machine_id IS NULL OR tokens.machine_id = asked.machine_id \
+      AND (tokens.last_validated_at IS NULL OR tokens.last_validated_at <= asked.asked_at - $8)) \
+    AND tokens.revoked_at IS NULL AND asked.expires_at > asked.asked_at \
+    AND (SELECT sites.status FROM sites WHERE sites.site_id = tokens.site_id \
+      AND sites.deleted_at IS NULL) = 'active' \
+  ORDER BY tokens.token_id FOR UPDATE OF tokens) AS held \
+WHERE tokens.token_id = held.token_id \
 RETURNING tokens.token_id, tokens.coins";
 
 const BIND_IN_SQLITE: &str = "\
@@ -51,7 +59,8 @@ FROM (SELECT unhex(value ->> 0, '-') AS token_id, unhex(value ->> 1, '-') AS sit
 WHERE tokens.token_id = asked.token_id AND tokens.site_id = asked.site_id \
   AND tokens.user_id = asked.user_id AND tokens.issued_at = asked.issued_at \
   AND tokens.expires_at = asked.expires_at \
-  AND (tokens.machine_id IS NULL OR tokens.machine_id = asked.machine_id) \
+  AND (tokens.machine_id IS NULL OR tokens.machine_id = asked.machine_id \
+    AND (tokens.last_validated_at IS NULL OR tokens.last_validated_at <= asked.asked_at - $2)) \
   AND tokens.revoked_at IS NULL AND tokens.expires_at > asked.asked_at \
   AND (SELECT sites.status FROM sites WHERE sites.site_id = tokens.site_id \
     AND sites.deleted_at IS NULL) = 'active' \
@@ -101,6 +110,8 @@ impl Work for Bindings {
     type Answer = Option<TokenRecord>;
     type Subject = TokenId;
 
+    const NAME: &str = "bind tokens";
+
     fn subject(binding: &NewBinding) -> Option<TokenId> {
         Some(binding.claims.token_id)
     }
@@ -123,6 +134,7 @@ impl Work for Bindings {
                         .bind(claims().map(|claims| claims.expires_at).bind_iter())
                         .bind(bindings.iter().map(|asked| &asked.machine_id).bind_iter())
                         .bind(bindings.iter().map(|asked| asked.asked_at).bind_iter())
+                        .bind(LAST_USE_STEP_MICROS)
                         .fetch_all(connection)
                 })?
             }
@@ -131,6 +143,7 @@ impl Work for Bindings {
                 with_connection!(self.0, writer, deadline, |connection| {
                     sqlx::query_as(BIND_IN_SQLITE)
                         .bind(asked)
+                        .bind(LAST_USE_STEP_MICROS)
                         .fetch_all(connection)
                 })?
             }

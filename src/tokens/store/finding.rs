@@ -41,6 +41,8 @@ impl Work for Findings {
     type Answer = Result<Option<HeldToken>, StoreError>;
     type Subject = ();
 
+    const NAME: &str = "find tokens";
+
     fn subject(_: &TokenId) -> Option<()> {
         None
     }

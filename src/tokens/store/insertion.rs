@@ -147,6 +147,8 @@ impl Work for Insertions {
     type Answer = Inserted;
     type Subject = (SiteId, Digest);
 
+    const NAME: &str = "insert tokens";
+
     fn subject(row: &NewToken) -> Option<(SiteId, Digest)> {
         row.key().map(|key| (row.record.site_id, *key))
     }

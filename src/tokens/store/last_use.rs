@@ -33,7 +33,7 @@ FROM (SELECT unhex(value ->> 0, '-') AS token_id, value ->> 1 AS used_at FROM js
 WHERE tokens.token_id = used.token_id AND tokens.machine_id IS NOT NULL \
   AND (tokens.last_validated_at IS NULL OR tokens.last_validated_at <= used.used_at - $2)";
 
-const STEP_MICROS: i64 = LAST_USE_STEP.as_secs().cast_signed() * 1_000_000;
+pub(super) const LAST_USE_STEP_MICROS: i64 = LAST_USE_STEP.as_secs().cast_signed() * 1_000_000;
 
 impl TokenStore {
     /// Writes when tokens were last used, of those that are still bound.
@@ -49,7 +49,7 @@ impl TokenStore {
                 sqlx::query(TOUCH_IN_POSTGRES)
                     .bind(uses.iter().map(|(token_id, _)| token_id).bind_iter())
                     .bind(uses.iter().map(|(_, used_at)| used_at).bind_iter())
-                    .bind(STEP_MICROS)
+                    .bind(LAST_USE_STEP_MICROS)
                     .execute(connection)
             ))?,
             Pools::Sqlite { writer, .. } => {
@@ -60,7 +60,7 @@ impl TokenStore {
                 with_connection!(self.database, writer, |connection| affected(
                     sqlx::query(TOUCH_IN_SQLITE)
                         .bind(touched)
-                        .bind(STEP_MICROS)
+                        .bind(LAST_USE_STEP_MICROS)
                         .execute(connection)
                 ))?
             }

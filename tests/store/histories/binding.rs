@@ -67,7 +67,7 @@ async fn call(instance: &Instance, claims: TokenClaims, random: &mut StdRng) -> 
         0..55 => {
             let number = random.random_range(0..MACHINES);
             let machine_id = machine(&number.to_string());
-            let bound = tokens.bind(claims, &machine_id).await.unwrap().is_some();
+            let bound = instance.binds(claims, &machine_id).await.unwrap();
             Event::Bind {
                 machine: number,
                 bound,
