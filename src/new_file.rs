@@ -4,7 +4,7 @@ use std::{
     ffi::OsString,
     fs::{self, File},
     io::{self, Write},
-    os::unix::fs::OpenOptionsExt,
+    os::unix::fs::{MetadataExt, OpenOptionsExt, fchown},
     path::{Path, PathBuf},
 };
 
@@ -41,8 +41,13 @@ impl NewFile {
         }
         let mut options = File::options();
         let file = options.write(true).create_new(true).mode(0o600);
+        let file = file.open(&unfinished)?;
+        // Written by root, it is still for whom the one before was.
+        if let Ok(before) = path.metadata() {
+            fchown(&file, Some(before.uid()), Some(before.gid()))?;
+        }
         Ok(Self {
-            file: file.open(&unfinished)?,
+            file,
             unfinished,
             path: path.to_owned(),
             may_replace: true,
@@ -107,6 +112,21 @@ mod tests {
         let refused = file.finish().unwrap_err();
         assert_eq!(refused.kind(), io::ErrorKind::AlreadyExists);
         assert_eq!(fs::read_to_string(&path).unwrap(), "another");
+        fs::remove_file(&path).unwrap();
+    }
+
+    #[test]
+    fn what_replaces_a_file_is_for_whom_that_was() {
+        let path = std::env::temp_dir().join(format!("mirrory-replaced-{}", std::process::id()));
+        fs::write(&path, "old").unwrap();
+        // Only root can give a file away, and only then can it come back to another.
+        let _is_given = std::os::unix::fs::chown(&path, Some(65_534), Some(65_534));
+        let owner = path.metadata().unwrap().uid();
+        let mut file = NewFile::replace(&path).unwrap();
+        file.write_all(b"new").unwrap();
+        file.finish().unwrap();
+        assert_eq!(fs::read_to_string(&path).unwrap(), "new");
+        assert_eq!(path.metadata().unwrap().uid(), owner);
         fs::remove_file(&path).unwrap();
     }
 }

@@ -44,7 +44,11 @@ fn advice(rotated: &RotatedMasterKey) -> String {
         Rewrapped::Before => "The store had that master key already.",
     };
     match &rotated.file {
-        Some(file) => format!("{done} It is in {}: back it up.", file.display()),
+        Some(file) => format!(
+            "{done} It is in {}: back it up, and make a back-up of the store, for those of before \
+             open with the key of before alone.",
+            file.display()
+        ),
         None => format!("{done} Set secrets.master_key to it, for every instance."),
     }
 }

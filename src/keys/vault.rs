@@ -44,8 +44,8 @@ pub struct InvalidMasterKey;
 pub enum VaultError {
     /// The data key was wrapped by another master key, or was changed since.
     #[error(
-        "the master key does not open this store: it is another one than the store was made \
-         with, or the wrapped data key was changed"
+        "the master key does not open this store: it is not the one that the store was made with, \
+         or was given last by `mirrory key rotate-master`"
     )]
     WrongMasterKey,
     /// The value was sealed for another purpose, in another store, or was changed since.
