@@ -17,17 +17,14 @@ const KEYS_OF_POSTGRES: &str = "
     SELECT site_id, sha256(uuid_send(token_id)), sha256(''), token_id, $2 - ($2 - issued_at) / 50
     FROM tokens WHERE issued_at >= $1";
 
-const HOUR_MICROS: i64 = 3_600_000_000;
-
-/// Makes partitions of all the time that records are filled in for. They are to be filled before an
-/// instance finds them empty.
-pub async fn partitions(url: &str, count: u32) -> Outcome<()> {
+/// Makes partitions of all the time that records are filled in for, the last one for so many
+/// microseconds beyond now. They are to be filled before an instance finds them empty.
+pub async fn partitions(url: &str, count: u32, beyond: i64) -> Outcome<()> {
     let mut connection = PgConnection::connect(url).await?;
     let first = first_issue();
     let span = OLDEST_DAYS * DAY_MICROS / i64::from(count);
     let id = |number: u32| {
-        // The last one is the one of now, too.
-        let more = if number == count { HOUR_MICROS } else { 0 };
+        let more = if number == count { beyond } else { 0 };
         let millis = (first + span * i64::from(number) + more) / 1000;
         Uuid::from_u128(u128::from(millis.cast_unsigned()) << 80)
     };

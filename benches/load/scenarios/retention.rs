@@ -20,6 +20,9 @@ use crate::{
 
 const PARTITIONS: u32 = 12;
 
+/// The last partition is the one of now, too.
+const HOUR_MICROS: i64 = 3_600_000_000;
+
 const ISSUING: Pace = Pace {
     rate: 1_000,
     first: Ipv4Addr::new(127, 0, 4, 1),
@@ -45,7 +48,7 @@ pub async fn measure(bench: &mut Bench) -> Outcome<()> {
     let service = bench.on_postgres().await;
     let url = service.database_url.clone();
     service.migrate()?;
-    retained::partitions(&url, PARTITIONS).await?;
+    retained::partitions(&url, PARTITIONS, HOUR_MICROS).await?;
     let span = Duration::from_micros((OLDEST_DAYS * DAY_MICROS).cast_unsigned()) / PARTITIONS;
     let first = Clock::system().now().before(span * PARTITIONS);
     fill::postgres(&url, records).await?;
