@@ -1,5 +1,7 @@
 //! The only SQL of the callers room.
 
+use uuid::Uuid;
+
 use crate::{
     accounts::Role,
     passwords::PasswordHash,
@@ -29,13 +31,14 @@ pub(super) async fn of_session(
     session_id: SessionId,
     now: Timestamp,
 ) -> Result<Option<PasswordHash>, StoreError> {
-    let found: Option<(PasswordHash,)> = in_tx!(tx, |connection| sqlx::query_as(OF_SESSION)
-        .bind(account_id)
-        .bind(role.as_str())
-        .bind(session_id)
-        .bind(now)
-        .fetch_optional(connection))?;
-    Ok(found.map(|(hash,)| hash))
+    find(
+        tx,
+        OF_SESSION,
+        (account_id, role),
+        session_id.as_uuid(),
+        now,
+    )
+    .await
 }
 
 /// The same, by an API token that has not ended.
@@ -45,10 +48,27 @@ pub(super) async fn of_api_token(
     token_id: ApiTokenId,
     now: Timestamp,
 ) -> Result<Option<PasswordHash>, StoreError> {
-    let found: Option<(PasswordHash,)> = in_tx!(tx, |connection| sqlx::query_as(OF_API_TOKEN)
+    find(
+        tx,
+        OF_API_TOKEN,
+        (account_id, role),
+        token_id.as_uuid(),
+        now,
+    )
+    .await
+}
+
+async fn find(
+    tx: &mut Tx,
+    sql: &'static str,
+    (account_id, role): (AccountId, Role),
+    by: Uuid,
+    now: Timestamp,
+) -> Result<Option<PasswordHash>, StoreError> {
+    let found: Option<(PasswordHash,)> = in_tx!(tx, |connection| sqlx::query_as(sql)
         .bind(account_id)
         .bind(role.as_str())
-        .bind(token_id)
+        .bind(by)
         .bind(now)
         .fetch_optional(connection))?;
     Ok(found.map(|(hash,)| hash))

@@ -239,33 +239,26 @@ macro_rules! with_connection {
             |$connection| $statement
         )
     };
-    ($database:expr, $pool:expr, $deadline:expr, |$connection:ident| $statement:expr) => {
-        // On the heap, for it is large: else every call would carry the room, also one that is
-        // answered from memory.
-        Box::pin(async {
-            let database: &$crate::store::Database = &$database;
-            let deadline = $deadline;
-            let borrowed = $crate::store::database::Borrowed::from($pool, deadline).await;
-            let mut borrowed = borrowed.inspect_err(|_| database.doubt().cast())?;
-            let answer = {
-                let $connection = borrowed.connection();
-                $crate::store::tx::before(deadline, database.doubt(), $statement).await
-            };
-            if !matches!(answer, Err($crate::store::StoreError::Timeout)) {
-                borrowed.give_back();
-            }
-            answer
-        })
-        .await
-    };
+    ($database:expr, $pool:expr, $deadline:expr, |$connection:ident| $statement:expr) => {{
+        let mut kept = $crate::store::database::Kept::default();
+        $crate::store::database::with_kept_connection!(
+            &mut kept,
+            $database,
+            $pool,
+            $deadline,
+            |$connection| $statement
+        )
+    }};
 }
 
 /// The same on the connection that a lane of batches keeps; see [`Kept`].
 macro_rules! with_kept_connection {
     ($kept:expr, $database:expr, $pool:expr, $deadline:expr, |$connection:ident| $statement:expr) => {
+        // On the heap, for it is large: else every call would carry the room, also one that is
+        // answered from memory.
         Box::pin(async {
             let database: &$crate::store::Database = &$database;
-            let kept: &mut $crate::store::database::Kept = $kept;
+            let kept: &mut $crate::store::database::Kept<_> = $kept;
             let deadline = $deadline;
             let borrowed = kept.take_or_borrow($pool, deadline, database.doubt()).await;
             let mut borrowed = borrowed.inspect_err(|_| database.doubt().cast())?;
@@ -289,19 +282,24 @@ pub(crate) use {with_connection, with_kept_connection};
 /// How long a connection is kept before the pool may look at it again, or give it to others.
 const KEPT_FOR: Duration = Duration::from_millis(100);
 
-/// The connection to PostgreSQL that batches use one after the other: what is given back to the pool
-/// is tried first, which costs both sides a good part of what a batch does. Whoever has one must use
-/// it: a pool may have no other.
-#[derive(Default)]
-pub(crate) struct Kept(Option<Borrowed<Postgres>>);
+/// The connection that statements use one after the other, as a lane of batches does on PostgreSQL:
+/// what is given back to the pool is tried first, which costs both sides a good part of what a batch
+/// does. Dropped, it gives the connection back. Whoever has one must use it: a pool may have no other.
+pub(crate) struct Kept<DB: sqlx::Database = Postgres>(Option<Borrowed<DB>>);
 
-impl Kept {
+impl<DB: sqlx::Database> Default for Kept<DB> {
+    fn default() -> Self {
+        Self(None)
+    }
+}
+
+impl<DB: sqlx::Database> Kept<DB> {
     pub(crate) async fn take_or_borrow(
         &mut self,
-        pool: &PgPool,
+        pool: &Pool<DB>,
         deadline: Instant,
         doubt: &Doubt,
-    ) -> Result<Borrowed<Postgres>, StoreError> {
+    ) -> Result<Borrowed<DB>, StoreError> {
         if let Some(borrowed) = self.0.take() {
             let age = borrowed.since.elapsed();
             if age < KEPT_FOR && !doubt.was_cast_within(age) {
@@ -313,12 +311,12 @@ impl Kept {
     }
 
     /// Keeps a connection that works for the next batch.
-    pub(crate) fn keep(&mut self, borrowed: Borrowed<Postgres>) {
+    pub(crate) fn keep(&mut self, borrowed: Borrowed<DB>) {
         self.0 = Some(borrowed);
     }
 }
 
-impl Drop for Kept {
+impl<DB: sqlx::Database> Drop for Kept<DB> {
     fn drop(&mut self) {
         if let Some(borrowed) = self.0.take() {
             borrowed.give_back();
@@ -337,7 +335,7 @@ pub(crate) struct Borrowed<DB: sqlx::Database> {
 
 impl<DB: sqlx::Database> Borrowed<DB> {
     /// A connection of `pool`, had before `deadline`.
-    pub(crate) async fn from(pool: &Pool<DB>, deadline: Instant) -> Result<Self, StoreError> {
+    async fn from(pool: &Pool<DB>, deadline: Instant) -> Result<Self, StoreError> {
         let pooled = tokio::time::timeout_at(deadline, pool.acquire())
             .await
             .unwrap_or(Err(sqlx::Error::PoolTimedOut))

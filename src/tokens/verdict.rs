@@ -75,16 +75,23 @@ impl Verdict {
         machine_id: &MachineId,
         state: &AppState,
     ) -> Result<Self, ApiError> {
-        let remembered = state.tokens.remembered(claims.token_id, &state.sites);
-        if remembered.is_none()
-            && let Some(plan) = plan_of_unread(&claims, state)
-        {
+        if let Some(held) = state.tokens.remembered(claims.token_id, &state.sites) {
+            let now = state.clock.now();
+            return Ok(Self::of(claims, Some(held), machine_id, now));
+        }
+        if let Some(plan) = plan_of_unread(&claims, state) {
             return Ok(Self::Unread { claims, plan });
         }
-        let held = match remembered {
-            Some(held) => Some(held),
-            None => find(claims.token_id, state).await?,
-        };
+        Self::stored(claims, machine_id, state).await
+    }
+
+    /// Judges a token by what is in the store.
+    async fn stored(
+        claims: TokenClaims,
+        machine_id: &MachineId,
+        state: &AppState,
+    ) -> Result<Self, ApiError> {
+        let held = find(claims.token_id, state).await?;
         Ok(Self::of(claims, held, machine_id, state.clock.now()))
     }
 
@@ -94,11 +101,10 @@ impl Verdict {
         machine_id: &MachineId,
         state: &AppState,
     ) -> Result<Self, ApiError> {
-        let Self::Unread { claims, .. } = self else {
-            return Ok(self);
-        };
-        let held = find(claims.token_id, state).await?;
-        Ok(Self::of(claims, held, machine_id, state.clock.now()))
+        match self {
+            Self::Unread { claims, .. } => Self::stored(claims, machine_id, state).await,
+            read => Ok(read),
+        }
     }
 
     const fn is_to_bind(&self) -> bool {

@@ -23,7 +23,7 @@ use crate::{
 
 /// Binds tokens to machines, if their records agree with the claims and they are still good: of any
 /// number of machines that race for one, exactly one gets a row. What is bound to the machine already
-/// gets one if a use of it is due to be written, so within the last step ($8) of one that was not.
+/// gets one if its last use was written a step ($8) ago or earlier.
 ///
 /// The rows are locked in one order, whatever the plan, and judged as they are then. The id alone is
 /// asked for with `=`: else the planner may take another index, as the one of ends while no two
