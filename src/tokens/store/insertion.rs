@@ -4,7 +4,7 @@ use std::collections::HashSet;
 
 use data_encoding::HEXLOWER;
 use serde::Serialize;
-use sqlx::postgres::PgBindIterExt;
+use sqlx::{QueryBuilder, Sqlite, postgres::PgBindIterExt};
 use tokio::time::Instant;
 
 use super::{Digest, Idempotency, Inserted, json};
@@ -63,7 +63,13 @@ ON CONFLICT (site_id, key_digest) DO UPDATE SET request_digest = excluded.reques
   token_id = excluded.token_id, created_at = excluded.created_at \
 WHERE idempotency_keys.created_at <= excluded.created_at - $2";
 
+/// To be followed by rows of parameters: JSON, from which SQLite takes other arrays here, costs as
+/// much as all else that it does for a record.
 const INSERT_IN_SQLITE: &str = "\
+INSERT INTO tokens \
+  (token_id, site_id, user_id, coins, issued_at, expires_at, machine_id, bound_at) ";
+
+const INSERT_WITH_KEYS_IN_SQLITE: &str = "\
 INSERT INTO tokens \
   (token_id, site_id, user_id, coins, issued_at, expires_at, machine_id, bound_at) \
 SELECT unhex(value ->> 0, '-'), unhex(value ->> 1, '-'), value ->> 2, value ->> 3, value ->> 4, \
@@ -243,9 +249,9 @@ impl Insertions {
                 })?
             }
             Pools::Sqlite { writer, .. } => {
-                let new = json(rows.iter().map(NewToken::as_json))?;
+                let mut statement = insertion_in_sqlite(rows);
                 with_connection!(self.0, writer, deadline, |connection| affected(
-                    sqlx::query(INSERT_IN_SQLITE).bind(new).execute(connection)
+                    statement.build().execute(connection)
                 ))?
             }
         };
@@ -265,10 +271,29 @@ impl Insertions {
                 .bind(KEY_LIFETIME_MICROS)
                 .execute(connection)
         ))?;
-        let written = in_tx!(&mut tx, |connection| sqlx::query_as(INSERT_IN_SQLITE)
-            .bind(&new)
-            .fetch_all(connection))?;
+        let written = in_tx!(&mut tx, |connection| sqlx::query_as(
+            INSERT_WITH_KEYS_IN_SQLITE
+        )
+        .bind(&new)
+        .fetch_all(connection))?;
         tx.commit().await?;
         Ok(written)
     }
+}
+
+fn insertion_in_sqlite(rows: &[NewToken]) -> QueryBuilder<Sqlite> {
+    let mut statement = QueryBuilder::new(INSERT_IN_SQLITE);
+    statement.push_values(rows, |mut values, row| {
+        let record = &row.record;
+        values
+            .push_bind(record.token_id)
+            .push_bind(record.site_id)
+            .push_bind(record.user_id)
+            .push_bind(record.coins)
+            .push_bind(record.issued_at)
+            .push_bind(record.expires_at)
+            .push_bind(record.machine_id.clone())
+            .push_bind(row.bound_at());
+    });
+    statement
 }
