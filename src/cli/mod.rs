@@ -107,7 +107,7 @@ async fn execute(context: Context, command: Command, format: Format) -> Result<A
             let answer = json!({ "status": "migrated" });
             Ok(Answer::Text("the store is up to date".to_owned(), answer))
         }
-        Command::Site(command) => site::run(&context, command).await,
+        Command::Site(command) => site::run(&context, command, format).await,
         Command::Token(command) => token::run(&context, command).await,
         Command::Usage { site_id } => usage::run(&context, site_id).await,
         Command::Key(command) => key::run(&context, command).await,
