@@ -12,6 +12,7 @@ fn a_bad_or_unknown_setting_stops_the_start_with_one_line_that_names_it() {
     for (variable, value, name) in [
         ("MIRRORY__SERVER__LISSTEN", "hunter2", "server.lissten"),
         ("MIRRORY__SERVER__LISTEN", "hunter2", "server.listen"),
+        ("MIRRORY_SERVER_LISTEN", "hunter2", "server.listen"),
         (
             "MIRRORY__SECRETS__MASTER_KEY",
             "hunter2",

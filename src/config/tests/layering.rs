@@ -141,6 +141,10 @@ fn variables_of_others_are_left_alone() {
         ("MIRRORY_BIN", "x"),
         ("MIRRORY_CONFIG", "/nowhere"),
         ("MIRRORY_PORT", "tcp://10.0.0.1:80"),
+        ("MIRRORY_SERVER_PORT_80_TCP", "tcp://10.0.0.1:80"),
+        ("MIRRORY_SERVER_SERVICE_HOST", "10.0.0.1"),
+        ("MIRRORY_MASTER_KEY", "x"),
+        ("MIRRORY_TESTS_PYTHON", "x"),
         ("MIRRORY", "x"),
         ("XMIRRORY__SERVER__LISTEN", "x"),
         ("mirrory__server__listen", "x"),
@@ -174,7 +178,7 @@ fn empty_list_in_the_environment_empties_the_files_list() {
 fn variables_of_this_process_are_those_that_count() {
     for (name, _) in process_environment().unwrap() {
         assert!(
-            name == "DATABASE_URL" || name.starts_with("MIRRORY__"),
+            name == "DATABASE_URL" || name.starts_with("MIRRORY_"),
             "{name}"
         );
     }
