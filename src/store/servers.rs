@@ -13,8 +13,8 @@ use sqlx::{
 };
 use tokio::time::{Instant, timeout};
 
-use super::{pooler::refuse_sharing, postgres::Doubt};
-use crate::config;
+use super::{StoreError, pooler::refuse_sharing, postgres::Doubt};
+use crate::config::{self, DatabaseUrl};
 
 /// The servers, in the order in which they are tried. Clones share what is known of them.
 #[derive(Clone, Debug)]
@@ -41,16 +41,7 @@ impl Servers {
         settings: &config::Database,
         deadline: Duration,
     ) -> Result<Self, sqlx::Error> {
-        let all: Result<Arc<[_]>, _> = settings
-            .places()
-            .iter()
-            .map(|url| {
-                let options = PgConnectOptions::from_str(url.expose())?;
-                // It is what servers do by themselves, and PgBouncer refuses to be told.
-                let options = options.extra_float_digits(None);
-                Ok::<_, sqlx::Error>(options.application_name("mirrory"))
-            })
-            .collect();
+        let all: Result<Arc<[_]>, _> = settings.places().iter().map(options_of).collect();
         let now = Instant::now();
         Ok(Self {
             all: all?,
@@ -133,6 +124,30 @@ impl Servers {
     fn in_use(&self) -> InUse {
         *self.in_use.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+fn options_of(url: &DatabaseUrl) -> Result<PgConnectOptions, sqlx::Error> {
+    let options = PgConnectOptions::from_str(url.expose())?;
+    // It is what servers do by themselves, and PgBouncer refuses to be told.
+    let options = options.extra_float_digits(None);
+    Ok(options.application_name("mirrory"))
+}
+
+/// Whether the server that one URL names takes writes.
+///
+/// # Errors
+/// When it does not answer in time, or refuses.
+pub(crate) async fn ask(url: &DatabaseUrl, deadline: Duration) -> Result<bool, StoreError> {
+    let asking = async {
+        let mut connection = options_of(url)?.connect().await?;
+        let takes_writes = takes_writes(&mut connection).await?;
+        connection.close().await?;
+        Ok(takes_writes)
+    };
+    let asked = timeout(deadline, asking).await;
+    asked
+        .unwrap_or_else(|_| Err(sqlx::Error::Io(io::ErrorKind::TimedOut.into())))
+        .map_err(StoreError::of_connecting)
 }
 
 async fn connect_to_primary(options: &PgConnectOptions) -> Result<PgConnection, sqlx::Error> {
