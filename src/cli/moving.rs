@@ -59,6 +59,7 @@ pub(super) async fn export(
 }
 
 async fn write(context: &Context, export: Export, output: impl Write) -> Result<Exported, Failure> {
+    tracing::info!("exporting the store as it is now; what servers do later is not in it");
     let output = BufWriter::with_capacity(BUFFER, output);
     let clock = &context.clock;
     let mut progress = Progress::new("exported", Unit::Rows, Some(export.rows()), clock);
