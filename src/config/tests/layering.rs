@@ -1,5 +1,5 @@
 use super::{File, environment, from_environment};
-use crate::config::{Config, DatabaseKind, process_environment};
+use crate::config::{Config, ConfigError, DatabaseKind, process_environment};
 
 #[test]
 fn defaults_are_those_of_the_contract() {
@@ -151,6 +151,28 @@ fn variables_of_others_are_left_alone() {
         ("PATH", "x"),
     ]);
     assert!(config.is_ok());
+}
+
+#[test]
+fn files_for_deployment_name_settings_that_there_are() {
+    let files = [
+        include_str!("../../../compose.yaml"),
+        include_str!("../../../Dockerfile"),
+        include_str!("../../../config/deploy/mirrory.service"),
+        include_str!("../../../config/deploy/kubernetes/deployment.yaml"),
+        include_str!("../../../config/deploy/kubernetes/secret.example.yaml"),
+    ];
+    let is_part = |character: char| character.is_ascii_uppercase() || character == '_';
+    for file in files {
+        let words = file.split(|character| !is_part(character));
+        let variables: Vec<_> = words.filter(|word| word.starts_with("MIRRORY__")).collect();
+        assert!(!variables.is_empty(), "{file}");
+        for variable in variables {
+            let outcome = from_environment(&[(variable, "x")]);
+            let is_unknown = matches!(outcome, Err(ConfigError::Unknown { .. }));
+            assert!(!is_unknown, "{variable}");
+        }
+    }
 }
 
 #[test]
