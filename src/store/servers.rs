@@ -14,7 +14,10 @@ use sqlx::{
 use tokio::time::{Instant, timeout};
 
 use super::{StoreError, pooler::refuse_sharing, postgres::Doubt};
-use crate::config::{self, DatabaseUrl};
+use crate::{
+    config::{self, DatabaseUrl},
+    error::Chain,
+};
 
 /// The servers, in the order in which they are tried. Clones share what is known of them.
 #[derive(Clone, Debug)]
@@ -197,7 +200,7 @@ fn together(mut problems: Vec<(&PgConnectOptions, sqlx::Error)>) -> sqlx::Error 
     let any_is_read_only = problems.iter().any(|(_, error)| is_read_only(error));
     let each: Vec<_> = problems
         .into_iter()
-        .map(|(options, error)| format!("{}: {error}", address(options)))
+        .map(|(options, error)| format!("{}: {}", address(options), Chain(&error)))
         .collect();
     let each = each.join("; ");
     if any_is_read_only {

@@ -181,6 +181,17 @@ fn a_store_that_is_down_stops_the_start_with_one_line() {
     }
 }
 
+#[tokio::test]
+async fn a_refusal_of_postgresql_is_told_in_its_words_alone() {
+    let url = postgres::shared().create_database().await + "_that_is_none";
+    let place = Place::on_database(&url);
+    let line = place.run(["migrate"]);
+    assert!(line.complaint().ends_with("does not exist"), "{line:?}");
+    let place = place.with("MIRRORY__DATABASE__URLS", &format!("{url},{url}"));
+    let line = place.run(["migrate"]);
+    assert!(line.complaint().ends_with("does not exist"), "{line:?}");
+}
+
 #[test]
 fn an_address_in_use_stops_the_start_with_one_line() {
     let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
