@@ -290,7 +290,7 @@ pub(super) enum AccountChange {
 pub(super) enum AuditCommand {
     /// Print the audit log, the newest first.
     List {
-        /// Only rows of this event, as in secret.rotated.
+        /// Only rows of this event, as in secret.rotated; the list without it shows their names.
         #[arg(long)]
         event: Option<String>,
         /// Only rows about this site.
