@@ -2,6 +2,7 @@
 
 mod background;
 mod connection;
+mod embedded;
 mod gate;
 mod master_key;
 mod master_key_file;
@@ -9,6 +10,7 @@ mod server;
 mod start;
 
 pub use background::{Background, Running};
+pub use embedded::{claim_store, missing_store};
 pub use gate::Gate;
 pub(crate) use master_key::master_key_file;
 pub use master_key::{
@@ -17,4 +19,6 @@ pub use master_key::{
 pub(crate) use master_key_file::warn_if_others_may_read;
 pub use server::serve_until;
 pub(crate) use start::assemble_keys;
-pub use start::{StartError, missing_store, open_keys, open_state, open_store, open_tokens};
+pub use start::{
+    StartError, open_keys, open_state, open_store, open_tokens, warn_of_unknown_plans,
+};

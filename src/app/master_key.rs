@@ -5,10 +5,7 @@ use std::path::PathBuf;
 
 use secrecy::ExposeSecret;
 
-use super::{
-    master_key_file::MasterKeyFile,
-    start::{StartError, lock},
-};
+use super::{embedded::lock, master_key_file::MasterKeyFile, start::StartError};
 use crate::{
     config::{self, Config, DatabaseKind},
     keys::{

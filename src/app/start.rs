@@ -2,22 +2,23 @@
 
 use std::{io, net::SocketAddr, path::PathBuf, time::Duration};
 
-use super::master_key;
+use super::{embedded::lock, master_key};
 use crate::{
     accounts::Accounts,
     api_tokens::ApiTokens,
     attempts::Attempts,
     audit::{AuditLog, Tally},
     config::{self, Config, DatabaseKind},
+    error::Chain,
     health::Health,
     keys::{KeySettings, Keys, KeysError, vault::Vault},
     middleware::admission::Admission,
     passwords::Passwords,
     quota::Ledger,
     sessions::Sessions,
-    sites::Sites,
+    sites::{self, Sites},
     state::{AppState, Rooms},
-    store::{Database, StoreError, freshness::Freshness, migrations, sqlite},
+    store::{Database, StoreError, freshness::Freshness, migrations},
     telemetry::{
         metrics::{Metrics, MetricsError},
         traces::{Traces, TracesError},
@@ -46,6 +47,13 @@ pub enum StartError {
         /// Why.
         source: io::Error,
     },
+    /// Another server has the embedded store.
+    #[error(
+        "another server runs on the store {}, which is for one: end it first, or use PostgreSQL \
+         for several",
+        .0.display()
+    )]
+    Served(PathBuf),
     /// The embedded store is not there.
     #[error(
         "there is no store {}: run this where the server runs, or with its database.url; \
@@ -131,31 +139,31 @@ pub async fn open_store(
             url: settings.redacted(),
             source,
         })?;
+    let missing = migrations::standing(&database).await?.missing;
     database.migrate().await?;
+    if !missing.is_empty() {
+        let (store, migrations) = (settings.redacted(), missing.len());
+        tracing::info!(store, migrations, "brought the tables up to date");
+    }
     Ok(database)
 }
 
-/// Where an embedded store would be made, when it is not there yet.
-///
-/// # Errors
-/// When the URL is none of SQLite's.
-pub fn missing_store(settings: &config::Database) -> Result<Option<PathBuf>, StartError> {
-    if settings.kind() != DatabaseKind::Sqlite {
-        return Ok(None);
+/// Says which plans of sites the configuration lacks: calls of those sites are answered 500.
+pub async fn warn_of_unknown_plans(config: &Config, database: &Database) {
+    match sites::on_unknown_plans(database, &config.plans).await {
+        Ok(unknown) if unknown.is_empty() => {}
+        Ok(unknown) => {
+            let plans: Vec<_> = unknown.into_iter().map(|(plan, _)| plan).collect();
+            tracing::warn!(
+                plans = plans.join(", "),
+                "sites are on plans that the configuration lacks: their calls are answered 500; see \
+                 `mirrory doctor`"
+            );
+        }
+        Err(error) => {
+            tracing::warn!(error = %Chain(&error), "cannot see which plans the sites are on");
+        }
     }
-    let file = sqlite::path(settings)?;
-    Ok((!file.exists()).then(|| std::path::absolute(&file).unwrap_or(file)))
-}
-
-/// Keeps other processes from setting up the same embedded store meanwhile.
-pub(super) async fn lock(settings: &config::Database) -> Result<std::fs::File, StartError> {
-    let path = sqlite::path(settings)?;
-    migrations::lock_embedded(path)
-        .await
-        .map_err(|source| StartError::Folder {
-            url: settings.redacted(),
-            source,
-        })
 }
 
 /// Opens the store's signing keys, and makes the first one when there is none.

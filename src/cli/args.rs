@@ -132,9 +132,14 @@ pub(super) enum SiteChange {
         site_id: SiteId,
     },
     /// Delete a site: its secrets end and its tokens are revoked, at once and for good.
+    ///
+    /// On a terminal, asks for the site's name first.
     Delete {
         /// The site.
         site_id: SiteId,
+        /// Do not ask.
+        #[arg(long)]
+        yes: bool,
     },
     /// Give a site to an account, which then sees and changes it.
     Assign {
@@ -285,19 +290,25 @@ pub(super) enum AccountChange {
 pub(super) enum AuditCommand {
     /// Print the audit log, the newest first.
     List {
-        /// Only rows of this event, as in secret.rotated.
+        /// Only rows of this event, as in secret.rotated; the list without it shows their names.
         #[arg(long)]
         event: Option<String>,
         /// Only rows about this site.
         #[arg(long)]
         site: Option<SiteId>,
-        /// Only rows from this moment on, as in 2026-12-31T23:59:59Z.
-        #[arg(long, value_parser = query::moment)]
+        /// Only rows from this moment on, as in 2026-12-31T23:59:59Z, or 2026-12-31 for its midnight (UTC).
+        #[arg(long, value_parser = parse_since)]
         since: Option<Timestamp>,
         /// At most so many.
         #[arg(long, default_value_t = 1000, value_parser = clap::value_parser!(u32).range(1..))]
         limit: u32,
     },
+}
+
+/// A moment, or the midnight that a date begins with.
+fn parse_since(text: &str) -> Result<Timestamp, String> {
+    let midnight = format!("{text}T00:00:00Z");
+    Timestamp::parse(&midnight).map_or_else(|| query::moment(text), Ok)
 }
 
 /// A whole number and its unit: s, m, h or d; seconds without one.

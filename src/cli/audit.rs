@@ -8,7 +8,15 @@ use super::{
 use crate::audit::{AuditFilter, AuditLog};
 
 const COLUMNS: &[&str] = &[
-    "time", "event", "actor", "subject", "address", "outcome", "count", "detail",
+    "time",
+    "event",
+    "actor.kind",
+    "actor.id",
+    "subject",
+    "address",
+    "outcome",
+    "count",
+    "detail",
 ];
 
 pub(super) async fn run(context: &Context, command: AuditCommand) -> Result<Answer, Failure> {

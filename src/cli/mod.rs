@@ -26,7 +26,7 @@ use self::{
     output::{Answer, Failure, Format},
 };
 use crate::{
-    app::{StartError, missing_store, open_store},
+    app::{StartError, missing_store, open_store, require_master_key},
     config::{Config, process_environment},
     openapi,
     store::{Database, database::COMMAND_DEADLINE},
@@ -42,8 +42,10 @@ struct Context {
 }
 
 impl Context {
-    /// Opens the store, and makes an embedded one that is not there.
+    /// Opens the store, and makes an embedded one that is not there. What a server would lack there is
+    /// asked for before.
     async fn make_store(&self) -> Result<Database, StartError> {
+        require_master_key(&self.config)?;
         let settings = &self.config.database;
         let missing = missing_store(settings)?;
         let database = open_store(settings, COMMAND_DEADLINE).await?;
@@ -107,7 +109,7 @@ async fn execute(context: Context, command: Command, format: Format) -> Result<A
             let answer = json!({ "status": "migrated" });
             Ok(Answer::Text("the store is up to date".to_owned(), answer))
         }
-        Command::Site(command) => site::run(&context, command).await,
+        Command::Site(command) => site::run(&context, command, format).await,
         Command::Token(command) => token::run(&context, command).await,
         Command::Usage { site_id } => usage::run(&context, site_id).await,
         Command::Key(command) => key::run(&context, command).await,

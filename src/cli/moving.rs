@@ -14,7 +14,7 @@ use super::{
     progress::{Progress, Unit},
 };
 use crate::{
-    app::present_master_keys,
+    app::{present_master_keys, warn_of_unknown_plans},
     moving::{self, Export, Exported},
     new_file::NewFile,
 };
@@ -59,6 +59,7 @@ pub(super) async fn export(
 }
 
 async fn write(context: &Context, export: Export, output: impl Write) -> Result<Exported, Failure> {
+    tracing::info!("exporting the store as it is now; what servers do later is not in it");
     let output = BufWriter::with_capacity(BUFFER, output);
     let clock = &context.clock;
     let mut progress = Progress::new("exported", Unit::Rows, Some(export.rows()), clock);
@@ -86,6 +87,7 @@ pub(super) async fn import(context: &Context, file: &Path) -> Result<Answer, Fai
     let sources = (clock, randomness);
     let imported = moving::import(&database, input, &master_keys, sources, reached).await?;
     drop(progress);
+    warn_of_unknown_plans(config, &database).await;
     let rows: u64 = imported.rows.values().sum();
     let text = format!(
         "{rows} rows are in the store; {} of them were not there before.",

@@ -1,7 +1,7 @@
 //! What commands print: one JSON document, or text for people.
 
 use std::{
-    io::{self, Write},
+    io::{self, ErrorKind, Write},
     process::ExitCode,
 };
 
@@ -117,9 +117,14 @@ fn lines(value: &Value) -> String {
     lines.join("\n")
 }
 
+/// A line a value; a field of an object inside one is the column `outer.inner`.
 fn table(values: &[Value], columns: &[&str]) -> String {
     let header = columns.iter().map(|column| column.to_uppercase()).collect();
-    let cells = |value: &Value| columns.iter().map(|column| plain(&value[column])).collect();
+    let cell = |value: &Value, column: &str| {
+        let pointer = format!("/{}", column.replace('.', "/"));
+        plain(value.pointer(&pointer).unwrap_or(&Value::Null))
+    };
+    let cells = |value: &Value| columns.iter().map(|column| cell(value, column)).collect();
     let rows: Vec<Vec<String>> = std::iter::once(header)
         .chain(values.iter().map(cells))
         .collect();
@@ -150,10 +155,10 @@ fn plain(value: &Value) -> String {
 }
 
 /// Why a command failed, in one line.
-#[derive(Debug, thiserror::Error)]
-#[error("{message}")]
+#[derive(Debug)]
 pub(super) struct Failure {
-    message: String,
+    /// None when whoever read the output has gone, as `head` does when it has enough.
+    message: Option<String>,
     exit_code: u8,
 }
 
@@ -161,7 +166,7 @@ impl Failure {
     /// A failure that says what to do.
     pub(super) fn new(message: impl Into<String>) -> Self {
         Self {
-            message: message.into(),
+            message: Some(message.into()),
             exit_code: 1,
         }
     }
@@ -169,18 +174,45 @@ impl Failure {
     /// What was typed can never work.
     pub(super) fn usage(message: impl Into<String>) -> Self {
         Self {
-            message: message.into(),
+            message: Some(message.into()),
             exit_code: 2,
         }
     }
 
+    /// That whoever read the output has gone, if that is what went wrong.
+    fn unread(error: &io::Error) -> Option<Self> {
+        let is_unread = error.kind() == ErrorKind::BrokenPipe;
+        is_unread.then_some(Self {
+            message: None,
+            exit_code: 1,
+        })
+    }
+
     pub(super) fn report(&self, format: Format) -> ExitCode {
         // Where nobody reads any more, the exit code still tells.
-        let _unread = writeln!(io::stderr().lock(), "mirrory: {}", self.message);
-        if format == Format::Json {
-            let _unread = writeln!(io::stdout().lock(), "{}", json!({ "error": self.message }));
+        if let Some(message) = &self.message {
+            let _unread = writeln!(io::stderr().lock(), "mirrory: {message}");
+            if format == Format::Json {
+                let _unread = writeln!(io::stdout().lock(), "{}", json!({ "error": message }));
+            }
         }
         ExitCode::from(self.exit_code)
+    }
+}
+
+impl From<io::Error> for Failure {
+    fn from(error: io::Error) -> Self {
+        Self::unread(&error).unwrap_or_else(|| Self::new(error.to_string()))
+    }
+}
+
+impl From<ExportError> for Failure {
+    fn from(error: ExportError) -> Self {
+        let unread = match &error {
+            ExportError::Output(error) => Self::unread(error),
+            _ => None,
+        };
+        unread.unwrap_or_else(|| Self::new(Chain(&error).to_string()))
     }
 }
 
@@ -197,7 +229,6 @@ macro_rules! fails_with {
 fails_with!(
     AccountError,
     ConfigError,
-    ExportError,
     HashError,
     ImportError,
     KeysError,
@@ -206,6 +237,5 @@ fails_with!(
     StartError,
     StoreError,
     TelemetryError,
-    io::Error,
     serde_json::Error
 );

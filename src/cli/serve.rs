@@ -16,8 +16,8 @@ use super::{
 };
 use crate::{
     app::{
-        Background, Gate, Running, StartError, open_state, open_store, require_master_key,
-        serve_until,
+        Background, Gate, Running, StartError, claim_store, open_state, open_store,
+        require_master_key, serve_until, warn_of_unknown_plans,
     },
     error::Chain,
     health,
@@ -46,6 +46,8 @@ pub(super) async fn run(context: Context, format: Format) -> Result<Answer, Fail
     } = context;
     // Also while the store is down: it is what the operator can mend first.
     require_master_key(&config)?;
+    // Until the last write.
+    let _claim = claim_store(&config.database)?;
     let (listener, address) = listen(config.server.listen, LISTEN).await?;
     let metrics_listener = match config.telemetry.metrics_listen {
         Some(address) => Some(listen(address, METRICS_LISTEN).await?.0),
@@ -65,6 +67,7 @@ pub(super) async fn run(context: Context, format: Format) -> Result<Answer, Fail
 
     let starting = async {
         let database = open_store(&config.database, SERVING_DEADLINE).await?;
+        warn_of_unknown_plans(&config, &database).await;
         let freshness = Freshness::new(clock.clone());
         let state = open_state(config, database, clock, randomness, freshness.clone()).await?;
         let background = Background::new(&state, freshness);

@@ -1,11 +1,13 @@
 //! `mirrory site …`
 
+use std::io::{self, IsTerminal, Write};
+
 use serde_json::{Value, json};
 
 use super::{
     Context,
     args::{SiteChange, SiteCommand},
-    output::{Answer, Failure},
+    output::{Answer, Failure, Format},
 };
 use crate::{
     accounts::Accounts,
@@ -20,7 +22,11 @@ use crate::{
 
 const COLUMNS: &[&str] = &["id", "name", "url", "plan", "status", "owner", "created_at"];
 
-pub(super) async fn run(context: &Context, command: SiteCommand) -> Result<Answer, Failure> {
+pub(super) async fn run(
+    context: &Context,
+    command: SiteCommand,
+    format: Format,
+) -> Result<Answer, Failure> {
     match command {
         SiteCommand::Create { name, url, plan } => {
             require_plan(&context.config.plans, &plan)?;
@@ -41,8 +47,16 @@ pub(super) async fn run(context: &Context, command: SiteCommand) -> Result<Answe
                 require_plan(&context.config.plans, plan)?;
             }
             let database = context.open_store().await?;
+            let sites = sites(context, &database);
+            if let SiteChange::Delete { site_id, yes } = change
+                && !yes
+                && format == Format::Text
+            {
+                let site = sites.find(site_id).await?;
+                confirm_deletion(&site.ok_or_else(|| no_site(site_id))?)?;
+            }
             let mut tx = database.begin().await?;
-            let answer = apply(&sites(context, &database), &mut tx, change).await?;
+            let answer = apply(&sites, &mut tx, change).await?;
             tx.commit().await?;
             Ok(answer)
         }
@@ -56,6 +70,26 @@ fn sites(context: &Context, database: &Database) -> Sites {
         context.randomness.clone(),
         None,
     )
+}
+
+/// Has a person type the name of the site that is to go; a script is not asked.
+fn confirm_deletion(site: &Site) -> Result<(), Failure> {
+    if !io::stdin().is_terminal() {
+        return Ok(());
+    }
+    let mut stderr = io::stderr().lock();
+    writeln!(
+        stderr,
+        "The tokens of {:?} end with it, for good.",
+        site.name
+    )?;
+    write!(stderr, "Type its name to delete it: ")?;
+    let mut typed = String::new();
+    io::stdin().read_line(&mut typed)?;
+    if typed.trim() == site.name.trim() {
+        return Ok(());
+    }
+    Err(Failure::new("that is not its name: nothing was deleted"))
 }
 
 async fn create(context: &Context, site: &NewSite) -> Result<Answer, Failure> {
@@ -76,7 +110,7 @@ async fn apply(sites: &Sites, tx: &mut Tx, change: SiteChange) -> Result<Answer,
         }
         SiteChange::Suspend { site_id } => found(sites.suspend(tx, actor, site_id).await?, site_id),
         SiteChange::Resume { site_id } => found(sites.resume(tx, actor, site_id).await?, site_id),
-        SiteChange::Delete { site_id } => {
+        SiteChange::Delete { site_id, .. } => {
             let site = sites.delete(tx, actor, site_id).await?;
             let mut shown = serde_json::to_value(site.ok_or_else(|| no_site(site_id))?)?;
             shown["status"] = "deleted".into();

@@ -26,7 +26,12 @@ const IS_SETTING: &str = "is a setting, not a section";
 pub fn process_environment() -> Result<Vec<(String, String)>, ConfigError> {
     let settings = std::env::vars_os().filter_map(|(variable, value)| {
         let variable = variable.into_string().ok()?;
-        let setting = dotted(name_of(&variable)?);
+        let Some(name) = name_of(&variable) else {
+            // The name alone may be a mistake.
+            let is_like_ours = variable.starts_with("MIRRORY_");
+            return is_like_ours.then(|| Ok((variable, String::new())));
+        };
+        let setting = dotted(name);
         let value = value.into_string().map_err(|_| ConfigError::Bad {
             setting,
             origin: Origin::Environment(variable.clone()),
@@ -44,6 +49,15 @@ fn name_of(variable: &str) -> Option<&str> {
         "DATABASE_URL" => Some("DATABASE__URL"),
         _ => variable.strip_prefix("MIRRORY__"),
     }
+}
+
+/// The setting that a variable with too few underscores is meant for, whose value nobody would take.
+/// Kubernetes makes some itself, such as `MIRRORY_SERVER_PORT` for a service `mirrory-server`.
+fn almost_named(variable: &str) -> Option<(String, String)> {
+    let (section, key) = variable.strip_prefix("MIRRORY_")?.split_once('_')?;
+    let key = key.trim_start_matches('_');
+    let is_of_kubernetes = key.starts_with("PORT") || key.starts_with("SERVICE_");
+    (!is_of_kubernetes).then(|| (section.to_lowercase(), key.to_lowercase()))
 }
 
 fn dotted(name: &str) -> String {
@@ -81,6 +95,8 @@ impl Layers {
             if let Some(name) = name_of(&variable) {
                 layers.note_variable(&variable, name)?;
                 values.insert(name.to_owned(), value);
+            } else {
+                layers.refuse_almost_named(&variable)?;
             }
         }
         let variables = Environment::default().separator("__");
@@ -128,6 +144,19 @@ impl Layers {
             return Err(self.bad(&setting, problem));
         }
         Ok(())
+    }
+
+    fn refuse_almost_named(&self, variable: &str) -> Result<(), ConfigError> {
+        match almost_named(variable) {
+            Some((section, key)) if self.places.contains_key(&section) => Err(ConfigError::Bad {
+                setting: format!("{section}.{key}"),
+                origin: Origin::Environment(variable.to_owned()),
+                problem: "the variable's name must have two underscores each time, as in \
+                          `MIRRORY__SECTION__KEY`"
+                    .to_owned(),
+            }),
+            _ => Ok(()),
+        }
     }
 
     fn note(

@@ -197,7 +197,7 @@ pub struct Log {
 pub struct Telemetry {
     /// Address and port to serve `/metrics` on, and nothing else. Default: none, and nothing is
     /// measured.
-    #[serde(default, deserialize_with = "values::optional_socket_address")]
+    #[serde(default, deserialize_with = "values::metrics_address")]
     pub metrics_listen: Option<SocketAddr>,
     /// Where traces are sent, without the path `/v1/traces` (OTLP over HTTP, in Protobuf). Default:
     /// none, and nothing is traced.
@@ -243,7 +243,8 @@ impl Config {
     ///
     /// The caller chooses the file (`--config`, else `MIRRORY_CONFIG`) and hands in the variables,
     /// mostly [`process_environment`]'s. Of these only `DATABASE_URL` and those that begin with
-    /// `MIRRORY__` count. `Config::load(None, [])` is the defaults.
+    /// `MIRRORY__` count; one that is nearly named so is refused. `Config::load(None, [])` is the
+    /// defaults.
     ///
     /// # Errors
     /// When the file cannot be read or is no TOML, and when a setting is unknown or bad.

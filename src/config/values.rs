@@ -69,10 +69,11 @@ pub(super) fn socket_address<'de, D: Deserializer<'de>>(
     parsed(deserializer, expected)
 }
 
-pub(super) fn optional_socket_address<'de, D: Deserializer<'de>>(
+pub(super) fn metrics_address<'de, D: Deserializer<'de>>(
     deserializer: D,
 ) -> Result<Option<SocketAddr>, D::Error> {
-    socket_address(deserializer).map(Some)
+    let expected = "must be an IP address and a port, such as `127.0.0.1:9464` or `[::]:9464`";
+    parsed(deserializer, expected).map(Some)
 }
 
 /// The message must not show what may have a password in it, so none is taken.

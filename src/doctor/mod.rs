@@ -4,6 +4,7 @@
 mod files;
 mod keys;
 mod network;
+mod postgres;
 mod store;
 
 use serde::Serialize;
@@ -81,6 +82,7 @@ pub async fn examine(config: &Config, clock: &Clock, randomness: &Randomness) ->
         "configuration",
         format!("read; {} plans", config.plans.len()),
     )];
+    checks.extend(postgres::each_server(&config.database).await);
     match reach(config).await {
         Err(check) => checks.push(check),
         Ok(database) => {
@@ -89,7 +91,7 @@ pub async fn examine(config: &Config, clock: &Clock, randomness: &Randomness) ->
         }
     }
     checks.extend(files::examine(config));
-    checks.extend(network::examine(&config.server).await);
+    checks.extend(network::examine(config).await);
     checks
 }
 
@@ -138,8 +140,9 @@ async fn examine_store(
     checks.push(migrations);
     if has_tables {
         checks.extend(store::unfinished_import(database).await);
+        checks.push(store::plans(config, database).await);
         checks.extend(keys::examine(config, database, clock, randomness).await);
     }
-    checks.extend(store::of_postgres(config, database).await);
+    checks.extend(postgres::examine(config, database).await);
     checks
 }

@@ -1,4 +1,4 @@
-//! The address that is served on, and who may stand before it.
+//! The addresses that are served on, and who may stand before them.
 
 use std::{
     error::Error,
@@ -8,7 +8,7 @@ use std::{
 };
 
 use axum::{
-    body::Body,
+    body::{Body, Bytes},
     http::{Request, StatusCode, header},
 };
 use http_body_util::BodyExt;
@@ -17,36 +17,60 @@ use serde_json::Value;
 use tokio::net::{TcpListener, TcpStream};
 
 use super::Check;
-use crate::config::Server;
+use crate::config::{Config, Server};
 
 /// Longer than the second that the server gives its store.
 const PATIENCE: Duration = Duration::from_secs(3);
 
-pub(super) async fn examine(server: &Server) -> [Check; 2] {
-    [of_listening(server.listen).await, of_proxies(server)]
+pub(super) async fn examine(config: &Config) -> Vec<Check> {
+    let Config {
+        server, telemetry, ..
+    } = config;
+    let mut checks = vec![of_listening("listen", "server.listen", server.listen, api_of).await];
+    if let Some(address) = telemetry.metrics_listen {
+        let setting = "telemetry.metrics_listen";
+        checks.push(of_listening("metrics_listen", setting, address, metrics_of).await);
+    }
+    checks.push(of_proxies(server));
+    checks
 }
 
-async fn of_listening(address: SocketAddr) -> Check {
-    const CHECK: &str = "listen";
+/// Whether an address can be listened on. If it is taken, `ask` says how the server is that has it;
+/// none if that is no server of ours.
+async fn of_listening(
+    check: &'static str,
+    setting: &str,
+    address: SocketAddr,
+    ask: impl AsyncFnOnce(SocketAddr) -> Option<String>,
+) -> Check {
     match TcpListener::bind(address).await {
-        Ok(_) => Check::ok(CHECK, format!("{address} is free for a server")),
-        Err(error) if error.kind() == ErrorKind::AddrInUse => match ask_server(address).await {
-            Ok((_, health)) if health["version"].is_string() => Check::ok(
-                CHECK,
-                format!("{address} is a server's, which is {}", health["status"]),
-            ),
-            _ => Check::failed(
-                CHECK,
+        Ok(_) => Check::ok(check, format!("{address} is free for a server")),
+        Err(error) if error.kind() == ErrorKind::AddrInUse => match ask(address).await {
+            Some(found) => Check::ok(check, format!("{address} is a server's, {found}")),
+            None => Check::failed(
+                check,
                 format!("{address} is taken by another program"),
-                "end that program, or set server.listen to another address",
+                format!("end that program, or set {setting} to another address"),
             ),
         },
         Err(error) => Check::failed(
-            CHECK,
+            check,
             format!("{address} cannot be listened on: {error}"),
-            "set server.listen to an address of this machine, and to a port above 1023",
+            format!("set {setting} to an address of this machine, and to a port above 1023"),
         ),
     }
+}
+
+async fn api_of(address: SocketAddr) -> Option<String> {
+    let (_, health) = ask_server(address).await.ok()?;
+    let is_ours = health["version"].is_string();
+    is_ours.then(|| format!("which is {}", health["status"]))
+}
+
+async fn metrics_of(address: SocketAddr) -> Option<String> {
+    let (_, metrics) = ask(address, "/metrics").await.ok()?;
+    let is_ours = String::from_utf8_lossy(&metrics).contains("\nmirrory_");
+    is_ours.then(|| "which shows its metrics".to_owned())
 }
 
 fn of_proxies(server: &Server) -> Check {
@@ -70,6 +94,13 @@ fn of_proxies(server: &Server) -> Check {
 /// # Errors
 /// In one line, when no answer comes.
 pub(crate) async fn ask_server(listen: SocketAddr) -> Result<(StatusCode, Value), String> {
+    let (status, body) = ask(listen, "/mirrory/health").await?;
+    let health = serde_json::from_slice(&body);
+    let health = health.map_err(|error| format!("no answer from {listen}: {error}"))?;
+    Ok((status, health))
+}
+
+async fn ask(listen: SocketAddr, path: &str) -> Result<(StatusCode, Bytes), String> {
     let mut address = listen;
     // A server that listens on every address is asked on the machine's own.
     if address.ip().is_unspecified() {
@@ -78,23 +109,26 @@ pub(crate) async fn ask_server(listen: SocketAddr) -> Result<(StatusCode, Value)
             IpAddr::V6(_) => Ipv6Addr::LOCALHOST.into(),
         });
     }
-    tokio::time::timeout(PATIENCE, ask(&address.to_string()))
+    tokio::time::timeout(PATIENCE, get(&address.to_string(), path))
         .await
         .map_err(|_| format!("no answer from {address} within {PATIENCE:?}"))?
         .map_err(|error| format!("no answer from {address}: {error}"))
 }
 
-async fn ask(address: &str) -> Result<(StatusCode, Value), Box<dyn Error + Send + Sync>> {
+async fn get(
+    address: &str,
+    path: &str,
+) -> Result<(StatusCode, Bytes), Box<dyn Error + Send + Sync>> {
     let stream = TcpStream::connect(address).await?;
     let (mut sender, connection) =
         hyper::client::conn::http1::handshake(TokioIo::new(stream)).await?;
     let driver = tokio::spawn(connection);
-    let request = Request::get("/mirrory/health")
+    let request = Request::get(path)
         .header(header::HOST, address)
         .body(Body::empty())?;
     let response = sender.send_request(request).await?;
     let status = response.status();
     let body = response.into_body().collect().await?.to_bytes();
     driver.abort();
-    Ok((status, serde_json::from_slice(&body)?))
+    Ok((status, body))
 }

@@ -7,12 +7,8 @@ use crate::{
     config::{Config, DatabaseKind},
     error::Chain,
     health::MAX_SKEW,
-    moving,
-    store::{
-        Database, StoreError,
-        database::{Pools, with_connection},
-        migrations, read,
-    },
+    moving, sites,
+    store::{Database, StoreError, migrations, read},
     types::clock::Clock,
 };
 
@@ -24,29 +20,12 @@ const OLDEST_POSTGRES: i64 = 150_000;
 /// How far the clock may be off and nothing be wrong.
 const USUAL_SKEW: Duration = Duration::from_secs(1);
 
-/// How far behind a replica may be that is to take over.
-const USUAL_LAG: Duration = Duration::from_secs(10);
-
 const VERSION_OF_POSTGRES: &str = "\
 SELECT current_setting('server_version'), current_setting('server_version_num')::BIGINT";
 
 const VERSION_OF_SQLITE: &str = "SELECT sqlite_version(), 0";
 
-const DURABILITY: &str = "\
-SELECT current_setting('fsync'), current_setting('full_page_writes'), \
-  current_setting('synchronous_commit')";
-
-const CONNECTIONS: &str = "\
-SELECT current_setting('max_connections')::BIGINT \
-  - current_setting('superuser_reserved_connections')::BIGINT";
-
-/// Who may not see the others' states sees how many there are.
-const REPLICAS: &str = "\
-SELECT count(*), count(state), count(*) FILTER (WHERE sync_state IN ('sync', 'quorum')), \
-  coalesce(max(extract(epoch FROM replay_lag)) * 1000000, 0)::BIGINT \
-FROM pg_stat_replication";
-
-fn failed(check: &'static str, error: &StoreError) -> Check {
+pub(super) fn failed(check: &'static str, error: &StoreError) -> Check {
     Check::failed(check, Chain(error).to_string(), LOOK_AT_THE_STORE)
 }
 
@@ -83,6 +62,28 @@ pub(super) async fn clock(database: &Database, clock: &Clock) -> Check {
         Check::warning("clock", detail, advice)
     } else {
         Check::ok("clock", detail)
+    }
+}
+
+/// Whether the configuration has the plans that sites are on.
+pub(super) async fn plans(config: &Config, database: &Database) -> Check {
+    const CHECK: &str = "plans";
+    match sites::on_unknown_plans(database, &config.plans).await {
+        Err(error) => failed(CHECK, &error),
+        Ok(unknown) if unknown.is_empty() => Check::ok(CHECK, "those of all sites are configured"),
+        Ok(unknown) => {
+            let list: Vec<_> = unknown
+                .iter()
+                .map(|(plan, sites)| format!("{plan} (sites: {sites})"))
+                .collect();
+            let list = list.join(", ");
+            Check::failed(
+                CHECK,
+                format!("sites are on plans that are not configured: {list}"),
+                "their calls are answered 500: configure [plans.NAME] for every instance, or give \
+                 each of the sites another plan with `mirrory site set-plan`",
+            )
+        }
     }
 }
 
@@ -135,126 +136,5 @@ pub(super) async fn unfinished_import(database: &Database) -> Option<Check> {
             Some(Check::failed(CHECK, detail, advice))
         }
         Err(error) => Some(failed(CHECK, &error)),
-    }
-}
-
-/// What an embedded store has no need of.
-pub(super) async fn of_postgres(config: &Config, database: &Database) -> Vec<Check> {
-    let Pools::Postgres(pool) = database.pools() else {
-        return Vec::new();
-    };
-    let durability: Result<(String, String, String), _> =
-        with_connection!(database, pool, |connection| sqlx::query_as(DURABILITY)
-            .fetch_one(connection));
-    let connections: Result<(i64,), _> =
-        with_connection!(database, pool, |connection| sqlx::query_as(CONNECTIONS)
-            .fetch_one(connection));
-    let replicas: Result<(i64, i64, i64, i64), _> =
-        with_connection!(database, pool, |connection| sqlx::query_as(REPLICAS)
-            .fetch_one(connection));
-    vec![
-        durability.map_or_else(|error| failed("durability", &error), of_durability),
-        connections.map_or_else(
-            |error| failed("connections", &error),
-            |(places,)| of_connections(config.database.max_connections, places),
-        ),
-        replicas.map_or_else(|error| failed("replication", &error), of_replicas),
-    ]
-}
-
-fn of_durability(settings: (String, String, String)) -> Check {
-    let (fsync, full_page_writes, synchronous_commit) = settings;
-    let all = [
-        ("fsync", fsync),
-        ("full_page_writes", full_page_writes),
-        ("synchronous_commit", synchronous_commit),
-    ];
-    let off: Vec<_> = all
-        .into_iter()
-        .filter(|(_, value)| value == "off")
-        .map(|(name, _)| name)
-        .collect();
-    if off.is_empty() {
-        return Check::ok("durability", "what is committed survives a power cut");
-    }
-    let off = off.join(", ");
-    Check::warning(
-        "durability",
-        format!("off in PostgreSQL: {off}"),
-        format!("a power cut may lose tokens that were issued: turn on {off}"),
-    )
-}
-
-fn of_connections(wanted: u32, places: i64) -> Check {
-    // One more listens for changes.
-    let wanted = i64::from(wanted) + 1;
-    let detail = format!("an instance takes up to {wanted} of PostgreSQL's {places}");
-    if wanted > places {
-        let advice = "lower database.max_connections, or raise PostgreSQL's max_connections";
-        return Check::warning("connections", detail, advice);
-    }
-    Check::ok("connections", detail)
-}
-
-fn of_replicas((all, seen, synchronous, lag_micros): (i64, i64, i64, i64)) -> Check {
-    const CHECK: &str = "replication";
-    let lag = Duration::from_micros(lag_micros.unsigned_abs());
-    let detail = format!(
-        "{all} replicas, {synchronous} of them synchronous, {} ms behind at most",
-        lag.as_millis()
-    );
-    if all == 0 {
-        Check::ok(CHECK, "there are no replicas")
-    } else if seen < all {
-        Check::warning(
-            CHECK,
-            format!("{all} replicas, whose states the role of database.url may not see"),
-            "to have them looked at: GRANT pg_monitor TO that role",
-        )
-    } else if lag > USUAL_LAG {
-        let advice = "see what holds the replicas up: their disks, the network, a long query";
-        Check::warning(CHECK, detail, advice)
-    } else if synchronous == 0 {
-        let advice = "a fail-over may lose tokens that were issued just before: set \
-                      synchronous_standby_names";
-        Check::warning(CHECK, detail, advice)
-    } else {
-        Check::ok(CHECK, detail)
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn replicas_are_to_be_seen_near_and_synchronous() {
-        let second = 1_000_000;
-        for (replicas, status, part) in [
-            ((0, 0, 0, 0), Status::Ok, "no replicas"),
-            ((2, 2, 1, second), Status::Ok, "1000 ms"),
-            ((2, 1, 0, 0), Status::Warning, "may not see"),
-            ((1, 1, 1, 11 * second), Status::Warning, "11000 ms"),
-            ((1, 1, 0, 0), Status::Warning, "0 of them synchronous"),
-        ] {
-            let check = of_replicas(replicas);
-            assert_eq!(check.status, status, "{check:?}");
-            assert!(check.detail.contains(part), "{check:?}");
-        }
-    }
-
-    #[test]
-    fn what_is_off_is_named() {
-        let on = || "on".to_owned();
-        assert_eq!(of_durability((on(), on(), on())).status, Status::Ok);
-        let check = of_durability((on(), on(), "off".to_owned()));
-        assert_eq!(check.status, Status::Warning);
-        assert!(check.detail.ends_with(": synchronous_commit"), "{check:?}");
-    }
-
-    #[test]
-    fn an_instance_needs_places_for_all_its_connections() {
-        assert_eq!(of_connections(16, 17).status, Status::Ok);
-        assert_eq!(of_connections(17, 17).status, Status::Warning);
     }
 }

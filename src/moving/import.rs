@@ -27,6 +27,9 @@ const BYTES_AT_ONCE: usize = 1 << 20;
 /// What marks a store that has a part of a file.
 const WORK: &str = "import";
 
+const EMPTYING: &str = "to empty a store, end its servers, and drop and create the database, or \
+                        move the embedded store's file and its -wal and -shm away";
+
 /// Why a file was not imported, or not all of it. What was written until then stays.
 #[derive(Debug, thiserror::Error)]
 pub enum ImportError {
@@ -74,13 +77,13 @@ pub enum ImportError {
     /// What the store has sealed and what the export has would not open together.
     #[error(
         "the store has a data key of its own, with which nothing of the export would open: import \
-         into an empty store, before a server has run on it"
+         into an empty store, before a server has run on it; {EMPTYING}"
     )]
     OtherDataKey,
     /// A row is there already, and differs.
     #[error(
         "the store has something else in the place of {key} of {table}: it has changed since, or \
-         belongs to another store; nothing was overwritten"
+         belongs to another store; nothing was overwritten; {EMPTYING}"
     )]
     Conflict {
         /// The table.

@@ -7,8 +7,9 @@ use super::{
     store::{self, DEFAULT},
 };
 use crate::{
+    config::Plans,
     store::{
-        StoreError, Tx,
+        Database, StoreError, Tx,
         changes::{self, Actor, Change, Context, SiteChange},
     },
     types::{
@@ -24,6 +25,19 @@ use crate::{
 /// When the store fails.
 pub async fn owns_any(tx: &mut Tx, account_id: AccountId) -> Result<bool, StoreError> {
     store::any_of(tx, account_id).await
+}
+
+/// The plans that `plans` lacks and sites are on, and how many sites each.
+///
+/// # Errors
+/// When the store fails.
+pub async fn on_unknown_plans(
+    database: &Database,
+    plans: &Plans,
+) -> Result<Vec<(String, i64)>, StoreError> {
+    let mut counts = store::count_by_plan(database).await?;
+    counts.retain(|(plan, _)| !plans.contains_key(plan.as_str()));
+    Ok(counts)
 }
 
 impl Sites {

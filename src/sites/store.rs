@@ -96,6 +96,9 @@ const PAGE_OF_OWNER: &str = "\
 SELECT site_id, name, url, plan, owner_id, status, created_at FROM sites \
 WHERE owner_id = $3 AND deleted_at IS NULL AND site_id > $1 ORDER BY site_id LIMIT $2";
 
+const COUNT_BY_PLAN: &str = "\
+SELECT plan, count(*) FROM sites WHERE deleted_at IS NULL GROUP BY plan ORDER BY plan";
+
 /// Under the lock of changes: nobody else changes the site between a look at it and this.
 const UPDATE: &str = "\
 UPDATE sites SET name = $2, url = $3, plan = $4, status = $5, owner_id = $6 \
@@ -305,6 +308,12 @@ pub(super) async fn any_of(tx: &mut Tx, account_id: AccountId) -> Result<bool, S
     .bind(account_id)
     .fetch_optional(connection))?;
     Ok(found.is_some())
+}
+
+/// How many sites are on each plan.
+pub(super) async fn count_by_plan(database: &Database) -> Result<Vec<(String, i64)>, StoreError> {
+    read!(database, |connection| sqlx::query_as(COUNT_BY_PLAN)
+        .fetch_all(connection))
 }
 
 pub(super) async fn delete(

@@ -2,9 +2,10 @@
 
 use std::{
     collections::BTreeMap,
-    fs::{DirBuilder, File},
+    fs::{DirBuilder, File, TryLockError},
+    io,
     os::unix::fs::DirBuilderExt,
-    path::PathBuf,
+    path::{Path, PathBuf},
     pin::pin,
     time::Duration,
 };
@@ -194,26 +195,40 @@ fn forgiving(migrator: &'static Migrator) -> Migrator {
 ///
 /// # Errors
 /// When the folder or the lock file cannot be made.
-pub(crate) async fn lock_embedded(store: PathBuf) -> std::io::Result<File> {
+pub(crate) async fn lock_embedded(store: PathBuf) -> io::Result<File> {
     let locking = tokio::task::spawn_blocking(move || {
-        if let Some(folder) = store
-            .parent()
-            .filter(|folder| !folder.as_os_str().is_empty())
-        {
-            DirBuilder::new()
-                .recursive(true)
-                .mode(0o700)
-                .create(folder)?;
-        }
-        let mut name = store.into_os_string();
-        name.push(".lock");
-        let file = File::options().create(true).append(true).open(name)?;
+        let file = lock_file(&store, ".lock")?;
         file.lock()?;
         Ok(file)
     });
-    told_when_long(locking)
-        .await
-        .map_err(std::io::Error::other)?
+    told_when_long(locking).await.map_err(io::Error::other)?
+}
+
+/// Keeps other servers off an embedded store until it is dropped.
+///
+/// # Errors
+/// When another server has it, or the folder or the lock file cannot be made.
+pub(crate) fn claim_embedded(store: &Path) -> Result<File, TryLockError> {
+    let file = lock_file(store, ".server").map_err(TryLockError::Error)?;
+    file.try_lock()?;
+    Ok(file)
+}
+
+/// A file beside the store, never the store itself: SQLite loses its own locks on that when any
+/// handle to it is closed.
+fn lock_file(store: &Path, ending: &str) -> io::Result<File> {
+    if let Some(folder) = store
+        .parent()
+        .filter(|folder| !folder.as_os_str().is_empty())
+    {
+        DirBuilder::new()
+            .recursive(true)
+            .mode(0o700)
+            .create(folder)?;
+    }
+    let mut name = store.as_os_str().to_owned();
+    name.push(ending);
+    File::options().create(true).append(true).open(name)
 }
 
 /// How the embedded store goes about a statement, over its tables as they are now.

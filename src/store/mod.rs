@@ -16,7 +16,7 @@ pub mod memory;
 pub mod migrations;
 mod pooler;
 mod postgres;
-mod servers;
+pub(crate) mod servers;
 mod snapshot;
 pub mod sqlite;
 pub mod tx;

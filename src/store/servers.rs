@@ -13,8 +13,11 @@ use sqlx::{
 };
 use tokio::time::{Instant, timeout};
 
-use super::{pooler::refuse_sharing, postgres::Doubt};
-use crate::config;
+use super::{StoreError, pooler::refuse_sharing, postgres::Doubt};
+use crate::{
+    config::{self, DatabaseUrl},
+    error::Chain,
+};
 
 /// The servers, in the order in which they are tried. Clones share what is known of them.
 #[derive(Clone, Debug)]
@@ -41,16 +44,7 @@ impl Servers {
         settings: &config::Database,
         deadline: Duration,
     ) -> Result<Self, sqlx::Error> {
-        let all: Result<Arc<[_]>, _> = settings
-            .places()
-            .iter()
-            .map(|url| {
-                let options = PgConnectOptions::from_str(url.expose())?;
-                // It is what servers do by themselves, and PgBouncer refuses to be told.
-                let options = options.extra_float_digits(None);
-                Ok::<_, sqlx::Error>(options.application_name("mirrory"))
-            })
-            .collect();
+        let all: Result<Arc<[_]>, _> = settings.places().iter().map(options_of).collect();
         let now = Instant::now();
         Ok(Self {
             all: all?,
@@ -135,6 +129,30 @@ impl Servers {
     }
 }
 
+fn options_of(url: &DatabaseUrl) -> Result<PgConnectOptions, sqlx::Error> {
+    let options = PgConnectOptions::from_str(url.expose())?;
+    // It is what servers do by themselves, and PgBouncer refuses to be told.
+    let options = options.extra_float_digits(None);
+    Ok(options.application_name("mirrory"))
+}
+
+/// Whether the server that one URL names takes writes.
+///
+/// # Errors
+/// When it does not answer in time, or refuses.
+pub(crate) async fn ask(url: &DatabaseUrl, deadline: Duration) -> Result<bool, StoreError> {
+    let asking = async {
+        let mut connection = options_of(url)?.connect().await?;
+        let takes_writes = takes_writes(&mut connection).await?;
+        connection.close().await?;
+        Ok(takes_writes)
+    };
+    let asked = timeout(deadline, asking).await;
+    asked
+        .unwrap_or_else(|_| Err(sqlx::Error::Io(io::ErrorKind::TimedOut.into())))
+        .map_err(StoreError::of_connecting)
+}
+
 async fn connect_to_primary(options: &PgConnectOptions) -> Result<PgConnection, sqlx::Error> {
     let mut connection = options.connect().await?;
     if !takes_writes(&mut connection).await? {
@@ -182,7 +200,7 @@ fn together(mut problems: Vec<(&PgConnectOptions, sqlx::Error)>) -> sqlx::Error 
     let any_is_read_only = problems.iter().any(|(_, error)| is_read_only(error));
     let each: Vec<_> = problems
         .into_iter()
-        .map(|(options, error)| format!("{}: {error}", address(options)))
+        .map(|(options, error)| format!("{}: {}", address(options), Chain(&error)))
         .collect();
     let each = each.join("; ");
     if any_is_read_only {

@@ -270,6 +270,27 @@ fn a_command_that_nobody_hears_fails_and_does_not_panic() {
 }
 
 #[test]
+fn a_command_whose_reader_has_enough_says_nothing() {
+    let place = Place::sqlite();
+    place.create_site("free");
+    for arguments in [
+        &["openapi"][..],
+        &["config"],
+        &["site", "list", "--json"],
+        &["export"],
+    ] {
+        let (reader, writer) = io::pipe().unwrap();
+        drop(reader);
+        let mut command = place.program(arguments);
+        let output = command.stdout(writer).stderr(Stdio::piped()).output();
+        let output = output.unwrap();
+        let stderr = String::from_utf8_lossy(&output.stderr);
+        assert!(!stderr.contains("ipe"), "{arguments:?}: {stderr}");
+        assert_eq!(output.status.code(), Some(1), "{arguments:?}");
+    }
+}
+
+#[test]
 fn openapi_is_a_document_and_needs_no_store() {
     let place = Place::sqlite();
     let document = place.ask(["openapi"]);

@@ -4,7 +4,7 @@ use std::{collections::BTreeMap, fs, net::TcpListener, path::PathBuf};
 
 use serde_json::Value;
 
-use crate::harness::{Done, Place, on_both_stores};
+use crate::harness::{Done, Place, free_address, on_both_stores};
 
 on_both_stores! {
     beside_a_running_server_all_is_well_and_nothing_is_changed,
@@ -30,6 +30,7 @@ fn files(place: &Place) -> BTreeMap<PathBuf, Vec<u8>> {
 }
 
 async fn beside_a_running_server_all_is_well_and_nothing_is_changed(place: Place) {
+    let place = place.with("MIRRORY__TELEMETRY__METRICS_LISTEN", &free_address());
     let server = place.start().await;
     let address = server.address.to_string();
     let place = place.with("MIRRORY__SERVER__LISTEN", &address);
@@ -44,6 +45,8 @@ async fn beside_a_running_server_all_is_well_and_nothing_is_changed(place: Place
     }
     let listen = checks["listen"]["detail"].as_str().unwrap();
     assert!(listen.contains("healthy"), "{listen}");
+    let metrics = checks["metrics_listen"]["detail"].as_str().unwrap();
+    assert!(metrics.contains("shows its metrics"), "{metrics}");
     let done = place.run(["doctor"]);
     assert_eq!((done.code, done.stderr.as_str()), (Some(0), ""), "{done:?}");
     assert!(done.stdout.contains("ok       signing_keys"), "{done:?}");
@@ -76,15 +79,22 @@ async fn without_its_keys_it_fails_and_says_what_to_do(place: Place) {
 #[test]
 fn what_cannot_be_reached_or_listened_on_fails_and_the_rest_is_looked_at() {
     let taken = TcpListener::bind("127.0.0.1:0").unwrap();
-    let place = Place::on_database("postgres://mirrory:hidden@127.0.0.1:1/mirrory").with(
-        "MIRRORY__SERVER__LISTEN",
-        &taken.local_addr().unwrap().to_string(),
-    );
+    let address = taken.local_addr().unwrap().to_string();
+    let place = Place::on_database("postgres://mirrory:hidden@127.0.0.1:1/mirrory")
+        .with("MIRRORY__SERVER__LISTEN", &address)
+        .with("MIRRORY__TELEMETRY__METRICS_LISTEN", "203.0.113.1:9464");
     let done = place.run(["doctor", "--json"]);
     assert_eq!(done.code, Some(1), "{done:?}");
     let found = checks(&done);
     assert_eq!(found["store"]["status"], "failed");
-    assert_eq!(found["listen"]["status"], "failed");
+    for (check, setting) in [
+        ("listen", "server.listen"),
+        ("metrics_listen", "telemetry.metrics_listen"),
+    ] {
+        assert_eq!(found[check]["status"], "failed");
+        let advice = found[check]["advice"].as_str().unwrap();
+        assert!(advice.contains(setting), "{advice}");
+    }
     assert_eq!(found["trusted_proxies"]["status"], "ok");
     assert!(!done.stdout.contains("hidden"), "{done:?}");
     let place = place.with("MIRRORY__SERVER__LISTEN", "0.0.0.0:0");

@@ -5,6 +5,7 @@ use std::fs;
 use crate::{
     harness::{MASTER_KEY, Place, free_address},
     postgres,
+    server::Server,
 };
 
 #[test]
@@ -12,6 +13,7 @@ fn a_bad_or_unknown_setting_stops_the_start_with_one_line_that_names_it() {
     for (variable, value, name) in [
         ("MIRRORY__SERVER__LISSTEN", "hunter2", "server.lissten"),
         ("MIRRORY__SERVER__LISTEN", "hunter2", "server.listen"),
+        ("MIRRORY_SERVER_LISTEN", "hunter2", "server.listen"),
         (
             "MIRRORY__SECRETS__MASTER_KEY",
             "hunter2",
@@ -136,6 +138,36 @@ async fn database_url_names_the_store() {
     assert_eq!(again.ask(["site", "list"])[0]["id"], site.id);
 }
 
+#[tokio::test]
+async fn a_command_tells_that_it_brought_the_tables_up_to_date() {
+    let url = postgres::shared().create_database().await;
+    let place = Place::on_database(&url);
+    let done = place.run(["site", "list"]);
+    assert_eq!(done.code, Some(0), "{done:?}");
+    let line = done.complaint();
+    assert!(line.contains("brought the tables up to date"), "{line}");
+    assert!(line.contains("postgres://"), "{line}");
+    assert_eq!(place.run(["site", "list"]).stderr, "");
+}
+
+#[tokio::test]
+async fn nothing_is_made_in_postgresql_without_the_master_key() {
+    let url = postgres::shared().create_database().await;
+    let place = Place::on_database(&url).without("MIRRORY__SECRETS__MASTER_KEY");
+    for arguments in [
+        &["serve"][..],
+        &["migrate"],
+        &["site", "create", "--name", "Shop"],
+    ] {
+        let done = place.run(arguments);
+        assert_eq!(done.code, Some(1), "{done:?}");
+        let line = done.complaint();
+        assert!(line.contains("secrets.master_key must be set"), "{line}");
+    }
+    let checks = place.run(["doctor"]).stdout;
+    assert!(checks.contains("not yet applied"), "{checks}");
+}
+
 #[test]
 fn a_store_that_is_down_stops_the_start_with_one_line() {
     let url = format!("postgres://me:hunter2@{}/x", free_address());
@@ -149,6 +181,17 @@ fn a_store_that_is_down_stops_the_start_with_one_line() {
     }
 }
 
+#[tokio::test]
+async fn a_refusal_of_postgresql_is_told_in_its_words_alone() {
+    let url = postgres::shared().create_database().await + "_that_is_none";
+    let place = Place::on_database(&url);
+    let line = place.run(["migrate"]);
+    assert!(line.complaint().ends_with("does not exist"), "{line:?}");
+    let place = place.with("MIRRORY__DATABASE__URLS", &format!("{url},{url}"));
+    let line = place.run(["migrate"]);
+    assert!(line.complaint().ends_with("does not exist"), "{line:?}");
+}
+
 #[test]
 fn an_address_in_use_stops_the_start_with_one_line() {
     let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
@@ -158,4 +201,47 @@ fn an_address_in_use_stops_the_start_with_one_line() {
         .run(["serve"]);
     assert_eq!(done.code, Some(1));
     assert!(done.complaint().contains(&address), "{done:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_embedded_store_has_one_server_and_commands_beside_it() {
+    let place = Place::sqlite();
+    let server = place.start().await;
+    let done = place.run(["serve"]);
+    assert_eq!(done.code, Some(1), "{done:?}");
+    let line = done.complaint();
+    assert!(line.contains("another server runs on the store"), "{line}");
+    place.create_site("free");
+    server.stop().await;
+    place.start().await.kill();
+    place.start().await.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_plan_that_sites_are_on_and_nobody_configured_is_told_at_the_start_and_after_an_import() {
+    let place = Place::sqlite()
+        .with("MIRRORY__PLANS__GOLD__CALLS_PER_DAY", "7")
+        .with("MIRRORY__PLANS__GOLD__CALLS_PER_MONTH", "7");
+    let log = async |server: Server| {
+        let file = server.stderr_file.clone();
+        server.stop().await;
+        fs::read_to_string(file).unwrap()
+    };
+    let told = |stderr: &str| {
+        let mut lines = stderr.lines();
+        let line = lines.find(|line| line.contains("the configuration lacks"));
+        line.is_some_and(|line| line.contains("gold"))
+    };
+    let server = place.start().await;
+    let site = place.create_site("gold");
+    assert!(!told(&log(server).await));
+    let place = place
+        .without("MIRRORY__PLANS__GOLD__CALLS_PER_DAY")
+        .without("MIRRORY__PLANS__GOLD__CALLS_PER_MONTH");
+    let server = place.start().await;
+    assert_eq!(server.client().generate(&site.secret, 1).await.status, 500);
+    assert!(told(&log(server).await));
+    place.ask(["export", "--output", "house.ndjson"]);
+    let done = place.run(["import", "house.ndjson"]);
+    assert!(done.code == Some(0) && told(&done.stderr), "{done:?}");
 }

@@ -21,6 +21,7 @@ on_both_stores!(
     another_master_key_is_told,
     a_key_that_does_not_open_is_told,
     a_store_without_a_key_that_signs_is_told,
+    plans_that_are_not_configured_are_told,
 );
 
 const OTHER_KEY: &str = "ICEiIyQlJicoKSorLC0uLzAxMjM0NTY3ODk6Ozw9Pj8=";
@@ -64,6 +65,7 @@ async fn a_store_that_is_well_has_nothing_that_failed(store: Store) {
         ("migrations", "all"),
         ("master_key", "opens"),
         ("signing_keys", "1 known"),
+        ("plans", "all sites"),
         ("listen", "free"),
         ("trusted_proxies", "none"),
     ] {
@@ -194,6 +196,23 @@ async fn a_store_without_a_key_that_signs_is_told(store: Store) {
     assert_check(&checks, "signing_keys", Status::Ok, "none yet");
 }
 
+async fn plans_that_are_not_configured_are_told(store: Store) {
+    let mut store = with_keys(store).await;
+    let instance = store.instance().await;
+    for _ in 0..2 {
+        instance.create_site().await;
+    }
+    let plan = store.column::<String>("SELECT plan FROM sites LIMIT 1");
+    store.config.plans.remove(&*plan.await[0]).unwrap();
+    let checks = look(&store).await;
+    assert_check(&checks, "plans", Status::Failed, "(sites: 2)");
+    store
+        .execute("UPDATE sites SET deleted_at = 1")
+        .await
+        .unwrap();
+    assert_check(&look(&store).await, "plans", Status::Ok, "all sites");
+}
+
 /// An embedded store with its master key beside it.
 async fn with_file() -> Store {
     let mut store = Store::sqlite().await;
@@ -266,4 +285,35 @@ async fn a_server_that_can_only_be_read_is_told() {
         let advice = of(&checks, "store").advice.as_deref().unwrap();
         assert!(advice.contains("promote"), "{advice}");
     }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn each_of_several_servers_is_told() {
+    let mut store = Store::postgres().await;
+    let standby = Store::postgres().await;
+    set_read_only(&standby, "on").await;
+    let gone = "postgres://mirrory:hidden@127.0.0.1:1/mirrory".parse();
+    store.config.database.urls = vec![
+        gone.unwrap(),
+        standby.config.database.url.clone(),
+        store.config.database.url.clone(),
+    ];
+    let checks = examine(&store.config, &store.clock, &store.randomness).await;
+    let servers = checks.iter().filter(|check| check.check == "server");
+    let found: Vec<_> = servers
+        .map(|check| (check.status, check.detail.as_str()))
+        .collect();
+    for ((status, detail), (expected, part)) in found.iter().zip([
+        (Status::Warning, "refused"),
+        (Status::Ok, "is read-only"),
+        (Status::Ok, "takes writes"),
+    ]) {
+        assert!(detail.contains(part), "{found:?}");
+        assert!(
+            *status == expected && !detail.contains("hidden"),
+            "{found:?}"
+        );
+    }
+    assert_eq!(found.len(), 3);
+    assert_check(&checks, "store", Status::Ok, "PostgreSQL");
 }

@@ -1,5 +1,5 @@
 use super::{File, environment, from_environment};
-use crate::config::{Config, DatabaseKind, process_environment};
+use crate::config::{Config, ConfigError, DatabaseKind, process_environment};
 
 #[test]
 fn defaults_are_those_of_the_contract() {
@@ -141,12 +141,38 @@ fn variables_of_others_are_left_alone() {
         ("MIRRORY_BIN", "x"),
         ("MIRRORY_CONFIG", "/nowhere"),
         ("MIRRORY_PORT", "tcp://10.0.0.1:80"),
+        ("MIRRORY_SERVER_PORT_80_TCP", "tcp://10.0.0.1:80"),
+        ("MIRRORY_SERVER_SERVICE_HOST", "10.0.0.1"),
+        ("MIRRORY_MASTER_KEY", "x"),
+        ("MIRRORY_TESTS_PYTHON", "x"),
         ("MIRRORY", "x"),
         ("XMIRRORY__SERVER__LISTEN", "x"),
         ("mirrory__server__listen", "x"),
         ("PATH", "x"),
     ]);
     assert!(config.is_ok());
+}
+
+#[test]
+fn files_for_deployment_name_settings_that_there_are() {
+    let files = [
+        include_str!("../../../compose.yaml"),
+        include_str!("../../../Dockerfile"),
+        include_str!("../../../config/deploy/mirrory.service"),
+        include_str!("../../../config/deploy/kubernetes/deployment.yaml"),
+        include_str!("../../../config/deploy/kubernetes/secret.example.yaml"),
+    ];
+    let is_part = |character: char| character.is_ascii_uppercase() || character == '_';
+    for file in files {
+        let words = file.split(|character| !is_part(character));
+        let variables: Vec<_> = words.filter(|word| word.starts_with("MIRRORY__")).collect();
+        assert!(!variables.is_empty(), "{file}");
+        for variable in variables {
+            let outcome = from_environment(&[(variable, "x")]);
+            let is_unknown = matches!(outcome, Err(ConfigError::Unknown { .. }));
+            assert!(!is_unknown, "{variable}");
+        }
+    }
 }
 
 #[test]
@@ -174,7 +200,7 @@ fn empty_list_in_the_environment_empties_the_files_list() {
 fn variables_of_this_process_are_those_that_count() {
     for (name, _) in process_environment().unwrap() {
         assert!(
-            name == "DATABASE_URL" || name.starts_with("MIRRORY__"),
+            name == "DATABASE_URL" || name.starts_with("MIRRORY_"),
             "{name}"
         );
     }

@@ -145,7 +145,7 @@ const BAD_SETTINGS: [(&str, &str, &str); 30] = [
     (
         "[telemetry]\nmetrics_listen = ''",
         "telemetry.metrics_listen",
-        "must be an IP address and a port, such as `127.0.0.1:8080` or `[::]:8080`",
+        "must be an IP address and a port, such as `127.0.0.1:9464` or `[::]:9464`",
     ),
     (
         "[telemetry]\notlp_endpoint = 'collector:4318'",
@@ -231,6 +231,24 @@ fn variable_that_could_be_a_second_name_of_a_setting_is_refused() {
             format!(
                 "bad setting `{setting}` (in the environment: {variable}): the variable's name \
                  must be in capitals, with `__` between its parts"
+            )
+        );
+    }
+}
+
+#[test]
+fn variable_with_too_few_underscores_is_refused() {
+    for (variable, setting) in [
+        ("MIRRORY_SERVER_LISTEN", "server.listen"),
+        ("MIRRORY_SERVER__LISTEN", "server.listen"),
+        ("MIRRORY_SECRETS_MASTER_KEY", "secrets.master_key"),
+        ("MIRRORY_LOG_FORMAT", "log.format"),
+    ] {
+        assert_eq!(
+            refused(from_environment(&[(variable, "x")])),
+            format!(
+                "bad setting `{setting}` (in the environment: {variable}): the variable's name \
+                 must have two underscores each time, as in `MIRRORY__SECTION__KEY`"
             )
         );
     }

@@ -56,10 +56,13 @@ async fn a_site_is_given_to_an_account_and_the_log_tells(place: Place) {
     assert_eq!(count(&["--site", &other.id]), 1);
     assert_eq!(count(&["--event", "site.updated"]), 1);
     assert_eq!(count(&["--since", "2999-01-01T00:00:00Z"]), 0);
+    assert_eq!(count(&["--since", "2999-01-01"]), 0);
+    assert_eq!(count(&["--since", "2001-01-01", "--limit", "2"]), 2);
     assert_eq!(count(&["--limit", "2"]), 2);
     let text = place.run(["audit", "list"]).stdout;
     assert!(
-        text.contains("site.updated") && text.contains("EVENT"),
+        text.contains("site.updated") && text.contains("ACTOR.KIND"),
         "{text}"
     );
+    assert!(text.contains("  operator  ") && !text.contains("\"kind\""));
 }

@@ -1,12 +1,17 @@
 //! `mirrory site …`
 
-use std::time::Duration;
+use std::{
+    env, fs,
+    fs::File,
+    process::{Command, Stdio},
+    time::Duration,
+};
 
 use serde_json::json;
 use tokio::time::sleep;
 
 use super::{assert_fields, follows, generate_status, reason};
-use crate::harness::{Place, on_both_stores};
+use crate::harness::{Done, Place, on_both_stores};
 
 on_both_stores! {
     the_site_commands_print_what_they_promise,
@@ -119,4 +124,43 @@ async fn a_rotated_secret_goes_on_for_its_grace_and_no_longer(place: Place) {
     sleep(Duration::from_secs(1)).await;
     assert_eq!(generate_status(&server, &fourth).await, 401);
     assert_eq!(generate_status(&server, &fifth).await, 200);
+}
+
+/// Runs a command on a terminal where this is typed.
+fn on_terminal(place: &Place, arguments: &[&str], typed: &str) -> Done {
+    const TERMINAL: &str =
+        "import os, pty, sys; sys.exit(os.waitstatus_to_exitcode(pty.spawn(sys.argv[1:])))";
+    let python = env::var("MIRRORY_TESTS_PYTHON").unwrap_or_else(|_| "python3".to_owned());
+    let program = place.program(arguments);
+    let mut command = Command::new(python);
+    command.args(["-c", TERMINAL]).arg(program.get_program());
+    command.args(program.get_args()).env_clear();
+    let variables = program.get_envs();
+    command.envs(variables.filter_map(|(name, value)| value.map(|value| (name, value))));
+    let keys = place.work().join("typed");
+    fs::write(&keys, typed).unwrap();
+    let keys = Stdio::from(File::open(&keys).unwrap());
+    command.current_dir(place.work()).stdin(keys);
+    place.finish(command)
+}
+
+#[test]
+fn on_a_terminal_a_site_is_deleted_by_who_types_its_name() {
+    let place = Place::sqlite();
+    let [first, second, third] = [(); 3].map(|()| place.create_site("free"));
+    let done = on_terminal(&place, &["site", "delete", &first.id], "Shp\n");
+    assert_eq!(done.code, Some(1), "{done:?}");
+    assert!(done.stdout.contains("nothing was deleted"), "{done:?}");
+    let done = on_terminal(&place, &["site", "delete", &first.id], "Shop\n");
+    assert_eq!(done.code, Some(0), "{done:?}");
+    assert!(done.stdout.contains("status: deleted"), "{done:?}");
+    for arguments in [
+        ["site", "delete", &second.id, "--yes"],
+        ["site", "delete", &third.id, "--json"],
+    ] {
+        let done = on_terminal(&place, &arguments, "");
+        assert_eq!(done.code, Some(0), "{done:?}");
+        assert!(!done.stdout.contains("Type its name"), "{done:?}");
+    }
+    assert_eq!(place.ask(["site", "list"]), json!([]));
 }
