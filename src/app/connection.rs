@@ -11,7 +11,7 @@ use tokio::{
     io::{AsyncRead, AsyncWrite},
     net::TcpStream,
     sync::watch,
-    time::{Instant, MissedTickBehavior, interval_at},
+    time::{Instant, sleep},
 };
 
 use super::{conversation::Conversation, gate::Gate};
@@ -75,8 +75,7 @@ async fn attend<C>(
     C::Error: Display,
 {
     let mut connection = pin!(connection);
-    let mut looks = interval_at(Instant::now() + look_interval, look_interval);
-    looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let mut next_look = pin!(sleep(look_interval));
     loop {
         let now = *phase.borrow_and_update();
         if now != Phase::Serving {
@@ -86,6 +85,7 @@ async fn attend<C>(
             connection.as_mut().graceful_shutdown();
         }
         tokio::select! {
+            // A request that has come is seen before the look.
             biased;
             ended = connection.as_mut() => {
                 if let Err(error) = ended {
@@ -93,10 +93,11 @@ async fn attend<C>(
                 }
                 return;
             }
-            _ = looks.tick() => {
+            () = next_look.as_mut() => {
                 if conversation.look() {
                     return;
                 }
+                next_look.as_mut().reset(Instant::now() + look_interval);
             }
             changed = phase.changed() => {
                 if changed.is_err() {
@@ -123,11 +124,15 @@ mod tests {
     use std::net::Ipv4Addr;
 
     use axum::{Router, http::StatusCode};
-    use tokio::io::{AsyncReadExt, AsyncWriteExt, duplex};
+    use tokio::{
+        io::{AsyncReadExt, AsyncWriteExt, duplex},
+        time::timeout,
+    };
 
     use super::*;
 
     const LOOK_INTERVAL: Duration = Duration::from_millis(1);
+    const PATIENCE: Duration = Duration::from_secs(20);
 
     /// What a client that sent `begun` and nothing more is sent until the connection ends, and when
     /// that is. A request is answered after more looks than an idle connection is given.
@@ -141,7 +146,8 @@ mod tests {
         let connection = connect(server, Arc::clone(&conversation));
         let (_serving, phase) = watch::channel(Phase::Serving);
         let began = Instant::now();
-        attend(connection, phase, conversation, LOOK_INTERVAL).await;
+        let attending = attend(connection, phase, conversation, LOOK_INTERVAL);
+        timeout(PATIENCE, attending).await.expect("it ends");
         let took = began.elapsed();
         let mut answer = String::new();
         client.read_to_string(&mut answer).await.unwrap();
