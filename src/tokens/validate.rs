@@ -140,10 +140,9 @@ impl Call for ValidateToken {
     ) -> Result<Identified<Self>, Refused> {
         let ValidateFields { token, machine_id } = fields;
         let (mut verdict, turn) = Verdict::on(&token, &machine_id, state).await?;
+        let judged_at = state.clock.monotonic();
         if let Some(claims) = verdict.claims()
-            && let Err(used_up) = state
-                .attempts
-                .verdict(claims.token_id, state.clock.monotonic())
+            && let Err(used_up) = state.attempts.verdict(claims.token_id, judged_at)
         {
             verdict = verdict.read(&machine_id, state).await?;
             if verdict.claims().is_some() {
@@ -155,13 +154,13 @@ impl Call for ValidateToken {
             ..
         } = &verdict
         {
-            state.attempts.failure(address, state.clock.monotonic())?;
+            state.attempts.failure(address, judged_at)?;
         }
         let meter = verdict.meter();
         let call = Self {
             machine_id,
             verdict,
-            judged_at: state.clock.monotonic(),
+            judged_at,
             turn,
         };
         Ok(Identified { call, meter })
