@@ -145,10 +145,10 @@ mod tests {
         client.write_all(begun.as_bytes()).await.unwrap();
         let connection = connect(server, Arc::clone(&conversation));
         let (_serving, phase) = watch::channel(Phase::Serving);
-        let began = Instant::now();
+        let start = Instant::now();
         let attending = attend(connection, phase, conversation, LOOK_INTERVAL);
         timeout(PATIENCE, attending).await.expect("it ends");
-        let took = began.elapsed();
+        let took = start.elapsed();
         let mut answer = String::new();
         client.read_to_string(&mut answer).await.unwrap();
         (answer, took)
