@@ -5,7 +5,7 @@
 
 use std::{
     collections::{BTreeSet, VecDeque},
-    fmt,
+    fmt, mem,
     panic::AssertUnwindSafe,
     sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError},
     time::Duration,
@@ -13,9 +13,15 @@ use std::{
 
 use futures_util::FutureExt;
 use prometheus::Histogram;
-use tokio::{sync::oneshot, time::Instant};
+use tokio::{
+    sync::oneshot,
+    time::{Instant, sleep},
+};
 
-use super::{StoreError, database::Kept};
+use super::{
+    StoreError,
+    database::{KEPT_FOR, Kept},
+};
 use crate::telemetry::{metrics::Metrics, traces};
 
 /// How many calls one batch takes: with more, each waits longer for the others' rows, and the round
@@ -46,8 +52,7 @@ pub(crate) trait Work: Send + Sync + 'static {
     /// wait for each other: nothing else saves them, for both would have failed before PostgreSQL
     /// looks for deadlocks.
     ///
-    /// The connection that it may keep is there for the next batch of the lane, if that comes at
-    /// once.
+    /// The connection that it may keep is there for the next batch, if that comes soon.
     fn run(
         &self,
         kept: &mut Kept,
@@ -73,6 +78,11 @@ struct Queue<W: Work> {
     waiting: VecDeque<Call<W>>,
     /// How many batches are on their way.
     busy: usize,
+    /// What the last lane kept, for the next one: else a caller that comes again and again alone
+    /// would use each connection of the pool in turn.
+    resting: Option<Kept>,
+    /// Whether somebody will see to what rests.
+    is_rest_timed: bool,
 }
 
 struct Call<W: Work> {
@@ -96,6 +106,8 @@ impl<W: Work> Batches<W> {
             queue: Mutex::new(Queue {
                 waiting: VecDeque::new(),
                 busy: 0,
+                resting: None,
+                is_rest_timed: false,
             }),
             sizes: OnceLock::new(),
         }))
@@ -151,12 +163,37 @@ impl<W: Work> Shared<W> {
 
     /// Runs batches until nothing waits.
     async fn clear(self: Arc<Self>) {
-        let mut kept = Kept::default();
+        let mut kept = self.queue().resting.take().unwrap_or_default();
         while let Some(batch) = self.next() {
             // A panic ends its batch alone: its callers are told when their senders are dropped.
             let answering = AssertUnwindSafe(self.answer(&mut kept, batch));
             let _panicked = answering.catch_unwind().await;
         }
+        if kept.may_rest() {
+            self.rest(kept);
+        }
+    }
+
+    /// Leaves a connection to the next lane.
+    fn rest(self: Arc<Self>, kept: Kept) {
+        let (_given_back, is_timed) = {
+            let mut queue = self.queue();
+            let earlier = queue.resting.replace(kept);
+            (earlier, mem::replace(&mut queue.is_rest_timed, true))
+        };
+        if !is_timed {
+            tokio::spawn(self.end_rest());
+        }
+    }
+
+    /// Gives back what rests after a while.
+    async fn end_rest(self: Arc<Self>) {
+        sleep(KEPT_FOR).await;
+        let _given_back = {
+            let mut queue = self.queue();
+            queue.is_rest_timed = false;
+            queue.resting.take()
+        };
     }
 
     /// The next batch; none when nothing waits, and then the lane is free again.

@@ -267,7 +267,7 @@ macro_rules! with_kept_connection {
                 $crate::store::tx::before(deadline, database.doubt(), $statement).await
             };
             match answer {
-                Ok(_) => kept.keep(borrowed),
+                Ok(_) => kept.keep(borrowed, $pool),
                 Err($crate::store::StoreError::Timeout) => {}
                 Err(_) => borrowed.give_back(),
             }
@@ -280,16 +280,23 @@ macro_rules! with_kept_connection {
 pub(crate) use {with_connection, with_kept_connection};
 
 /// How long a connection is kept before the pool may look at it again, or give it to others.
-const KEPT_FOR: Duration = Duration::from_millis(100);
+pub(super) const KEPT_FOR: Duration = Duration::from_millis(100);
 
 /// The connection that statements use one after the other, as a lane of batches does on PostgreSQL:
 /// what is given back to the pool is tried first, which costs both sides a good part of what a batch
 /// does. Dropped, it gives the connection back. Whoever has one must use it: a pool may have no other.
-pub(crate) struct Kept<DB: sqlx::Database = Postgres>(Option<Borrowed<DB>>);
+pub(crate) struct Kept<DB: sqlx::Database = Postgres> {
+    borrowed: Option<Borrowed<DB>>,
+    /// Whether the pool had others when this one was kept.
+    is_one_of_many: bool,
+}
 
 impl<DB: sqlx::Database> Default for Kept<DB> {
     fn default() -> Self {
-        Self(None)
+        Self {
+            borrowed: None,
+            is_one_of_many: false,
+        }
     }
 }
 
@@ -300,7 +307,7 @@ impl<DB: sqlx::Database> Kept<DB> {
         deadline: Instant,
         doubt: &Doubt,
     ) -> Result<Borrowed<DB>, StoreError> {
-        if let Some(borrowed) = self.0.take() {
+        if let Some(borrowed) = self.borrowed.take() {
             let age = borrowed.since.elapsed();
             if age < KEPT_FOR && !doubt.was_cast_within(age) {
                 return Ok(borrowed);
@@ -311,14 +318,21 @@ impl<DB: sqlx::Database> Kept<DB> {
     }
 
     /// Keeps a connection that works for the next batch.
-    pub(crate) fn keep(&mut self, borrowed: Borrowed<DB>) {
-        self.0 = Some(borrowed);
+    pub(crate) fn keep(&mut self, borrowed: Borrowed<DB>, pool: &Pool<DB>) {
+        self.borrowed = Some(borrowed);
+        self.is_one_of_many =
+            pool.num_idle() > 0 || pool.size() < pool.options().get_max_connections();
+    }
+
+    /// Whether nobody waits for what is kept, so that it may lie unused for a moment.
+    pub(crate) const fn may_rest(&self) -> bool {
+        self.borrowed.is_some() && self.is_one_of_many
     }
 }
 
 impl<DB: sqlx::Database> Drop for Kept<DB> {
     fn drop(&mut self) {
-        if let Some(borrowed) = self.0.take() {
+        if let Some(borrowed) = self.borrowed.take() {
             borrowed.give_back();
         }
     }

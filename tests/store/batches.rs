@@ -335,6 +335,24 @@ async fn batches_that_follow_each_other_leave_others_the_connection() {
     assert!(read.iter().all(Result::is_ok), "{read:?}");
 }
 
+/// It stays for the next caller for a moment, if the pool may open others.
+#[tokio::test]
+async fn the_connection_of_a_lone_caller_goes_back_to_the_pool() {
+    let mut store = Store::postgres().await;
+    store.config.database.max_connections = 2;
+    let instance = store.instance().await;
+    let (site_id, _) = instance.create_site().await;
+    instance.issue(site_id).await;
+    // Both at once.
+    let all = async || {
+        let first = instance.database.begin().await?;
+        let second = instance.database.begin().await?;
+        drop((first, second));
+        Ok::<_, StoreError>(())
+    };
+    all().await.unwrap();
+}
+
 async fn what_its_caller_hung_up_on_is_written_all_the_same(store: Store) {
     let instance = store.instance().await;
     let (site_id, _) = instance.create_site().await;
