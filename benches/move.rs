@@ -97,6 +97,8 @@ fn measure(folder: &Path, from: &str, to: &str) -> Outcome<Figures> {
     let import = mirrory(to, &["import", &name])?;
     let again = mirrory(to, &["import", &name])?;
     let kibibytes = u32::try_from(fs::metadata(&file)?.len() >> 10)?;
+    // The next export would not replace it.
+    fs::remove_file(&file)?;
     Ok(Figures {
         mebibytes: f64::from(kibibytes) / 1024.0,
         took: [export, import, again],

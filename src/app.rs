@@ -2,6 +2,7 @@
 
 mod background;
 mod connection;
+mod conversation;
 mod embedded;
 mod gate;
 mod master_key;

@@ -21,6 +21,9 @@ use crate::{
 /// The most that a request body may have, in bytes.
 pub const MAX_BODY_BYTES: usize = 16 * 1024;
 
+/// What the answers that are given most fit into, so that their room need not grow.
+const USUAL_ANSWER_BYTES: usize = 768;
+
 /// Reads a body to its end.
 ///
 /// # Errors
@@ -215,8 +218,9 @@ pub(crate) struct Json<T>(pub(crate) T);
 
 impl<T: serde::Serialize> IntoResponse for Json<T> {
     fn into_response(self) -> Response {
-        match serde_json::to_vec(&self.0) {
-            Ok(body) => {
+        let mut body = Vec::with_capacity(USUAL_ANSWER_BYTES);
+        match serde_json::to_writer(&mut body, &self.0) {
+            Ok(()) => {
                 let media_type = HeaderValue::from_static("application/json");
                 ([(header::CONTENT_TYPE, media_type)], body).into_response()
             }

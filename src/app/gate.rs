@@ -4,7 +4,7 @@ use std::{convert::Infallible, sync::Arc, time::Duration};
 
 use axum::{Router, extract::Request, response::Response};
 use tokio::{sync::SetOnce, time::timeout};
-use tower::ServiceExt;
+use tower::Service;
 
 /// Passes requests to the real router when it is there. Until then probes are answered by another
 /// one and the rest waits: a load balancer that probes nothing sends requests at once.
@@ -38,8 +38,9 @@ impl Gate {
             None if !is_probe => timeout(self.patience, self.open.wait()).await.ok(),
             open => open,
         };
-        let router = open.unwrap_or(&self.starting).clone();
-        router.oneshot(request).await
+        // A router is always ready: it need not be asked.
+        let mut router = open.unwrap_or(&self.starting).clone();
+        router.call(request).await
     }
 }
 

@@ -20,11 +20,10 @@ pub struct Admission {
     places: usize,
 }
 
-/// A request that was let in. Whatever goes on for it holds a clone, and the last one lets the next
-/// request in.
-#[derive(Clone, Debug)]
-pub(crate) struct Admitted {
-    _permit: Arc<OwnedSemaphorePermit>,
+/// The place of a request that was let in. Dropped, it lets the next one in.
+#[derive(Debug)]
+pub struct Admitted {
+    _permit: OwnedSemaphorePermit,
 }
 
 impl Admission {
@@ -54,11 +53,9 @@ impl Admission {
     ///
     /// # Errors
     /// 503 `overloaded` when none comes free in time.
-    pub(crate) async fn admit(&self) -> Result<Admitted, ApiError> {
+    pub async fn admit(&self) -> Result<Admitted, ApiError> {
         match within(PATIENCE, Arc::clone(&self.semaphore).acquire_owned()).await {
-            Some(Ok(permit)) => Ok(Admitted {
-                _permit: Arc::new(permit),
-            }),
+            Some(Ok(permit)) => Ok(Admitted { _permit: permit }),
             _ => Err(ApiError::Overloaded),
         }
     }
@@ -69,18 +66,16 @@ mod tests {
     use super::*;
 
     #[tokio::test]
-    async fn the_next_request_is_let_in_when_the_last_handle_of_one_is_gone() {
+    async fn the_next_request_is_let_in_when_the_place_of_one_is_free() {
         let admission = Admission::new(1);
         let first = admission.admit().await.unwrap();
-        let still_at_work = first.clone();
-        drop(first);
         let next = tokio::spawn({
             let admission = admission.clone();
             async move { admission.admit().await }
         });
         tokio::task::yield_now().await;
         assert!(!next.is_finished());
-        drop(still_at_work);
+        drop(first);
         assert!(next.await.unwrap().is_ok());
     }
 

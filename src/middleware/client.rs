@@ -27,9 +27,9 @@ pub struct Client {
 
 impl Client {
     /// The client of a request whose address is known.
-    pub(crate) fn of(parts: &Parts) -> Option<Self> {
-        let ClientAddress(address) = *parts.extensions.get()?;
-        Some(Self {
+    pub(crate) fn of(parts: &Parts) -> Result<Self, ApiError> {
+        let ClientAddress(address) = ClientAddress::of(parts)?;
+        Ok(Self {
             address,
             user_agent: user_agent(&parts.headers),
         })
@@ -50,7 +50,7 @@ impl<S: Sync> FromRequestParts<S> for Client {
     type Rejection = ApiError;
 
     async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, ApiError> {
-        Self::of(parts).ok_or_else(|| ApiError::missing_layer("client address"))
+        Self::of(parts)
     }
 }
 

@@ -6,6 +6,7 @@
 use std::{
     future::poll_fn,
     panic::{AssertUnwindSafe, catch_unwind},
+    sync::Arc,
     task::{Context, Poll},
     time::Duration,
 };
@@ -92,7 +93,7 @@ impl<S> Layer<S> for EdgeLayer {
     fn layer(&self, inner: S) -> Self::Service {
         Edge {
             inner,
-            layer: self.clone(),
+            layer: Arc::new(self.clone()),
         }
     }
 }
@@ -101,7 +102,8 @@ impl<S> Layer<S> for EdgeLayer {
 #[derive(Clone, Debug)]
 pub struct Edge<S> {
     inner: S,
-    layer: EdgeLayer,
+    // Cloned for every request.
+    layer: Arc<EdgeLayer>,
 }
 
 impl<S> Service<Request> for Edge<S>
@@ -163,13 +165,12 @@ struct Seen {
     path: Option<MatchedPath>,
     shape: Shape,
     request_id: HeaderValue,
-    clock: Clock,
     started: Monotonic,
-    metrics: Metrics,
+    layer: Arc<EdgeLayer>,
 }
 
 impl Seen {
-    fn new(request: &Request, layer: &EdgeLayer) -> Self {
+    fn new(request: &Request, layer: &Arc<EdgeLayer>) -> Self {
         let path = request.extensions().get::<MatchedPath>().cloned();
         let is_plain =
             layer.plain_at.is_some() && layer.plain_at == path.as_ref().map(MatchedPath::as_str);
@@ -182,9 +183,8 @@ impl Seen {
             },
             path,
             request_id: request_id(request.headers(), layer),
-            clock: layer.clock.clone(),
             started: layer.clock.monotonic(),
-            metrics: layer.metrics.clone(),
+            layer: Arc::clone(layer),
         }
     }
 
@@ -206,8 +206,9 @@ impl Seen {
         let site_id = site.and_then(|LoggedSite(site_id)| *site_id);
         let route = self.path.as_ref().map(MatchedPath::as_str);
         let status = response.status();
-        let duration = self.clock.monotonic().since(self.started);
-        self.metrics
+        let duration = self.layer.clock.monotonic().since(self.started);
+        self.layer
+            .metrics
             .request(&self.method, route, status, duration, code);
         tracing::info!(
             method = self.method.as_str(),

@@ -6,11 +6,7 @@ use std::{
     task::{Context, Poll},
 };
 
-use axum::{
-    extract::Request,
-    http::Extensions,
-    response::{IntoResponse, Response},
-};
+use axum::response::{IntoResponse, Response};
 use futures_util::{FutureExt as _, future::BoxFuture};
 use opentelemetry::trace::FutureExt as _;
 use tokio::task::JoinError;
@@ -29,7 +25,18 @@ use crate::{
     types::{clock::Clock, ids::SiteId, patience::at_once},
 };
 
-/// What a request is to be charged, put into its extensions by the layer that proved its caller.
+/// A request whose caller is proven, as the quota's layer takes it.
+#[derive(Debug)]
+pub struct Metered<R> {
+    /// What is handed on.
+    pub request: R,
+    /// What it is to be charged.
+    pub meter: Meter,
+    /// Its place among those that are worked on, held until its charge is settled.
+    pub admitted: Admitted,
+}
+
+/// What a request is to be charged.
 #[derive(Clone, Debug)]
 pub struct Meter {
     /// Who pays; nobody is known behind a forged token.
@@ -67,8 +74,34 @@ pub enum Disclosure {
     Hidden,
 }
 
-/// What a charged request came to; put into the extensions of its response. A response without one
-/// gets its charge back.
+/// What a request is answered, and what it came to: without an outcome it gets its charge back.
+#[derive(Debug)]
+pub struct Answer {
+    /// The response.
+    pub response: Response,
+    /// What is charged for.
+    pub outcome: Option<Outcome>,
+}
+
+impl Answer {
+    /// An answer that is charged for.
+    pub fn to(outcome: Outcome, response: impl IntoResponse) -> Self {
+        Self {
+            response: response.into_response(),
+            outcome: Some(outcome),
+        }
+    }
+
+    /// One that is not.
+    pub fn free(response: impl IntoResponse) -> Self {
+        Self {
+            response: response.into_response(),
+            outcome: None,
+        }
+    }
+}
+
+/// What a charged request came to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Outcome {
     /// A token was issued.
@@ -80,52 +113,41 @@ pub enum Outcome {
 }
 
 /// Asked before a call is refused: has it meanwhile become one that costs nothing?
-pub trait SecondLook: Clone + Send + Sync + 'static {
-    /// Looks again, and notes in the request's extensions what it found.
-    fn costs_nothing(
-        &self,
-        extensions: &mut Extensions,
-    ) -> impl Future<Output = Result<bool, ApiError>> + Send;
+pub trait SecondLook: Send + 'static {
+    /// Looks again, and notes what it found.
+    fn costs_nothing(&mut self) -> impl Future<Output = Result<bool, ApiError>> + Send;
 }
 
-/// Reserves a call for each request whose [`Meter`] says so, and settles it on the response: what
-/// has an [`Outcome`] stays charged, all else is given back. A request that is dropped on its way
-/// stays charged.
+/// Reserves a call for each [`Metered`] request whose [`Meter`] says so, and settles it on the
+/// [`Answer`]: what has an [`Outcome`] stays charged, all else is given back. A request that is
+/// dropped on its way stays charged.
 ///
 /// # Errors
-/// 429 `quota_exceeded` when the site's day or month is used up; 500 when no layer before this one
-/// left a [`Meter`].
+/// 429 `quota_exceeded` when the site's day or month is used up.
 #[derive(Clone)]
-pub struct QuotaLayer<L> {
+pub struct QuotaLayer {
     ledger: Ledger,
     clock: Clock,
     tally: Tally,
     metrics: Metrics,
-    second_look: L,
 }
 
-impl<L> QuotaLayer<L> {
+impl QuotaLayer {
     /// Charges `ledger`; `second_look` is asked before a request is refused, `tally` is told of
     /// the window that is used up, and `metrics` of the plan.
-    pub const fn new(
-        ledger: Ledger,
-        clock: Clock,
-        tally: Tally,
-        metrics: Metrics,
-        second_look: L,
-    ) -> Self {
+    #[must_use]
+    pub const fn new(ledger: Ledger, clock: Clock, tally: Tally, metrics: Metrics) -> Self {
         Self {
             ledger,
             clock,
             tally,
             metrics,
-            second_look,
         }
     }
 }
 
-impl<S, L: Clone> Layer<S> for QuotaLayer<L> {
-    type Service = Quota<S, L>;
+impl<S> Layer<S> for QuotaLayer {
+    type Service = Quota<S>;
 
     fn layer(&self, inner: S) -> Self::Service {
         Quota {
@@ -137,42 +159,45 @@ impl<S, L: Clone> Layer<S> for QuotaLayer<L> {
 
 /// The service that [`QuotaLayer`] makes.
 #[derive(Clone)]
-pub struct Quota<S, L> {
+pub struct Quota<S> {
     inner: S,
     // Cloned several times a request.
-    layer: Arc<QuotaLayer<L>>,
+    layer: Arc<QuotaLayer>,
 }
 
-impl<S, L> Service<Request> for Quota<S, L>
+impl<S, R> Service<Metered<R>> for Quota<S>
 where
-    S: Service<Request, Response = Response> + Clone + Send + 'static,
+    S: Service<R, Response = Answer> + Clone + Send + 'static,
     S::Future: Send,
     S::Error: Send + 'static,
-    L: SecondLook,
+    R: SecondLook,
 {
-    type Response = Response;
+    type Response = Answer;
     type Error = S::Error;
-    type Future = BoxFuture<'static, Result<Response, S::Error>>;
+    type Future = BoxFuture<'static, Result<Answer, S::Error>>;
 
     fn poll_ready(&mut self, context: &mut Context<'_>) -> Poll<Result<(), S::Error>> {
         self.inner.poll_ready(context)
     }
 
-    fn call(&mut self, request: Request) -> Self::Future {
+    fn call(&mut self, metered: Metered<R>) -> Self::Future {
         let clone = self.inner.clone();
         let inner = std::mem::replace(&mut self.inner, clone);
         let layer = Arc::clone(&self.layer);
-        let is_charged = request
-            .extensions()
-            .get()
-            .is_some_and(|meter: &Meter| meter.charge == Charge::Call);
-        if !is_charged {
-            return Box::pin(async move { layer.pass(inner, request).await });
+        if metered.meter.charge == Charge::Nothing {
+            return Box::pin(async move {
+                let Metered {
+                    request,
+                    meter,
+                    admitted: _held_to_the_end,
+                } = metered;
+                layer.pass(inner, request, &meter).await
+            });
         }
         Box::pin(async move {
-            let mut charged = Box::pin(async move { layer.charge(inner, request).await });
-            if let Poll::Ready(response) = at_once(charged.as_mut()).await {
-                return response;
+            let mut charged = Box::pin(async move { layer.charge(inner, metered).await });
+            if let Poll::Ready(answer) = at_once(charged.as_mut()).await {
+                return answer;
             }
             // All else is a task of its own: who hangs up, or is answered that it took too long,
             // cancels neither a commit nor what settles the charge.
@@ -181,65 +206,59 @@ where
                 .await
                 .map_err(JoinError::try_into_panic)
             {
-                Ok(response) => response,
+                Ok(answer) => answer,
                 Err(Ok(panic)) => resume_unwind(panic),
-                Err(Err(_cut_off)) => Ok(ApiError::Overloaded.into_response()),
+                Err(Err(_cut_off)) => Ok(Answer::free(ApiError::Overloaded)),
             }
         })
     }
 }
 
-impl<L: SecondLook> QuotaLayer<L> {
-    async fn charge<S>(&self, mut inner: S, mut request: Request) -> Result<Response, S::Error>
+impl QuotaLayer {
+    async fn charge<S, R>(&self, mut inner: S, metered: Metered<R>) -> Result<Answer, S::Error>
     where
-        S: Service<Request, Response = Response>,
+        S: Service<R, Response = Answer>,
+        R: SecondLook,
     {
-        // The place is taken until all is done, also when the caller has hung up.
-        let _admitted = request.extensions().get::<Admitted>().cloned();
-        let Some(meter) = request.extensions().get::<Meter>().cloned() else {
-            return Ok(ApiError::missing_layer("identify").into_response());
-        };
+        let Metered {
+            mut request,
+            meter,
+            admitted: _held_to_the_end,
+        } = metered;
         let Some(payer) = &meter.payer else {
-            return Ok(ApiError::internal("a call without a payer").into_response());
+            return Ok(Answer::free(ApiError::internal("a call without a payer")));
         };
         let permit = match self.ledger.reserve(payer.site_id, &payer.plan, 1).await {
             Ok(permit) => permit,
             Err(refused) => {
-                return match self
-                    .second_look(payer, refused, request.extensions_mut())
-                    .await
-                {
-                    Ok(()) => self.pass(inner, request).await,
+                return match self.second_look(payer, refused, &mut request).await {
+                    Ok(()) => self.pass(inner, request, &meter).await,
                     Err((error, standing)) => {
-                        let response = error.into_response();
-                        Ok(self.disclose(&meter, standing, response).await)
+                        let refusal = Answer::free(error);
+                        Ok(self.disclose(&meter, standing, refusal).await)
                     }
                 };
             }
         };
         let calling = AssertUnwindSafe(async { inner.call(request).await });
-        let response = match calling.catch_unwind().await {
-            Ok(response) => response?,
+        let answer = match calling.catch_unwind().await {
+            Ok(answer) => answer?,
             Err(panic) => {
                 permit.settle(None).await;
                 resume_unwind(panic);
             }
         };
-        let outcome = response.extensions().get::<Outcome>().copied();
-        let standing = permit.settle(outcome).await;
-        Ok(self.disclose(&meter, Some(standing), response).await)
+        let standing = permit.settle(answer.outcome).await;
+        Ok(self.disclose(&meter, Some(standing), answer).await)
     }
 
     /// Lets a request through that costs nothing.
-    async fn pass<S>(&self, mut inner: S, request: Request) -> Result<Response, S::Error>
+    async fn pass<S, R>(&self, mut inner: S, request: R, meter: &Meter) -> Result<Answer, S::Error>
     where
-        S: Service<Request, Response = Response>,
+        S: Service<R, Response = Answer>,
     {
-        let Some(meter) = request.extensions().get::<Meter>().cloned() else {
-            return Ok(ApiError::missing_layer("identify").into_response());
-        };
-        let response = inner.call(request).await?;
-        Ok(self.disclose(&meter, None, response).await)
+        let answer = inner.call(request).await?;
+        Ok(self.disclose(meter, None, answer).await)
     }
 
     /// Passes a request after all, or says with what it is refused and where the quota stands.
@@ -247,12 +266,12 @@ impl<L: SecondLook> QuotaLayer<L> {
         &self,
         payer: &Payer,
         refused: QuotaError,
-        extensions: &mut Extensions,
+        request: &mut impl SecondLook,
     ) -> Result<(), (ApiError, Option<Standing>)> {
         let QuotaError::Exceeded(standing) = refused else {
             return Err((refused.into(), None));
         };
-        match self.second_look.costs_nothing(extensions).await {
+        match request.costs_nothing().await {
             Ok(true) => Ok(()),
             Ok(false) => {
                 self.metrics.quota_refusal(&payer.plan);
@@ -276,11 +295,12 @@ impl<L: SecondLook> QuotaLayer<L> {
         &self,
         meter: &Meter,
         known: Option<Standing>,
-        mut response: Response,
-    ) -> Response {
+        mut answer: Answer,
+    ) -> Answer {
         let (Disclosure::Shown, Some(payer)) = (meter.disclosure, &meter.payer) else {
-            return response;
+            return answer;
         };
+        let response = &mut answer.response;
         let standing = match known {
             Some(standing) => Some(standing),
             None if response.status().is_server_error() => None,
@@ -289,6 +309,6 @@ impl<L: SecondLook> QuotaLayer<L> {
         if let Some(standing) = standing {
             fields::write(response.headers_mut(), &standing, self.clock.now());
         }
-        response
+        answer
     }
 }

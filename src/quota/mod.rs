@@ -19,7 +19,9 @@ mod usage_report;
 mod windows;
 
 pub(crate) use endpoints::router;
-pub use layer::{Charge, Disclosure, Meter, Outcome, Payer, QuotaLayer, SecondLook};
+pub use layer::{
+    Answer, Charge, Disclosure, Meter, Metered, Outcome, Payer, QuotaLayer, SecondLook,
+};
 pub use ledger::{Ledger, QuotaError};
 pub use permit::Permit;
 pub use store::DayCounts;

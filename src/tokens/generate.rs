@@ -1,12 +1,10 @@
 //! `POST /mirrory/generate-token`: a site's proxy has deducted the coins and asks for a token.
 
-use std::{net::IpAddr, sync::Arc};
+use std::net::IpAddr;
 
 use axum::{
-    Extension,
-    extract::State,
     http::{HeaderMap, HeaderName, HeaderValue, header},
-    response::{IntoResponse, Response},
+    response::IntoResponse,
 };
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
@@ -24,7 +22,7 @@ use crate::{
     error::ApiError,
     extract::{Fields, Json, parse_object},
     openapi::{GenerateTokenProblems, WpUserIdInput},
-    quota::{Charge, Disclosure, Meter, Outcome, Payer},
+    quota::{Answer, Charge, Disclosure, Meter, Outcome, Payer},
     sites::{Caller, SiteStatus},
     state::{AppState, Rooms},
     types::{
@@ -77,14 +75,13 @@ pub struct GenerateTokenResponse {
 }
 
 /// The call, once its caller is proven.
-#[derive(Clone)]
 pub(crate) struct GenerateToken {
     site_id: SiteId,
     user_id: WpUserId,
     machine_id: Option<MachineId>,
     idempotency: Option<Idempotency>,
     replay: Option<TokenRecord>,
-    turn: Option<Arc<Turn>>,
+    turn: Option<Turn>,
 }
 
 /// The fields of the call.
@@ -147,6 +144,11 @@ impl Call for GenerateToken {
         }
         Ok(Identified { call, meter })
     }
+
+    /// The request that this one repeats may have used up the last call meanwhile.
+    async fn costs_nothing(&mut self, state: &AppState) -> Result<bool, ApiError> {
+        self.find_replay(&state.tokens).await
+    }
 }
 
 fn meter(caller: &Caller) -> Meter {
@@ -201,8 +203,7 @@ impl GenerateToken {
     async fn wait_for_key(&mut self, tokens: &Tokens) -> Result<(), ApiError> {
         if let Some(idempotency) = &self.idempotency {
             let subject = Subject::Key(self.site_id, idempotency.key());
-            let turn = tokens.turn(subject).await.ok_or(ApiError::Overloaded)?;
-            self.turn = Some(Arc::new(turn));
+            self.turn = Some(tokens.turn(subject).await.ok_or(ApiError::Overloaded)?);
         }
         Ok(())
     }
@@ -280,10 +281,10 @@ impl GenerateToken {
         GenerateTokenProblems
     )
 )]
-pub(crate) async fn generate_token(
-    State(state): State<AppState>,
-    Known(mut call): Known<GenerateToken>,
-) -> Result<Response, ApiError> {
+pub(crate) async fn generate_token(known: Known<GenerateToken>) -> Result<Answer, ApiError> {
+    let Known {
+        mut call, state, ..
+    } = known;
     let Rooms {
         tokens,
         keys,
@@ -298,9 +299,7 @@ pub(crate) async fn generate_token(
     // Signed before it is written: a token that cannot be handed out must not use up a key.
     let token = keys.sign(&record.claims()).await?;
     match tokens.insert(&record, call.idempotency.as_ref()).await {
-        Ok(Inserted::Yes) => {
-            Ok((Extension(Outcome::Issued), answer(&record, token, clock)).into_response())
-        }
+        Ok(Inserted::Yes) => Ok(Answer::to(Outcome::Issued, response(&record, token, clock))),
         // A request with the same key came before by a hair, through another instance.
         Ok(Inserted::KeyTaken) => {
             call.find_replay(tokens).await?;
@@ -310,13 +309,13 @@ pub(crate) async fn generate_token(
         }
         // The key may stand for the token now, and then repeating the request is free.
         Err(error) if call.idempotency.is_some() && error.leaves_doubt() => {
-            Ok((Extension(Outcome::Unknown), ApiError::from(error)).into_response())
+            Ok(Answer::to(Outcome::Unknown, ApiError::from(error)))
         }
         Err(error) => Err(error.into()),
     }
 }
 
-fn answer(record: &TokenRecord, token: String, clock: &Clock) -> impl IntoResponse + use<> {
+fn response(record: &TokenRecord, token: String, clock: &Clock) -> impl IntoResponse + use<> {
     let body = GenerateTokenResponse {
         token,
         expires_in: clock.now().whole_second().seconds_until(record.expires_at),
@@ -328,7 +327,7 @@ fn answer(record: &TokenRecord, token: String, clock: &Clock) -> impl IntoRespon
     (no_store, Json(body))
 }
 
-fn replay(record: &TokenRecord, token: String, clock: &Clock) -> Response {
+fn replay(record: &TokenRecord, token: String, clock: &Clock) -> Answer {
     let replayed = [(IDEMPOTENCY_REPLAYED, HeaderValue::from_static("true"))];
-    (replayed, answer(record, token, clock)).into_response()
+    Answer::free((replayed, response(record, token, clock)))
 }

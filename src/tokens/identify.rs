@@ -1,6 +1,7 @@
 //! The tower layer that reads a request once and finds out who calls, and what that costs.
 
 use std::{
+    future::ready,
     marker::PhantomData,
     net::IpAddr,
     sync::Arc,
@@ -10,26 +11,25 @@ use std::{
 
 use axum::{
     body::{Body, Bytes},
-    extract::{FromRequestParts, Request},
+    extract::Request,
     http::{HeaderMap, request::Parts},
     response::{IntoResponse, Response},
 };
 use futures_util::future::BoxFuture;
 use tower::{Layer, Service};
 
-use super::second_look::LastLook;
 use crate::{
     error::ApiError,
     extract::{read_body, require_json},
     middleware::{admission::Admitted, client_address::ClientAddress, edge::LoggedSite},
-    quota::{Meter, Outcome, QuotaLayer},
+    quota::{Answer, Meter, Metered, QuotaLayer, SecondLook},
     sites::Caller,
     state::AppState,
     types::{ids::TokenId, secret::ProxySecret},
 };
 
 /// A kind of request of the data plane: how it is read, and how its caller is proven.
-pub(crate) trait Call: Clone + Send + Sync + 'static {
+pub(crate) trait Call: Sized + Send + 'static {
     /// Its fields, each parsed.
     type Fields: Send;
 
@@ -42,6 +42,14 @@ pub(crate) trait Call: Clone + Send + Sync + 'static {
         address: IpAddr,
         state: &AppState,
     ) -> impl Future<Output = Result<Identified<Self>, Refused>> + Send;
+
+    /// Whether it has become one that costs nothing; asked before it is refused for its quota.
+    fn costs_nothing(
+        &mut self,
+        _state: &AppState,
+    ) -> impl Future<Output = Result<bool, ApiError>> + Send {
+        ready(Ok(false))
+    }
 
     /// The token of which a valid verdict was counted, to be given back if it is not told.
     fn counted(&self) -> Option<TokenId> {
@@ -95,20 +103,20 @@ pub(super) async fn prove(
 
 /// Reads each request of a route as a `C`, and hands it on with its caller proven.
 ///
-/// The endpoint behind takes the call with [`Known`], and the quota's layer its [`Meter`].
+/// The endpoint behind the quota's layer takes it as a [`Known`].
 ///
 /// # Errors
 /// 400, 408, 413, 415 and 422 for what cannot be read; 401, 403, 422 and 429 for what is read and
 /// refused.
 pub(super) struct IdentifyLayer<C> {
     state: AppState,
-    quota: QuotaLayer<LastLook>,
+    quota: QuotaLayer,
     body_patience: Duration,
     call: PhantomData<fn() -> C>,
 }
 
 impl<C> IdentifyLayer<C> {
-    pub(super) fn new(state: &AppState, quota: &QuotaLayer<LastLook>) -> Self {
+    pub(super) fn new(state: &AppState, quota: &QuotaLayer) -> Self {
         Self {
             state: state.clone(),
             quota: quota.clone(),
@@ -158,7 +166,7 @@ impl<S: Clone, C> Clone for Identify<S, C> {
 
 impl<S, C> Service<Request> for Identify<S, C>
 where
-    S: Service<Request, Response = Response> + Clone + Send + 'static,
+    S: Service<Metered<Known<C>>, Response = Answer> + Clone + Send + 'static,
     S::Future: Send,
     S::Error: Send,
     C: Call,
@@ -176,7 +184,7 @@ where
         let mut inner = std::mem::replace(&mut self.inner, clone);
         let layer = Arc::clone(&self.layer);
         Box::pin(async move {
-            let (mut parts, body) = request.into_parts();
+            let (parts, body) = request.into_parts();
             let (admitted, read) = match layer.read(&parts.headers, body).await {
                 Ok(read) => read,
                 Err(error) => return Ok(error.into_response()),
@@ -186,13 +194,18 @@ where
                 Err(refused) => return Ok(layer.refuse(refused).await),
             };
             let (site, counted) = (logged_site(&meter), call.counted());
-            parts.extensions.insert(admitted);
-            parts.extensions.insert(Known(call));
-            parts.extensions.insert(meter);
-            let mut response = inner
-                .call(Request::from_parts(parts, Body::empty()))
+            let state = layer.state.clone();
+            let known = Known { call, parts, state };
+            let Answer {
+                mut response,
+                outcome,
+            } = inner
+                .call(Metered {
+                    request: known,
+                    meter,
+                    admitted,
+                })
                 .await?;
-            let outcome: Option<&Outcome> = response.extensions().get();
             if let (Some(token_id), None) = (counted, outcome) {
                 let now = layer.state.clock.monotonic();
                 layer.state.attempts.verdict_unused(token_id, now);
@@ -218,11 +231,11 @@ impl<C: Call> IdentifyLayer<C> {
     }
 
     async fn refuse(&self, refused: Refused) -> Response {
-        let response = refused.error.into_response();
         let Some(meter) = refused.meter else {
-            return response;
+            return refused.error.into_response();
         };
-        let mut response = self.quota.disclose(&meter, None, response).await;
+        let refusal = Answer::free(refused.error);
+        let Answer { mut response, .. } = self.quota.disclose(&meter, None, refusal).await;
         response.extensions_mut().insert(logged_site(&meter));
         response
     }
@@ -232,23 +245,16 @@ fn logged_site(meter: &Meter) -> LoggedSite {
     LoggedSite(meter.payer.as_ref().map(|payer| payer.site_id))
 }
 
-/// Extracts the call that [`IdentifyLayer`] left.
-#[derive(Clone)]
-pub(crate) struct Known<C>(pub(super) C);
-
-impl<C: Call> Known<C> {
-    pub(super) fn take(parts: &mut Parts) -> Result<Self, ApiError> {
-        parts
-            .extensions
-            .remove()
-            .ok_or_else(|| ApiError::missing_layer("identify"))
-    }
+/// A call whose caller is proven, as the endpoints take it.
+pub(crate) struct Known<C> {
+    pub(super) call: C,
+    /// The request that it was read from.
+    pub(super) parts: Parts,
+    pub(super) state: AppState,
 }
 
-impl<C: Call, S: Sync> FromRequestParts<S> for Known<C> {
-    type Rejection = ApiError;
-
-    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, ApiError> {
-        Self::take(parts)
+impl<C: Call> SecondLook for Known<C> {
+    async fn costs_nothing(&mut self) -> Result<bool, ApiError> {
+        self.call.costs_nothing(&self.state).await
     }
 }

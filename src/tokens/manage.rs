@@ -3,7 +3,7 @@
 
 use std::net::IpAddr;
 
-use axum::{extract::State, http::HeaderMap};
+use axum::http::HeaderMap;
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 use utoipa::ToSchema;
@@ -11,16 +11,15 @@ use utoipa::ToSchema;
 use super::{
     fields,
     identify::{Call, Identified, Known, Refused, prove},
-    registry::Tokens,
 };
 use crate::{
     error::ApiError,
     extract::{Fields, Json, parse_object, string},
     middleware::client::Client,
     openapi::ManageTokenProblems,
-    quota::{Charge, Disclosure, Meter, Payer},
+    quota::{Answer, Charge, Disclosure, Meter, Payer},
     state::AppState,
-    store::{Database, changes::Actor},
+    store::changes::Actor,
     types::{
         ids::{InvalidId, SiteId, TokenId},
         secret::ProxySecret,
@@ -50,7 +49,6 @@ struct ManageTokenRequest<'a> {
 pub struct ManageTokenResponse {}
 
 /// The call, once its caller is proven.
-#[derive(Clone)]
 pub(crate) struct ManageToken {
     site_id: SiteId,
     token_id: TokenId,
@@ -127,17 +125,13 @@ fn token_id(value: &RawValue) -> Result<TokenId, String> {
         ManageTokenProblems
     )
 )]
-pub(crate) async fn revoke_token(
-    State(database): State<Database>,
-    State(tokens): State<Tokens>,
-    client: Client,
-    Known(call): Known<ManageToken>,
-) -> Result<Json<ManageTokenResponse>, ApiError> {
-    let by = client.acting_as(Actor::Site(call.site_id));
-    let mut tx = database.begin().await?;
-    tokens.revoke(&mut tx, by, call.token_id).await?;
+pub(crate) async fn revoke_token(known: Known<ManageToken>) -> Result<Answer, ApiError> {
+    let Known { call, parts, state } = known;
+    let by = Client::of(&parts)?.acting_as(Actor::Site(call.site_id));
+    let mut tx = state.database.begin().await?;
+    state.tokens.revoke(&mut tx, by, call.token_id).await?;
     tx.commit().await?;
-    Ok(Json(ManageTokenResponse {}))
+    Ok(Answer::free(Json(ManageTokenResponse {})))
 }
 
 /// Release a machine
@@ -159,15 +153,11 @@ pub(crate) async fn revoke_token(
         ManageTokenProblems
     )
 )]
-pub(crate) async fn release_machine(
-    State(database): State<Database>,
-    State(tokens): State<Tokens>,
-    client: Client,
-    Known(call): Known<ManageToken>,
-) -> Result<Json<ManageTokenResponse>, ApiError> {
-    let by = client.acting_as(Actor::Site(call.site_id));
-    let mut tx = database.begin().await?;
-    tokens.release(&mut tx, by, call.token_id).await?;
+pub(crate) async fn release_machine(known: Known<ManageToken>) -> Result<Answer, ApiError> {
+    let Known { call, parts, state } = known;
+    let by = Client::of(&parts)?.acting_as(Actor::Site(call.site_id));
+    let mut tx = state.database.begin().await?;
+    state.tokens.release(&mut tx, by, call.token_id).await?;
     tx.commit().await?;
-    Ok(Json(ManageTokenResponse {}))
+    Ok(Answer::free(Json(ManageTokenResponse {})))
 }

@@ -16,19 +16,19 @@ mod partitions;
 mod record;
 mod refused_machine;
 mod registry;
-mod second_look;
 mod store;
 mod summary;
 mod turns;
 pub(crate) mod validate;
 mod verdict;
 
+use std::convert::Infallible;
+
 use axum::{
     Router,
-    handler::Handler,
     routing::{MethodRouter, post_service},
 };
-use tower::Layer;
+use tower::{Layer, service_fn};
 
 pub use last_use::LastNoted;
 pub use record::{Binding, HeldToken, NotedRecord, Reason, TokenRecord, TokenState, judge};
@@ -37,17 +37,20 @@ pub use store::{Idempotency, Inserted, KeyUse, TokenFilter};
 pub use summary::{TokenStatus, TokenSummary};
 
 use self::{
-    generate::{GenerateToken, generate_token},
-    identify::{Call, IdentifyLayer},
-    manage::{ManageToken, release_machine, revoke_token},
-    second_look::LastLook,
-    validate::{ValidateToken, validate_token},
+    generate::generate_token,
+    identify::{Call, IdentifyLayer, Known},
+    manage::{release_machine, revoke_token},
+    validate::validate_token,
 };
-use crate::{middleware::cors, quota::QuotaLayer, state::AppState};
+use crate::{
+    error::ApiError,
+    middleware::cors,
+    quota::{Answer, QuotaLayer},
+    state::AppState,
+};
 
 /// The four endpoints of the data plane, each behind its two layers, and those of who runs a site.
 pub fn router(state: &AppState) -> Router<AppState> {
-    let last_look = LastLook::new(state.tokens.clone(), state.clock.clone());
     let layers = Layers {
         state,
         quota: QuotaLayer::new(
@@ -55,13 +58,12 @@ pub fn router(state: &AppState) -> Router<AppState> {
             state.clock.clone(),
             state.tally.clone(),
             state.metrics.clone(),
-            last_look,
         ),
     };
-    let generate = layers.around::<GenerateToken, _>(generate_token);
-    let validate = layers.around::<ValidateToken, _>(validate_token);
-    let revoke = layers.around::<ManageToken, _>(revoke_token);
-    let release = layers.around::<ManageToken, _>(release_machine);
+    let generate = layers.around(generate_token);
+    let validate = layers.around(validate_token);
+    let revoke = layers.around(revoke_token);
+    let release = layers.around(release_machine);
     let origins = &state.config.server.cors_origins;
     Router::new()
         .route("/mirrory/generate-token", generate)
@@ -74,19 +76,22 @@ pub fn router(state: &AppState) -> Router<AppState> {
 /// What stands before an endpoint.
 struct Layers<'a> {
     state: &'a AppState,
-    quota: QuotaLayer<LastLook>,
+    quota: QuotaLayer,
 }
 
 impl Layers<'_> {
     /// A route of an endpoint with its two layers before it: nothing can be charged before its caller
     /// is known. A request with another method passes neither. As one service it costs each request
     /// less than layers that axum puts around a route one by one.
-    fn around<C: Call, Arguments: 'static>(
-        &self,
-        endpoint: impl Handler<Arguments, AppState>,
-    ) -> MethodRouter<AppState> {
+    fn around<C: Call, F>(&self, endpoint: fn(Known<C>) -> F) -> MethodRouter<AppState>
+    where
+        F: Future<Output = Result<Answer, ApiError>> + Send + 'static,
+    {
         let identify = IdentifyLayer::<C>::new(self.state, &self.quota);
-        let endpoint = endpoint.with_state(self.state.clone());
+        let endpoint = service_fn(move |known| async move {
+            let answer = endpoint(known).await;
+            Ok::<_, Infallible>(answer.unwrap_or_else(Answer::free))
+        });
         post_service((identify, self.quota.clone()).layer(endpoint))
     }
 }

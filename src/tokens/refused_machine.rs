@@ -10,7 +10,7 @@ use crate::{
 
 /// Notes that a machine was refused for this token.
 pub(super) fn note(record: &TokenRecord, parts: &Parts, tally: &Tally) {
-    let client = Client::of(parts);
+    let client = Client::of(parts).ok();
     tally.count(Incident {
         event: "machine.refused",
         counted_by: record.token_id.to_string(),

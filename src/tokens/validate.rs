@@ -1,14 +1,9 @@
 //! `POST /mirrory/validate-token`: a desktop app asks, at its start, whether its token is good on
 //! this machine.
 
-use std::{net::IpAddr, sync::Arc, time::Duration};
+use std::{net::IpAddr, time::Duration};
 
-use axum::{
-    Extension,
-    extract::{Request, State},
-    http::HeaderMap,
-    response::{IntoResponse, Response},
-};
+use axum::http::HeaderMap;
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 use utoipa::ToSchema;
@@ -27,7 +22,7 @@ use crate::{
     extract::{Fields, Json, parse_object, string},
     middleware::client_address::ClientAddress,
     openapi::{ValidateTokenProblems, always},
-    quota::Outcome,
+    quota::{Answer, Outcome},
     state::{AppState, Rooms},
     types::{
         clock::{Monotonic, Timestamp},
@@ -110,12 +105,11 @@ pub struct RefusedToken {
 }
 
 /// The call, once the token is judged by what the store knows of it.
-#[derive(Clone)]
 pub(crate) struct ValidateToken {
     machine_id: MachineId,
     verdict: Verdict,
     judged_at: Monotonic,
-    turn: Option<Arc<Turn>>,
+    turn: Option<Turn>,
 }
 
 /// The fields of the call.
@@ -146,10 +140,9 @@ impl Call for ValidateToken {
     ) -> Result<Identified<Self>, Refused> {
         let ValidateFields { token, machine_id } = fields;
         let (mut verdict, turn) = Verdict::on(&token, &machine_id, state).await?;
+        let judged_at = state.clock.monotonic();
         if let Some(claims) = verdict.claims()
-            && let Err(used_up) = state
-                .attempts
-                .verdict(claims.token_id, state.clock.monotonic())
+            && let Err(used_up) = state.attempts.verdict(claims.token_id, judged_at)
         {
             verdict = verdict.read(&machine_id, state).await?;
             if verdict.claims().is_some() {
@@ -161,16 +154,22 @@ impl Call for ValidateToken {
             ..
         } = &verdict
         {
-            state.attempts.failure(address, state.clock.monotonic())?;
+            state.attempts.failure(address, judged_at)?;
         }
         let meter = verdict.meter();
         let call = Self {
             machine_id,
             verdict,
-            judged_at: state.clock.monotonic(),
-            turn: turn.map(Arc::new),
+            judged_at,
+            turn,
         };
         Ok(Identified { call, meter })
+    }
+
+    /// A machine that came first may have the token meanwhile. A refusal with its reason is told in
+    /// place of the quota's.
+    async fn costs_nothing(&mut self, state: &AppState) -> Result<bool, ApiError> {
+        self.judge_again(&state.tokens, state.clock.now()).await
     }
 
     fn counted(&self) -> Option<TokenId> {
@@ -180,11 +179,7 @@ impl Call for ValidateToken {
 
 impl ValidateToken {
     /// Judges the token by its record as it is now; whether it is refused.
-    pub(super) async fn judge_again(
-        &mut self,
-        tokens: &Tokens,
-        now: Timestamp,
-    ) -> Result<bool, ApiError> {
+    async fn judge_again(&mut self, tokens: &Tokens, now: Timestamp) -> Result<bool, ApiError> {
         if let Some(claims) = self.verdict.claims() {
             let held = tokens.find(claims.token_id).await?;
             self.verdict = Verdict::of(claims, held, &self.machine_id, now);
@@ -258,18 +253,18 @@ fn token(value: &RawValue) -> Result<String, String> {
         ValidateTokenProblems
     )
 )]
-pub(crate) async fn validate_token(
-    State(state): State<AppState>,
-    request: Request,
-) -> Result<Response, ApiError> {
+pub(crate) async fn validate_token(known: Known<ValidateToken>) -> Result<Answer, ApiError> {
+    let Known {
+        mut call,
+        parts,
+        state,
+    } = known;
     let Rooms {
         tokens,
         clock,
         metrics,
         ..
     } = &*state;
-    let (mut parts, _) = request.into_parts();
-    let Known(mut call): Known<ValidateToken> = Known::take(&mut parts)?;
     if clock.monotonic().since(call.judged_at) > JUDGED_FOR {
         call.judge_again(tokens, clock.now()).await?;
     }
@@ -287,7 +282,7 @@ pub(crate) async fn validate_token(
                     refused_machine::note(record, &parts, &state.tally);
                 }
                 metrics.verdict(reason.name());
-                return Ok(Json(refusal(reason, record)).into_response());
+                return Ok(Answer::free(Json(refusal(reason, record))));
             }
             Verdict::Good {
                 held,
@@ -323,14 +318,14 @@ pub(crate) async fn validate_token(
     Err(ApiError::Overloaded)
 }
 
-fn valid(record: &TokenRecord, machine_id: MachineId) -> Response {
+fn valid(record: &TokenRecord, machine_id: MachineId) -> Answer {
     let body = ValidateTokenResponse::Valid(ValidToken {
         valid: true,
         user_id: record.user_id,
         machine_id,
         expires_at: record.expires_at,
     });
-    (Extension(Outcome::Validated), Json(body)).into_response()
+    Answer::to(Outcome::Validated, Json(body))
 }
 
 fn refusal(reason: Reason, record: Option<&TokenRecord>) -> ValidateTokenResponse {

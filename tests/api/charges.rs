@@ -1,26 +1,26 @@
 //! A charge is settled whatever becomes of its call: the store is blocked, the caller hangs up, the
 //! time runs out, a handler panics.
 
-use std::{sync::Arc, time::Duration};
+use std::{convert::Infallible, sync::Arc, time::Duration};
 
 use axum::{
-    Extension, Router,
+    Router,
     body::Body,
     extract::Request,
     response::{IntoResponse, Response},
-    routing::{MethodRouter, get},
+    routing::get,
 };
 use futures_util::{FutureExt, future::join_all};
 use mirrory::{
     error::ApiError,
     middleware::edge::EdgeLayer,
-    quota::{Charge, Disclosure, Meter, Outcome, Payer, QuotaLayer, SecondLook},
+    quota::{self, Charge, Disclosure, Meter, Metered, Outcome, Payer, QuotaLayer, SecondLook},
     telemetry::metrics::Metrics,
     types::{clock::Clock, randomness::Randomness},
 };
 use serde_json::json;
 use tokio::sync::Notify;
-use tower::ServiceExt;
+use tower::{Layer, ServiceExt, service_fn};
 
 use crate::harness::{Answer, Call, Store, TestApp, TestSite, eventually};
 
@@ -132,26 +132,32 @@ async fn a_caller_that_hangs_up_cancels_nothing() {
     assert_eq!(app.used(&site).await, (1, 1));
 }
 
-#[derive(Clone)]
-struct NothingNew;
+/// What the service does not have.
+struct Work;
 
-impl SecondLook for NothingNew {
-    async fn costs_nothing(&self, _: &mut axum::http::Extensions) -> Result<bool, ApiError> {
+impl SecondLook for Work {
+    async fn costs_nothing(&mut self) -> Result<bool, ApiError> {
         Ok(false)
     }
 }
 
-/// A call that a site pays for, to a handler that the service does not have.
-async fn call(app: &TestApp, site: &TestSite, handler: MethodRouter, patience: Duration) -> Answer {
-    let ledger = app.state.ledger.clone();
-    let quota = QuotaLayer::new(
-        ledger,
+/// A call that a site pays for, to an endpoint that the service does not have.
+async fn call<F>(
+    app: &TestApp,
+    site: &TestSite,
+    endpoint: impl Fn() -> F + Clone + Send + Sync + 'static,
+    patience: Duration,
+) -> Answer
+where
+    F: Future<Output = quota::Answer> + Send + 'static,
+{
+    let state = &app.state;
+    let layer = QuotaLayer::new(
+        state.ledger.clone(),
         app.clock.clock(),
-        app.state.tally.clone(),
+        state.tally.clone(),
         Metrics::default(),
-        NothingNew,
     );
-    let edge = EdgeLayer::new(Clock::system(), Randomness::seeded(1), patience);
     let meter = Meter {
         payer: Some(Payer {
             site_id: site.id,
@@ -160,10 +166,24 @@ async fn call(app: &TestApp, site: &TestSite, handler: MethodRouter, patience: D
         charge: Charge::Call,
         disclosure: Disclosure::Hidden,
     };
-    let request = Request::builder().extension(meter).body(Body::empty());
-    let router = Router::new().route("/", handler.route_layer(quota));
-    let response = router.layer(edge).oneshot(request.unwrap()).await;
-    Answer::read(response.unwrap()).await
+    let admission = state.admission.clone();
+    let charged = layer.layer(service_fn(move |Work| {
+        let answering = endpoint();
+        async { Ok::<_, Infallible>(answering.await) }
+    }));
+    let handler = async move || -> Result<Response, ApiError> {
+        let metered = Metered {
+            request: Work,
+            meter,
+            admitted: admission.admit().await?,
+        };
+        let Ok(answer) = charged.oneshot(metered).await;
+        Ok(answer.response)
+    };
+    let edge = EdgeLayer::new(Clock::system(), Randomness::seeded(1), patience);
+    let router = Router::new().route("/", get(handler)).layer(edge);
+    let request = Request::builder().body(Body::empty()).unwrap();
+    Answer::read(router.oneshot(request).await.unwrap()).await
 }
 
 async fn a_call_that_is_cut_off_is_settled_at_its_own_end(store: Store) {
@@ -172,14 +192,17 @@ async fn a_call_that_is_cut_off_is_settled_at_its_own_end(store: Store) {
     for (outcome, stays) in [(None, 0), (Some(Outcome::Issued), 1)] {
         let may_end = Arc::new(Notify::new());
         let end = Arc::clone(&may_end);
-        let handler = get(async move || -> Response {
-            end.notified().await;
-            match outcome {
-                Some(outcome) => Extension(outcome).into_response(),
-                None => ApiError::NotFound.into_response(),
+        let endpoint = move || {
+            let end = Arc::clone(&end);
+            async move {
+                end.notified().await;
+                quota::Answer {
+                    response: ApiError::NotFound.into_response(),
+                    outcome,
+                }
             }
-        });
-        let answer = call(&app, &site, handler, Duration::from_millis(20)).await;
+        };
+        let answer = call(&app, &site, endpoint, Duration::from_millis(20)).await;
         assert_eq!(answer.problem(), (503, "overloaded"));
         eventually(async || app.used(&site).await == (1, 1)).await;
         may_end.notify_one();
@@ -191,11 +214,11 @@ async fn a_call_that_is_cut_off_is_settled_at_its_own_end(store: Store) {
 async fn a_call_that_panics_is_given_back(store: Store) {
     let app = TestApp::start(store).await;
     let site = app.site("free").await;
-    let handler = get(async || -> Response {
+    let endpoint = || async {
         tokio::task::yield_now().await;
         panic!("on purpose");
-    });
-    let answer = call(&app, &site, handler, Duration::from_mins(1)).await;
+    };
+    let answer = call(&app, &site, endpoint, Duration::from_mins(1)).await;
     assert_eq!(answer.problem(), (500, "internal_error"));
     // It was charged before.
     assert_eq!(app.number("SELECT count(*) FROM usage").await, 1);
