@@ -1,8 +1,9 @@
 //! The janitor: removes what is past its use, one instance at a time: partitions whole, other rows in
-//! small batches.
+//! small batches with pauses between them.
 
-use std::time::Duration;
+use std::{future::ready, time::Duration};
 
+use tokio::time::sleep;
 use uuid::Uuid;
 
 use crate::{
@@ -20,11 +21,15 @@ use crate::{
     types::clock::Clock,
 };
 
-/// How many rows one statement removes.
-const BATCH: i64 = 500;
+/// How many rows one statement removes: so few that nobody has to wait for long until it is done.
+pub const BATCH: i64 = 100;
 
 /// How many batches of each kind one round removes: more than a round's worth of new rows.
-const BATCHES: usize = 400;
+const BATCHES: usize = 1_000;
+
+/// How long the store is left alone between two full batches. What comes at a thousand a second goes
+/// at up to two.
+pub const PAUSE: Duration = Duration::from_millis(50);
 
 /// How long an instance claims the work for; renewed before each kind.
 const LEASE: Duration = Duration::from_mins(3);
@@ -80,33 +85,49 @@ impl Janitor {
             tracing::warn!(?skew, "no clean-up: the clock is off the store's");
             return Ok(());
         }
-        self.round().await
+        self.round_with(|| sleep(PAUSE)).await
     }
 
-    /// Removes what is past its use by this instance's clock, unless another one has claimed it.
+    /// Removes what is past its use by this instance's clock, unless another one has claimed it; all
+    /// at once.
     ///
     /// # Errors
     /// When the store fails.
     pub async fn round(&self) -> Result<(), StoreError> {
+        self.round_with(|| ready(())).await
+    }
+
+    /// The same with a pause after each full batch.
+    ///
+    /// # Errors
+    /// When the store fails.
+    pub async fn round_with<F>(&self, mut pause: impl FnMut() -> F) -> Result<(), StoreError>
+    where
+        F: Future<Output = ()>,
+    {
         for kind in Kind::ALL {
             let now = self.clock.now();
             let until = now.after(LEASE);
             if !leases::claim(&self.database, "janitor", self.holder, now, until).await? {
                 break;
             }
-            self.clear(kind).await?;
+            self.clear(kind, &mut pause).await?;
         }
         Ok(())
     }
 
     /// Removes batch after batch until one comes back less than full.
-    async fn clear(&self, kind: Kind) -> Result<(), StoreError> {
+    async fn clear<F>(&self, kind: Kind, pause: &mut impl FnMut() -> F) -> Result<(), StoreError>
+    where
+        F: Future<Output = ()>,
+    {
         for _ in 0..BATCHES {
             let removed = self.sweep(kind).await?;
             self.metrics.removed(kind.table(), removed);
             if removed < BATCH.unsigned_abs() {
                 break;
             }
+            pause().await;
         }
         Ok(())
     }
@@ -115,6 +136,7 @@ impl Janitor {
         match kind {
             Kind::Partitions => self.tokens.turn_partitions().await,
             Kind::Tokens => self.tokens.sweep(BATCH).await,
+            Kind::IdempotencyKeys => self.tokens.sweep_keys(BATCH).await,
             Kind::Sites => self.sites.sweep(BATCH).await,
             Kind::Keys => self.keys.sweep(BATCH).await,
             Kind::Usage => self.ledger.sweep(BATCH).await,
@@ -137,6 +159,7 @@ impl Janitor {
 enum Kind {
     Partitions,
     Tokens,
+    IdempotencyKeys,
     Sites,
     Keys,
     Usage,
@@ -147,9 +170,10 @@ enum Kind {
 }
 
 impl Kind {
-    const ALL: [Self; 9] = [
+    const ALL: [Self; 10] = [
         Self::Partitions,
         Self::Tokens,
+        Self::IdempotencyKeys,
         Self::Sites,
         Self::Keys,
         Self::Usage,
@@ -164,6 +188,7 @@ impl Kind {
         match self {
             Self::Partitions => "partitions",
             Self::Tokens => "tokens",
+            Self::IdempotencyKeys => "idempotency_keys",
             Self::Sites => "sites",
             Self::Keys => "signing_keys",
             Self::Usage => "usage_history",

@@ -12,7 +12,7 @@ const MANY_RECORDS: u32 = 10_000_000;
 #[derive(Debug, Parser)]
 #[command(name = "cargo bench --bench load --")]
 pub struct Options {
-    /// Only these scenarios, separated by commas; all but `large` and `retention` unless told.
+    /// Only these scenarios, separated by commas; all but the large ones unless told.
     #[arg(long, value_delimiter = ',', value_enum)]
     pub only: Vec<Scenario>,
     /// Seconds of each turn.
@@ -52,7 +52,10 @@ pub struct Options {
 impl Options {
     /// Whether a scenario is to be measured.
     pub fn includes(&self, scenario: Scenario) -> bool {
-        let is_large = matches!(scenario, Scenario::Large | Scenario::Retention);
+        let is_large = matches!(
+            scenario,
+            Scenario::Large | Scenario::Retention | Scenario::RetentionEmbedded
+        );
         let is_usual = !is_large || self.large.is_some();
         self.only.contains(&scenario) || (self.only.is_empty() && is_usual)
     }

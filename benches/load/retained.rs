@@ -1,9 +1,9 @@
 //! What a store has that keeps records for a while: partitions of them, and a key of each.
 
-use std::fmt::Write;
+use std::{fmt::Write, time::Duration};
 
-use mirrory::types::clock::Clock;
-use sqlx::{AssertSqlSafe, Connection, PgConnection};
+use mirrory::{store::sqlite, types::clock::Clock};
+use sqlx::{AssertSqlSafe, Connection, PgConnection, SqliteConnection};
 use uuid::Uuid;
 
 use crate::{
@@ -62,4 +62,32 @@ pub async fn keys(url: &str) -> Outcome<()> {
     }
     connection.close().await?;
     Ok(())
+}
+
+/// Ends every token of an embedded store, long ago.
+pub async fn end_all(url: &str) -> Outcome<()> {
+    let mut connection = connect(url).await?;
+    for query in [
+        "UPDATE tokens SET expires_at = 1",
+        "PRAGMA wal_checkpoint(TRUNCATE)",
+    ] {
+        sqlx::raw_sql(query).execute(&mut connection).await?;
+    }
+    connection.close().await?;
+    Ok(())
+}
+
+/// How many of those are left.
+pub async fn ended(url: &str) -> Outcome<i64> {
+    let mut connection = connect(url).await?;
+    let count = sqlx::query_scalar("SELECT count(*) FROM tokens WHERE expires_at = 1")
+        .fetch_one(&mut connection)
+        .await?;
+    connection.close().await?;
+    Ok(count)
+}
+
+async fn connect(url: &str) -> Outcome<SqliteConnection> {
+    let options = sqlite::options(url, Duration::from_secs(1))?;
+    Ok(SqliteConnection::connect_with(&options).await?)
 }

@@ -122,9 +122,17 @@ impl Background {
             async move { tally.flush().await }
         }));
         let clean_up = Work::every(JANITOR_INTERVAL, "clean up", &metrics);
+        let leaving = stopped.clone();
         tasks.spawn(repeat(stopped, clean_up, move || {
             let janitor = Arc::clone(&janitor);
-            async move { janitor.tick().await }
+            let mut stopped = leaving.clone();
+            // A round may take minutes, and another instance goes on where it was cut off.
+            async move {
+                tokio::select! {
+                    _ = stopped.changed() => Ok(()),
+                    cleaned = janitor.tick() => cleaned,
+                }
+            }
         }));
         Running { stop, tasks }
     }

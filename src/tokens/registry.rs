@@ -1,6 +1,12 @@
 //! What can be done with tokens: the room's rules over its store.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicI64, Ordering},
+    },
+    time::Duration,
+};
 
 use uuid::Uuid;
 
@@ -57,6 +63,8 @@ pub struct Tokens {
     randomness: Randomness,
     turns: Turns,
     uses: PendingUses,
+    /// Up to when this instance has removed idempotency keys, in microseconds.
+    keys_swept_to: Arc<AtomicI64>,
 }
 
 impl Tokens {
@@ -76,6 +84,7 @@ impl Tokens {
             randomness,
             turns: Turns::default(),
             uses: PendingUses::default(),
+            keys_swept_to: Arc::default(),
         }
     }
 
@@ -383,7 +392,7 @@ impl Tokens {
         Ok(issued.max(moment.after(self.settings.time_to_live)))
     }
 
-    /// Removes up to `limit` rows each of records and of idempotency keys past their use.
+    /// Removes up to `limit` records past their use; how many.
     ///
     /// # Errors
     /// When the store fails.
@@ -391,12 +400,23 @@ impl Tokens {
         let now = self.clock.now();
         let from = partitions::swept_from(&self.store, now).await?;
         let cutoff = now.before(KEPT_AFTER_END);
-        let records = self.store.sweep(cutoff, from, limit).await?;
-        let keys = self
-            .store
-            .sweep_keys(now.before(KEY_LIFETIME), limit)
-            .await?;
-        Ok(records.max(keys))
+        self.store.sweep(cutoff, from, limit).await
+    }
+
+    /// Removes up to `limit` idempotency keys past their use, going on where the last time ended;
+    /// how many. Older ones that come later, as by an import, wait for another instance to begin.
+    ///
+    /// # Errors
+    /// When the store fails.
+    pub async fn sweep_keys(&self, limit: i64) -> Result<u64, StoreError> {
+        let from = Timestamp::from_micros(self.keys_swept_to.load(Ordering::Relaxed));
+        let until = self.clock.now().before(KEY_LIFETIME);
+        let removed = self.store.sweep_keys(from, until, limit).await?;
+        if let Some(last) = removed.iter().max() {
+            self.keys_swept_to
+                .store(last.as_micros(), Ordering::Relaxed);
+        }
+        Ok(removed.len() as u64)
     }
 
     /// Makes partitions ahead, and removes those whose records are all past their use; how many.

@@ -9,6 +9,7 @@ use uuid::Uuid;
 mod binding;
 mod finding;
 mod insertion;
+mod keys;
 mod last_use;
 mod partitions;
 
@@ -78,11 +79,6 @@ const SWEEP: &str = "\
 DELETE FROM tokens WHERE token_id IN \
 (SELECT token_id FROM tokens WHERE expires_at <= $1 AND token_id >= $2 \
 ORDER BY expires_at LIMIT $3)";
-
-const SWEEP_KEYS: &str = "\
-DELETE FROM idempotency_keys WHERE (site_id, key_digest) IN \
-(SELECT site_id, key_digest FROM idempotency_keys WHERE created_at <= $1 \
-ORDER BY created_at LIMIT $2)";
 
 /// How many batches that write may be on their way at once: what comes meanwhile shares the next
 /// flush to disk.
@@ -307,20 +303,6 @@ impl TokenStore {
             sqlx::query(SWEEP)
                 .bind(cutoff)
                 .bind(first_id(from))
-                .bind(limit)
-                .execute(connection)
-        ))
-    }
-
-    /// Removes up to `limit` idempotency keys that were used before `keys_expire`.
-    pub(super) async fn sweep_keys(
-        &self,
-        keys_expire: Timestamp,
-        limit: i64,
-    ) -> Result<u64, StoreError> {
-        write!(self.database, |connection| affected(
-            sqlx::query(SWEEP_KEYS)
-                .bind(keys_expire)
                 .bind(limit)
                 .execute(connection)
         ))

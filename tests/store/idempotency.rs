@@ -5,6 +5,7 @@ use mirrory::{
     tokens::{Idempotency, Inserted, KEY_LIFETIME, KeyUse, TokenRecord},
     types::ids::SiteId,
 };
+use sqlx::{AssertSqlSafe, Connection, PgConnection};
 
 use crate::harness::{Instance, MICRO, NOON, Store, just_under, machine, on_both_stores, user};
 
@@ -17,6 +18,7 @@ on_both_stores!(
     a_key_ends_after_a_day_and_is_then_taken_over,
     of_eight_that_take_over_an_old_key_one_does,
     sweep_removes_keys_after_a_day,
+    sweep_goes_on_where_it_ended_and_another_instance_begins_anew,
 );
 
 async fn insert(instance: &Instance, record: &TokenRecord, text: &str) -> Inserted {
@@ -206,10 +208,53 @@ async fn sweep_removes_keys_after_a_day(store: Store) {
     insert(&instance, &newer, "d").await;
 
     store.hand.set_wall(NOON.after(KEY_LIFETIME).before(MICRO));
-    assert_eq!(instance.tokens.sweep(2).await.unwrap(), 0);
+    assert_eq!(instance.tokens.sweep_keys(2).await.unwrap(), 0);
     store.hand.set_wall(NOON.after(KEY_LIFETIME));
-    assert_eq!(instance.tokens.sweep(2).await.unwrap(), 2);
-    assert_eq!(instance.tokens.sweep(2).await.unwrap(), 1);
+    assert_eq!(instance.tokens.sweep_keys(2).await.unwrap(), 2);
+    assert_eq!(instance.tokens.sweep_keys(2).await.unwrap(), 1);
     assert_eq!(replayed(&instance, site_id, &key("d")).await, newer);
     assert_eq!(store.number("SELECT count(*) FROM tokens").await, 4);
+}
+
+async fn sweep_goes_on_where_it_ended_and_another_instance_begins_anew(store: Store) {
+    let instances = [store.instance().await, store.instance().await];
+    let [first, second] = [&instances[0].tokens, &instances[1].tokens];
+    let (site_id, _) = instances[0].create_site().await;
+    for text in ["a", "b", "c"] {
+        let record = draft(&instances[0], site_id);
+        insert(&instances[0], &record, text).await;
+        store.hand.advance(MICRO);
+    }
+    store.hand.set_wall(NOON.after(2 * KEY_LIFETIME));
+    assert_eq!(first.sweep_keys(2).await.unwrap(), 2);
+    let late = "UPDATE idempotency_keys SET created_at = 1";
+    store.execute(late).await.unwrap();
+    assert_eq!(first.sweep_keys(2).await.unwrap(), 0);
+    assert_eq!(second.sweep_keys(2).await.unwrap(), 1);
+}
+
+/// The embedded store writes one thing at a time.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_key_that_is_taken_anew_while_it_is_removed_stays() {
+    let store = Store::postgres().await;
+    let instance = store.instance().await;
+    let (site_id, _) = instance.create_site().await;
+    let record = draft(&instance, site_id);
+    insert(&instance, &record, "a").await;
+    store.hand.advance(KEY_LIFETIME);
+    let now = store.clock.now().as_micros();
+
+    let url = store.config.database.url.expose();
+    let mut taking = PgConnection::connect(url).await.unwrap();
+    let take = format!("BEGIN; UPDATE idempotency_keys SET created_at = {now}");
+    let taken = sqlx::raw_sql(AssertSqlSafe(take)).execute(&mut taking);
+    taken.await.unwrap();
+    let committing = async {
+        store.until_waiting(1).await;
+        let committed = sqlx::raw_sql("COMMIT").execute(&mut taking);
+        committed.await.unwrap();
+    };
+    let (removed, ()) = tokio::join!(instance.tokens.sweep_keys(100), committing);
+    assert_eq!(removed.unwrap(), 0);
+    assert_eq!(replayed(&instance, site_id, &key("a")).await, record);
 }

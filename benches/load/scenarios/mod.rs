@@ -12,6 +12,7 @@ mod instances;
 mod large;
 mod propagation;
 mod retention;
+mod retention_embedded;
 mod telemetry;
 mod validate;
 
@@ -50,6 +51,8 @@ pub enum Scenario {
     Large,
     /// Old records and idempotency keys removed from a large store under load.
     Retention,
+    /// Old records removed from a large embedded store under load.
+    RetentionEmbedded,
 }
 
 impl Scenario {
@@ -69,6 +72,7 @@ impl Scenario {
             Self::Footprint => "footprint",
             Self::Large => "large",
             Self::Retention => "retention",
+            Self::RetentionEmbedded => "retention-embedded",
         }
     }
 
@@ -89,6 +93,7 @@ impl Scenario {
             Self::Footprint => footprint::measure(bench).await,
             Self::Large => large::measure(bench).await,
             Self::Retention => retention::measure(bench).await,
+            Self::RetentionEmbedded => retention_embedded::measure(bench).await,
         }
     }
 }

@@ -58,25 +58,37 @@ pub async fn measure(bench: &mut Bench) -> Outcome<()> {
     let before = Sizes::of(&url).await?;
 
     let server = &instance.server;
-    let turns = 2 * (bench.plan.rounds + 1);
+    let turns = 3 * (bench.plan.rounds + 1);
     let seconds = u32::try_from(bench.plan.duration.as_secs() + 2)?;
     let issuing = requests::generate_with_keys(&instance.sites, turns * seconds * ISSUING.rate);
     let issuing = Paced::new(server.address, ISSUING, issuing, ISSUED);
     let validate = requests::validate(&instance.tokens);
     let load = bench.load(server, Endpoint::Validate, validate);
+    let removing = |name, removal| {
+        Contender::removing(name, server, load.clone(), issuing.clone(), removal).on_postgres()
+    };
     let contenders = [
         Contender::beside("keeping", server, load.clone(), issuing.clone()).on_postgres()?,
-        Contender::removing("removing", server, load, issuing.clone(), removal.clone())
-            .on_postgres()?,
+        removing("removing keys", removal.of_keys())?,
+        removing("removing keys and a partition", removal.clone())?,
     ];
     let title = format!("{records} records, 1,000 new ones a second: validate, PostgreSQL");
-    let [keeping, removing] = bench.compare(&title, &contenders).await?;
+    let [keeping, keys, all] = bench.compare(&title, &contenders).await?;
     println!("{issuing}");
-    let ratio = removing.ratio_to(&keeping, |sample| sample.p99);
-    let name = "validate while a partition and 1,000 keys a second are removed, of its p99";
-    bench
-        .report
-        .add_of(&removing, name, ratio, Goal::Most(MOST_P99));
+    let turn = bench.plan.duration.as_secs();
+    for (series, what) in [
+        (
+            &keys,
+            "keys are removed as fast as the janitor does".to_owned(),
+        ),
+        (&all, format!("a partition is, too, once in {turn} s")),
+    ] {
+        let ratio = series.ratio_to(&keeping, |sample| sample.p99);
+        let name = format!("validate while {what}, of its p99");
+        bench
+            .report
+            .add_of(series, name, ratio, Goal::Most(MOST_P99));
+    }
     before.tell("before");
     Sizes::of(&url).await?.tell("after the partitions are gone");
     drop(instance);
