@@ -26,7 +26,7 @@ use self::{
     output::{Answer, Failure, Format},
 };
 use crate::{
-    app::{StartError, missing_store, open_store, require_master_key},
+    app::{StartError, missing_store, open_store},
     config::{Config, process_environment},
     openapi,
     store::{Database, database::COMMAND_DEADLINE},
@@ -42,10 +42,8 @@ struct Context {
 }
 
 impl Context {
-    /// Opens the store, and makes an embedded one that is not there. What a server would lack there is
-    /// asked for before.
+    /// Opens the store, and makes an embedded one that is not there.
     async fn make_store(&self) -> Result<Database, StartError> {
-        require_master_key(&self.config)?;
         let settings = &self.config.database;
         let missing = missing_store(settings)?;
         let database = open_store(settings, COMMAND_DEADLINE).await?;

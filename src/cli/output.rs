@@ -78,6 +78,7 @@ impl Answer {
             Self::Verdict(_, _, code) => *code,
             _ => ExitCode::SUCCESS,
         };
+        let tells_a_change = matches!(self, Self::One(_));
         let text = match (self, format) {
             (Self::Nothing, _) => return Ok(code),
             (
@@ -89,8 +90,12 @@ impl Answer {
             (Self::One(value), Format::Text) => lines(&value),
             (Self::Many(values, columns), Format::Text) => table(&values, columns),
         };
-        writeln!(io::stdout().lock(), "{}", text.trim_end())?;
-        Ok(code)
+        match writeln!(io::stdout().lock(), "{}", text.trim_end()) {
+            Err(error) if tells_a_change => Err(Failure::new(format!(
+                "what was done stays done, but nobody was told: {error}"
+            ))),
+            printed => printed.map(|()| code).map_err(Failure::from),
+        }
     }
 }
 

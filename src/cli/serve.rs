@@ -86,7 +86,11 @@ pub(super) async fn run(context: Context, format: Format) -> Result<Answer, Fail
     }
     let work = background.spawn();
     tracing::info!(%address, store = state.config.database.redacted(), "serving");
-    introduction.print(format)?;
+    if introduction.print(format).is_err() {
+        tracing::warn!(
+            "nobody reads the standard output: a first site's secret is lost, rotate it"
+        );
+    }
 
     signals.received().await;
     tracing::info!("draining; a second signal ends it at once");

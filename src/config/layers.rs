@@ -51,18 +51,25 @@ fn name_of(variable: &str) -> Option<&str> {
     }
 }
 
-/// The setting that a variable with too few underscores is meant for, whose value nobody would take.
-/// Kubernetes makes some itself, such as `MIRRORY_SERVER_PORT` for a service `mirrory-server`.
-fn almost_named(variable: &str) -> Option<(String, String)> {
+/// The setting that a variable with too few underscores would be meant for, if there is one.
+fn almost_named(variable: &str) -> Option<String> {
     let (section, key) = variable.strip_prefix("MIRRORY_")?.split_once('_')?;
     let key = key.trim_start_matches('_');
-    let is_of_kubernetes = key.starts_with("PORT") || key.starts_with("SERVICE_");
-    (!is_of_kubernetes).then(|| (section.to_lowercase(), key.to_lowercase()))
+    Some(format!("{section}.{key}").to_lowercase())
 }
 
 fn dotted(name: &str) -> String {
     name.to_lowercase().replace("__", ".")
 }
+
+/// The settings that the defaults do not name.
+const WITHOUT_DEFAULT: [&str; 5] = [
+    "secrets.master_key",
+    "bootstrap.proxy_secret",
+    "log.format",
+    "telemetry.metrics_listen",
+    "telemetry.otlp_endpoint",
+];
 
 #[derive(Default)]
 pub(super) struct Layers {
@@ -146,10 +153,15 @@ impl Layers {
         Ok(())
     }
 
+    fn is_setting(&self, name: &str) -> bool {
+        WITHOUT_DEFAULT.contains(&name) || matches!(self.places.get(name), Some((false, _)))
+    }
+
     fn refuse_almost_named(&self, variable: &str) -> Result<(), ConfigError> {
         match almost_named(variable) {
-            Some((section, key)) if self.places.contains_key(&section) => Err(ConfigError::Bad {
-                setting: format!("{section}.{key}"),
+            // Others' are left alone, as those that Kubernetes makes for its services.
+            Some(setting) if self.is_setting(&setting) => Err(ConfigError::Bad {
+                setting,
                 origin: Origin::Environment(variable.to_owned()),
                 problem: "the variable's name must have two underscores each time, as in \
                           `MIRRORY__SECTION__KEY`"

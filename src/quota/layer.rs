@@ -133,8 +133,8 @@ pub struct QuotaLayer {
 }
 
 impl QuotaLayer {
-    /// Charges `ledger`; `second_look` is asked before a request is refused, `tally` is told of
-    /// the window that is used up, and `metrics` of the plan.
+    /// Charges `ledger`; of a request that is refused `tally` is told the window that is used up, and
+    /// `metrics` the plan.
     #[must_use]
     pub const fn new(ledger: Ledger, clock: Clock, tally: Tally, metrics: Metrics) -> Self {
         Self {

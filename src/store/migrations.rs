@@ -2,7 +2,7 @@
 
 use std::{
     collections::BTreeMap,
-    fs::{DirBuilder, File, TryLockError},
+    fs::{self, DirBuilder, File, TryLockError},
     io,
     os::unix::fs::DirBuilderExt,
     path::{Path, PathBuf},
@@ -226,7 +226,9 @@ fn lock_file(store: &Path, ending: &str) -> io::Result<File> {
             .mode(0o700)
             .create(folder)?;
     }
-    let mut name = store.as_os_str().to_owned();
+    // The file itself, also where the path is a link to it.
+    let store = fs::canonicalize(store).unwrap_or_else(|_| store.to_owned());
+    let mut name = store.into_os_string();
     name.push(ending);
     File::options().create(true).append(true).open(name)
 }

@@ -18,10 +18,9 @@ const READERS: u32 = 4;
 /// since what is read again and again is remembered as rows.
 const READER_CACHE: &str = "-1024";
 
-/// After how many pages the write-ahead log goes into the store, 16 MiB: a page that many records fall
-/// on, as those of an index by user, is written there once for all of them. With the default of 1000
-/// a record costs a fifth more system calls.
-const PAGES_BETWEEN_CHECKPOINTS: &str = "4000";
+/// How many prepared statements the writer keeps: a batch of records is another one for each number of
+/// them, and the usual hundred would push each other out.
+const STATEMENTS: usize = 384;
 
 /// Where an embedded store lies.
 ///
@@ -39,7 +38,8 @@ pub(super) async fn open(
 ) -> Result<Pools, sqlx::Error> {
     let options = options(settings.url.expose(), deadline)?;
     // The writer first: it makes the file and turns on the write-ahead log, which readers cannot.
-    let writer = pool(1, deadline).connect_with(options.clone()).await?;
+    let writer = options.clone().statement_cache_capacity(STATEMENTS);
+    let writer = pool(1, deadline).connect_with(writer).await?;
     let readers = options.pragma("cache_size", READER_CACHE);
     let readers = pool(READERS, deadline).connect_with(readers).await?;
     Ok(Pools::Sqlite { writer, readers })
@@ -82,6 +82,5 @@ pub fn options(url: &str, deadline: Duration) -> Result<SqliteConnectOptions, sq
         .journal_mode(SqliteJournalMode::Wal)
         .synchronous(SqliteSynchronous::Full)
         .foreign_keys(true)
-        .pragma("wal_autocheckpoint", PAGES_BETWEEN_CHECKPOINTS)
         .busy_timeout(deadline))
 }

@@ -133,7 +133,7 @@ fn filter(directives: &str) -> Result<EnvFilter, TelemetryError> {
 /// prints rows of its own (trace) and the server's notices; rustls whole handshake messages, with
 /// session tickets (trace). So nothing below `info` passes but from the crates named here, which
 /// were read: hyper and hyper-util print lengths and states at debug, `sqlx::query` the text of our
-/// static statements with `$1` in it, `sqlx::pool` how long a connection took to get.
+/// statements with `$1` in it, `sqlx::pool` how long a connection took to get.
 fn caps() -> Targets {
     Targets::new()
         .with_default(LevelFilter::INFO)

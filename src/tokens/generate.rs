@@ -187,7 +187,7 @@ fn idempotency_key(headers: &HeaderMap) -> Result<Option<&str>, &'static str> {
 impl GenerateToken {
     /// Looks for the token that was issued to the same request with the same key; whether there is
     /// one.
-    pub(super) async fn find_replay(&mut self, tokens: &Tokens) -> Result<bool, ApiError> {
+    async fn find_replay(&mut self, tokens: &Tokens) -> Result<bool, ApiError> {
         if let Some(idempotency) = &self.idempotency {
             self.replay = match tokens.find_key(self.site_id, idempotency).await? {
                 Some(KeyUse::Same(record)) => Some(record),

@@ -291,6 +291,20 @@ fn a_command_whose_reader_has_enough_says_nothing() {
 }
 
 #[test]
+fn a_change_whose_reader_has_gone_is_made_and_says_that_nobody_was_told() {
+    let place = Place::sqlite();
+    let (reader, writer) = io::pipe().unwrap();
+    drop(reader);
+    let mut command = place.program(["site", "create", "--name", "Shop"]);
+    let output = command.stdout(writer).stderr(Stdio::piped()).output();
+    let output = output.unwrap();
+    let stderr = String::from_utf8_lossy(&output.stderr);
+    assert!(stderr.contains("nobody was told"), "{stderr}");
+    assert_eq!(output.status.code(), Some(1));
+    assert!(place.run(["site", "list"]).stdout.contains("Shop"));
+}
+
+#[test]
 fn openapi_is_a_document_and_needs_no_store() {
     let place = Place::sqlite();
     let document = place.ask(["openapi"]);

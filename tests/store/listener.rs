@@ -179,7 +179,7 @@ async fn a_connection_that_died_without_a_word_is_found_out() {
     let through_the_wire = Store::new(&wire.url, None);
     let database = through_the_wire.open_with(Duration::from_secs(1)).await;
     let mut ear = Ear::open(&database, Duration::from_millis(50)).await;
-    wire.fall_silent();
+    wire.fall_silent().await;
     ear.is_woken().await;
     let instance = Instance::new(&here, here.open().await);
     ear.hears(&instance.database).await;

@@ -370,7 +370,7 @@ async fn connections_that_fell_silent_do_not_use_up_the_pool() {
         database.begin().await.unwrap(),
         database.begin().await.unwrap(),
     ];
-    wire.fall_silent();
+    wire.fall_silent().await;
     let ended = join_all(held.map(|tx| soon(tx.commit()))).await;
     assert!(ended.iter().all(is_outage));
     works_again(&database, 2).await;

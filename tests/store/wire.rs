@@ -39,7 +39,10 @@ impl Wire {
                     let mut server = TcpStream::connect(&*server).await.unwrap();
                     tokio::select! {
                         _ended = copy_bidirectional(&mut client, &mut server) => {}
-                        _silenced = silenced.changed() => std::future::pending().await,
+                        _silenced = silenced.changed() => {
+                            drop(silenced);
+                            std::future::pending::<()>().await;
+                        }
                     }
                 });
             }
@@ -47,8 +50,9 @@ impl Wire {
         Self { url, silence }
     }
 
-    /// Those that are open fall silent; new ones work.
-    pub fn fall_silent(&self) {
+    /// Those that are open fall silent, and are when this returns; new ones work.
+    pub async fn fall_silent(&self) {
         self.silence.send_replace(());
+        self.silence.closed().await;
     }
 }
