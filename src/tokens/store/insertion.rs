@@ -22,8 +22,8 @@ use crate::{
     },
 };
 
-/// For a lone record, on both databases: unpacking arrays or JSON costs half as much again.
-const INSERT_ONE: &str = "\
+/// For a lone record: unpacking arrays costs half as much again.
+const INSERT_ONE_IN_POSTGRES: &str = "\
 INSERT INTO tokens \
   (token_id, site_id, user_id, coins, issued_at, expires_at, machine_id, bound_at) \
 VALUES ($1, $2, $3, $4, $5, $6, $7, $8)";
@@ -166,10 +166,7 @@ impl Work for Insertions {
         deadline: Instant,
     ) -> Result<Vec<Inserted>, StoreError> {
         if rows.iter().all(|row| row.idempotency.is_none()) {
-            match rows {
-                [lone] => self.insert_one(kept, lone, deadline).await?,
-                _ => self.insert_all(kept, rows, deadline).await?,
-            }
+            self.insert_all(kept, rows, deadline).await?;
             return Ok(vec![Inserted::Yes; rows.len()]);
         }
         let written: Vec<(TokenId,)> = match self.0.pools() {
@@ -197,43 +194,7 @@ impl Work for Insertions {
     }
 }
 
-/// The statement for a lone record; a macro, since its type is each database's own.
-macro_rules! insertion {
-    ($row:expr) => {
-        sqlx::query(INSERT_ONE)
-            .bind($row.record.token_id)
-            .bind($row.record.site_id)
-            .bind($row.record.user_id)
-            .bind($row.record.coins)
-            .bind($row.record.issued_at)
-            .bind($row.record.expires_at)
-            .bind(&$row.record.machine_id)
-            .bind($row.bound_at())
-    };
-}
-
 impl Insertions {
-    async fn insert_one(
-        &self,
-        kept: &mut Kept,
-        row: &NewToken,
-        deadline: Instant,
-    ) -> Result<(), StoreError> {
-        match self.0.pools() {
-            Pools::Postgres(pool) => {
-                with_kept_connection!(kept, self.0, pool, deadline, |connection| {
-                    affected(insertion!(row).execute(connection))
-                })?
-            }
-            Pools::Sqlite { writer, .. } => {
-                with_connection!(self.0, writer, deadline, |connection| {
-                    affected(insertion!(row).execute(connection))
-                })?
-            }
-        };
-        Ok(())
-    }
-
     /// Inserts records without idempotency keys: all of them, or none.
     async fn insert_all(
         &self,
@@ -241,14 +202,28 @@ impl Insertions {
         rows: &[NewToken],
         deadline: Instant,
     ) -> Result<(), StoreError> {
-        match self.0.pools() {
-            Pools::Postgres(pool) => {
+        match (self.0.pools(), rows) {
+            (Pools::Postgres(pool), [lone]) => {
+                with_kept_connection!(kept, self.0, pool, deadline, |connection| affected(
+                    sqlx::query(INSERT_ONE_IN_POSTGRES)
+                        .bind(lone.record.token_id)
+                        .bind(lone.record.site_id)
+                        .bind(lone.record.user_id)
+                        .bind(lone.record.coins)
+                        .bind(lone.record.issued_at)
+                        .bind(lone.record.expires_at)
+                        .bind(&lone.record.machine_id)
+                        .bind(lone.bound_at())
+                        .execute(connection)
+                ))?
+            }
+            (Pools::Postgres(pool), _) => {
                 with_kept_connection!(kept, self.0, pool, deadline, |connection| {
                     let statement = bind_records!(sqlx::query(INSERT_IN_POSTGRES), rows);
                     affected(statement.execute(connection))
                 })?
             }
-            Pools::Sqlite { writer, .. } => {
+            (Pools::Sqlite { writer, .. }, _) => {
                 let mut statement = insertion_in_sqlite(rows);
                 with_connection!(self.0, writer, deadline, |connection| affected(
                     statement.build().execute(connection)
