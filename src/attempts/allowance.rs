@@ -80,6 +80,11 @@ impl Rule for Allowance {
     fn ends(&self, bucket: Bucket) -> Monotonic {
         bucket.at.after(self.micros_to_drain(bucket.level))
     }
+
+    /// Without the division that tells when.
+    fn has_ended(&self, bucket: Bucket, now: Monotonic) -> bool {
+        self.drained(bucket, now).level == 0
+    }
 }
 
 impl<Key: Eq + std::hash::Hash> Limiter<Key, Allowance> {

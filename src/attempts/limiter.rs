@@ -1,10 +1,11 @@
 //! What is remembered of each key, in bounded space.
 
 use std::{
-    collections::HashMap,
     hash::{BuildHasher, Hash, RandomState},
     sync::{Mutex, MutexGuard, PoisonError},
 };
+
+use hashbrown::HashTable;
 
 use super::TooManyAttempts;
 use crate::types::clock::Monotonic;
@@ -28,9 +29,16 @@ pub(super) trait Rule {
 
     /// From when on the state says no more than none at all.
     fn ends(&self, state: Self::State) -> Monotonic;
+
+    /// Whether that moment has come.
+    fn has_ended(&self, state: Self::State, now: Monotonic) -> bool {
+        self.ends(state) <= now
+    }
 }
 
-type Shard<Key, State> = Mutex<HashMap<Key, State>>;
+/// No map, which would hash the key once more after its shard was found by it.
+type Table<Key, State> = HashTable<(Key, State)>;
+type Shard<Key, State> = Mutex<Table<Key, State>>;
 
 /// One [`Rule`] for many keys.
 ///
@@ -50,7 +58,7 @@ impl<Key: Eq + Hash, R: Rule> Limiter<Key, R> {
     pub(super) fn new(rule: R) -> Self {
         Self {
             rule,
-            shards: (0..SHARDS).map(|_| Mutex::default()).collect(),
+            shards: (0..SHARDS).map(|_| Shard::default()).collect(),
             keys_per_shard: KEYS / SHARDS,
             hasher: RandomState::new(),
         }
@@ -61,44 +69,49 @@ impl<Key: Eq + Hash, R: Rule> Limiter<Key, R> {
     /// # Errors
     /// When the rule refuses it; nothing is counted then.
     pub(super) fn take(&self, key: Key, now: Monotonic) -> Result<(), TooManyAttempts> {
-        let mut shard = self.shard(&key);
-        if let Some(state) = shard.get_mut(&key) {
-            let live = Some(*state).filter(|state| self.rule.ends(*state) > now);
+        let hash = self.hasher.hash_one(&key);
+        let mut shard = self.shard(hash);
+        if let Some((_, state)) = shard.find_mut(hash, |(known, _)| *known == key) {
+            let live = Some(*state).filter(|state| !self.rule.has_ended(*state, now));
             *state = self.rule.take(live, now)?;
         } else {
             let state = self.rule.take(None, now)?;
             if shard.len() >= self.keys_per_shard {
                 self.make_room(&mut shard, now);
             }
-            shard.insert(key, state);
+            shard.insert_unique(hash, (key, state), |(known, _)| self.hasher.hash_one(known));
         }
         Ok(())
     }
 
     /// Changes what is remembered of the key, if anything is.
     pub(super) fn change(&self, key: &Key, change: impl FnOnce(&R, &mut R::State)) {
-        if let Some(state) = self.shard(key).get_mut(key) {
+        let hash = self.hasher.hash_one(key);
+        let mut shard = self.shard(hash);
+        if let Some((_, state)) = shard.find_mut(hash, |(known, _)| known == key) {
             change(&self.rule, state);
         }
     }
 
-    fn shard(&self, key: &Key) -> MutexGuard<'_, HashMap<Key, R::State>> {
-        let [byte, ..] = self.hasher.hash_one(key).to_ne_bytes();
+    /// The shard of a hash, by other bits of it than the table uses.
+    fn shard(&self, hash: u64) -> MutexGuard<'_, Table<Key, R::State>> {
+        let [.., byte, _, _] = hash.to_le_bytes();
         let shard = &self.shards[usize::from(byte) % self.shards.len()];
         // A rule that panicked has written nothing: states are replaced whole.
         shard.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn make_room(&self, shard: &mut HashMap<Key, R::State>, now: Monotonic) {
-        shard.retain(|_, state| self.rule.ends(*state) > now);
-        let mut ends: Vec<_> = shard.values().map(|state| self.rule.ends(*state)).collect();
+    fn make_room(&self, shard: &mut Table<Key, R::State>, now: Monotonic) {
+        shard.retain(|(_, state)| !self.rule.has_ended(*state, now));
+        let ends = shard.iter().map(|(_, state)| self.rule.ends(*state));
+        let mut ends: Vec<_> = ends.collect();
         let Some(last) = ends.len().checked_sub(self.keys_per_shard / 2 + 1) else {
             return;
         };
         let (sooner, &mut last, _) = ends.select_nth_unstable(last);
         // Of those that end at that very moment, no more go than must.
         let mut ties = 1 + sooner.iter().filter(|end| **end == last).count();
-        shard.retain(|_, state| {
+        shard.retain(|(_, state)| {
             let end = self.rule.ends(*state);
             if end == last && ties > 0 {
                 ties -= 1;
