@@ -54,8 +54,9 @@ impl Conversation {
         self.note_request(request.version());
         let mut request = request.map(Body::new);
         request.extensions_mut().insert(ConnectInfo(self.peer));
+        let answering = self.gate.answer(request);
         async move {
-            let mut response = self.gate.answer(request).await?;
+            let mut response = answering.await?;
             self.say_farewell(&mut response);
             self.note_answer();
             Ok(response)

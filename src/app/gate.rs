@@ -3,6 +3,7 @@
 use std::{convert::Infallible, sync::Arc, time::Duration};
 
 use axum::{Router, extract::Request, response::Response};
+use futures_util::future::Either;
 use tokio::{sync::SetOnce, time::timeout};
 use tower::Service;
 
@@ -32,13 +33,24 @@ impl Gate {
         let _already_open = self.open.set(router);
     }
 
-    pub(super) async fn answer(&self, request: Request) -> Result<Response, Infallible> {
-        let is_probe = matches!(request.uri().path(), "/livez" | "/readyz");
-        let open = match self.open.get() {
-            None if !is_probe => timeout(self.patience, self.open.wait()).await.ok(),
-            open => open,
-        };
+    pub(super) fn answer(
+        &self,
+        request: Request,
+    ) -> impl Future<Output = Result<Response, Infallible>> + use<> {
         // A router is always ready: it need not be asked.
+        match self.open.get() {
+            Some(router) => Either::Left(router.clone().call(request)),
+            None => Either::Right(Box::pin(self.clone().answer_closed(request))),
+        }
+    }
+
+    async fn answer_closed(self, request: Request) -> Result<Response, Infallible> {
+        let is_probe = matches!(request.uri().path(), "/livez" | "/readyz");
+        let open = if is_probe {
+            None
+        } else {
+            timeout(self.patience, self.open.wait()).await.ok()
+        };
         let mut router = open.unwrap_or(&self.starting).clone();
         router.call(request).await
     }
