@@ -24,7 +24,7 @@ use crate::{
     config::DatabaseKind,
     error::{ApiError, Chain, Verbatim},
     extract::Json,
-    middleware::{cors, edge::EdgeLayer},
+    middleware::{cors::CrossOriginLayer, edge::EdgeLayer},
     state::AppState,
     store::Database,
     types::clock::{Clock, Monotonic},
@@ -38,7 +38,7 @@ pub const MAX_SKEW: Duration = Duration::from_secs(5);
 
 /// The endpoints of this module.
 pub fn router(state: &AppState) -> Router<AppState> {
-    let health = cors::layered(get(get_health), &state.config.server.cors_origins);
+    let health = get(get_health).layer(CrossOriginLayer::new(&state.config.server.cors_origins));
     Router::new()
         .route("/mirrory/health", health)
         .route("/livez", get(get_liveness))

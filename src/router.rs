@@ -14,10 +14,15 @@ use crate::{
     tokens, two_factor,
 };
 
+/// What every request passes first: the edge, which must see every answer, also the router's own; then
+/// the client's address, which a refusal is counted by.
+pub(crate) type Outermost = (EdgeLayer, ClientAddressLayer);
+
 /// The whole service over its state.
 ///
-/// A request passes, from the outside in: the edge, which must see every answer, also the router's
-/// own; the client's address, which a refusal is counted by; then the layers of its room.
+/// A request passes the outermost layers and then those of its room. The data plane puts them all
+/// around its endpoints by itself, as one service: what axum puts around a route is boxed and cloned
+/// once more for each request.
 ///
 /// A method that a route does not have is left to the route: a fallback set here would take the
 /// place of one that has layers around it, and with it preflight requests. The edge writes the
@@ -31,8 +36,9 @@ pub fn router(state: &AppState) -> Router {
     .with_plain_problems_at(sign_in::LOGIN)
     .observed_by(state.metrics.clone(), state.traces.clone());
     let client_address = ClientAddressLayer::new(state.config.server.trusted_proxies.clone());
+    let outermost = (edge, client_address);
     Router::new()
-        .merge(tokens::router(state))
+        .merge(tokens::managing_router(state))
         .merge(sign_in::router())
         .merge(sessions::router(state))
         .merge(accounts::router(state))
@@ -45,6 +51,7 @@ pub fn router(state: &AppState) -> Router {
         .merge(health::router(state))
         .merge(openapi::router())
         .fallback(async || ApiError::NotFound)
-        .layer((edge, client_address))
+        .layer(outermost.clone())
+        .merge(tokens::router(state, &outermost))
         .with_state(state.clone())
 }

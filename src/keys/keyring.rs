@@ -2,6 +2,7 @@
 
 use std::{
     collections::HashMap,
+    hash::{Hash, Hasher},
     sync::{Arc, Mutex, PoisonError, RwLock},
     time::Duration,
 };
@@ -26,7 +27,7 @@ use crate::{
         freshness::Freshness,
     },
     types::{
-        clock::{Clock, Monotonic, Timestamp},
+        clock::{Clock, Moment, Monotonic, Timestamp},
         randomness::Randomness,
     },
 };
@@ -84,7 +85,23 @@ pub struct KeySettings {
 }
 
 /// The SHA-256 of a whole token: no other one can be taken for it, and it is none itself.
-type TokenDigest = [u8; 32];
+#[derive(Clone, Copy, PartialEq, Eq)]
+struct TokenDigest([u8; 32]);
+
+impl TokenDigest {
+    fn of(token: &str) -> Self {
+        Self(Sha256::digest(token).into())
+    }
+}
+
+impl Hash for TokenDigest {
+    /// By its beginning: it is spread evenly already.
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        if let Some(beginning) = self.0.first_chunk() {
+            state.write_u64(u64::from_ne_bytes(*beginning));
+        }
+    }
+}
 
 /// A token whose signature was checked, by a key that may have gone since.
 #[derive(Clone)]
@@ -188,29 +205,17 @@ impl Keys {
     ///
     /// # Errors
     /// When the store must be asked and fails.
-    pub async fn verify(&self, token: &str) -> Result<Result<TokenClaims, Rejected>, KeysError> {
-        let digest: TokenDigest = Sha256::digest(token).into();
-        if let Some(claims) = self.0.recognised(&digest) {
+    pub async fn verify(
+        &self,
+        token: &str,
+        now: Moment,
+    ) -> Result<Result<TokenClaims, Rejected>, KeysError> {
+        let digest = TokenDigest::of(token);
+        if let Some(claims) = self.0.recognised(&digest, now) {
             return Ok(Ok(claims));
         }
-        let Ok(token) = UnverifiedToken::parse(token) else {
-            return Ok(Err(Rejected::Malformed));
-        };
-        let Some(kid) = token.kid() else {
-            return Ok(Err(Rejected::BadSignature));
-        };
-        let keyset = self.0.knowing(kid).await?;
-        let now = self.0.clock.now();
-        let Some(usable) = keyset.verifying(kid, now) else {
-            return Ok(Err(Rejected::BadSignature));
-        };
-        let Ok(claims) = usable.key.verify(&token) else {
-            return Ok(Err(Rejected::BadSignature));
-        };
-        let key = Arc::clone(&usable.key);
-        let verified = Verified { key, claims };
-        self.0.verified.insert(digest, verified);
-        Ok(Ok(claims))
+        // On the heap, for it is large, and most tokens are recognised.
+        Box::pin(self.0.check(token, digest)).await
     }
 
     /// The public halves of the keys that verify, or soon will.
@@ -275,14 +280,40 @@ impl Keyring {
     }
 
     /// What a token says that was checked before, by a key that still verifies.
-    fn recognised(&self, digest: &TokenDigest) -> Option<TokenClaims> {
-        if !self.freshness.holds() {
+    fn recognised(&self, digest: &TokenDigest, now: Moment) -> Option<TokenClaims> {
+        if !self.freshness.holds_at(now.monotonic) {
             return None;
         }
         let known = self.verified.get(digest)?;
         let keyset = self.in_memory();
-        keyset.verifying(known.key.kid().as_str(), self.clock.now())?;
+        keyset.verifying(known.key.kid().as_str(), now.wall)?;
         Some(known.claims)
+    }
+
+    /// Checks the signature of a token that was not seen before.
+    async fn check(
+        &self,
+        token: &str,
+        digest: TokenDigest,
+    ) -> Result<Result<TokenClaims, Rejected>, KeysError> {
+        let Ok(token) = UnverifiedToken::parse(token) else {
+            return Ok(Err(Rejected::Malformed));
+        };
+        let Some(kid) = token.kid() else {
+            return Ok(Err(Rejected::BadSignature));
+        };
+        let keyset = self.knowing(kid).await?;
+        let now = self.clock.now();
+        let Some(usable) = keyset.verifying(kid, now) else {
+            return Ok(Err(Rejected::BadSignature));
+        };
+        let Ok(claims) = usable.key.verify(&token) else {
+            return Ok(Err(Rejected::BadSignature));
+        };
+        let key = Arc::clone(&usable.key);
+        let verified = Verified { key, claims };
+        self.verified.insert(digest, verified);
+        Ok(Ok(claims))
     }
 
     fn in_memory(&self) -> Arc<Keyset> {

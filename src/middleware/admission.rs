@@ -2,9 +2,12 @@
 
 use std::{sync::Arc, time::Duration};
 
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::{
+    sync::{OwnedSemaphorePermit, Semaphore},
+    time::timeout,
+};
 
-use crate::{error::ApiError, types::patience::within};
+use crate::error::ApiError;
 
 /// How long a request waits to be admitted: less than its caller's patience, and long enough to
 /// ride out a pause of the store.
@@ -54,8 +57,12 @@ impl Admission {
     /// # Errors
     /// 503 `overloaded` when none comes free in time.
     pub async fn admit(&self) -> Result<Admitted, ApiError> {
-        match within(PATIENCE, Arc::clone(&self.semaphore).acquire_owned()).await {
-            Some(Ok(permit)) => Ok(Admitted { _permit: permit }),
+        let semaphore = Arc::clone(&self.semaphore);
+        if let Ok(permit) = Arc::clone(&semaphore).try_acquire_owned() {
+            return Ok(Admitted { _permit: permit });
+        }
+        match timeout(PATIENCE, semaphore.acquire_owned()).await {
+            Ok(Ok(permit)) => Ok(Admitted { _permit: permit }),
             _ => Err(ApiError::Overloaded),
         }
     }

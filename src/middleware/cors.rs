@@ -1,6 +1,7 @@
 //! Cross-origin requests (the Fetch standard, section 3.2), for apps that run in a web view.
 
 use std::{
+    pin::Pin,
     sync::Arc,
     task::{Context, Poll},
     time::Duration,
@@ -10,32 +11,23 @@ use axum::{
     extract::Request,
     http::{HeaderName, HeaderValue, Method, header},
     response::Response,
-    routing::MethodRouter,
 };
 use futures_util::future::Either;
 use tower::{Layer, Service};
-use tower_http::cors::{AllowOrigin, Cors, CorsLayer, ResponseFuture};
+use tower_http::cors::{AllowOrigin, CorsLayer, ResponseFuture};
 
 /// How long a browser may remember the answer to a preflight request.
 const PREFLIGHT_MAX_AGE: Duration = Duration::from_mins(10);
 
-/// Lets apps of these origins call a route, without credentials. No origins: no layer.
-pub fn layered<S>(route: MethodRouter<S>, origins: &[HeaderValue]) -> MethodRouter<S>
-where
-    S: Clone + Send + Sync + 'static,
-{
-    if origins.is_empty() {
-        route
-    } else {
-        route.layer(CrossOriginLayer::new(origins))
-    }
-}
-
-/// Answers preflight requests of the allowed origins, and marks what they may read. Any other
-/// `OPTIONS` goes on to the route, which has no such method.
+/// Lets apps of some origins call a route, without credentials: answers their preflight requests, and
+/// marks what they may read. Any other `OPTIONS` goes on to the route, which has no such method. With
+/// no origins at all it does nothing, and costs next to nothing.
 #[derive(Clone, Debug)]
-pub struct CrossOriginLayer {
-    origins: Arc<[HeaderValue]>,
+pub struct CrossOriginLayer(Arc<Allowed>);
+
+#[derive(Debug)]
+struct Allowed {
+    origins: Vec<HeaderValue>,
     cors: CorsLayer,
 }
 
@@ -49,10 +41,16 @@ impl CrossOriginLayer {
             .allow_headers([header::CONTENT_TYPE, X_REQUEST_ID])
             .expose_headers([header::RETRY_AFTER, X_REQUEST_ID])
             .max_age(PREFLIGHT_MAX_AGE);
-        Self {
-            origins: origins.into(),
+        Self(Arc::new(Allowed {
+            origins: origins.to_vec(),
             cors,
-        }
+        }))
+    }
+}
+
+impl Allowed {
+    fn concerns(&self, request: &Request) -> bool {
+        !self.origins.is_empty() && !self.is_foreign_options(request)
     }
 
     fn is_foreign_options(&self, request: &Request) -> bool {
@@ -67,14 +65,13 @@ impl CrossOriginLayer {
 
 const X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 
-impl<S: Clone> Layer<S> for CrossOriginLayer {
+impl<S> Layer<S> for CrossOriginLayer {
     type Service = CrossOrigin<S>;
 
     fn layer(&self, inner: S) -> Self::Service {
         CrossOrigin {
-            shared: self.cors.layer(inner.clone()),
-            plain: inner,
-            layer: self.clone(),
+            inner,
+            allowed: Arc::clone(&self.0),
         }
     }
 }
@@ -82,29 +79,31 @@ impl<S: Clone> Layer<S> for CrossOriginLayer {
 /// The service that [`CrossOriginLayer`] makes.
 #[derive(Clone, Debug)]
 pub struct CrossOrigin<S> {
-    plain: S,
-    shared: Cors<S>,
-    layer: CrossOriginLayer,
+    inner: S,
+    // Cloned for every request.
+    allowed: Arc<Allowed>,
 }
 
 impl<S> Service<Request> for CrossOrigin<S>
 where
-    S: Service<Request, Response = Response>,
+    S: Service<Request, Response = Response> + Clone,
 {
     type Response = Response;
     type Error = S::Error;
-    type Future = Either<S::Future, ResponseFuture<S::Future>>;
+    type Future = Either<S::Future, Pin<Box<ResponseFuture<S::Future>>>>;
 
     fn poll_ready(&mut self, context: &mut Context<'_>) -> Poll<Result<(), S::Error>> {
-        std::task::ready!(self.plain.poll_ready(context))?;
-        self.shared.poll_ready(context)
+        self.inner.poll_ready(context)
     }
 
     fn call(&mut self, request: Request) -> Self::Future {
-        if self.layer.is_foreign_options(&request) {
-            Either::Left(self.plain.call(request))
+        if self.allowed.concerns(&request) {
+            let clone = self.inner.clone();
+            let inner = std::mem::replace(&mut self.inner, clone);
+            let answer = self.allowed.cors.layer(inner).call(request);
+            Either::Right(Box::pin(answer))
         } else {
-            Either::Right(self.shared.call(request))
+            Either::Left(self.inner.call(request))
         }
     }
 }

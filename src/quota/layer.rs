@@ -194,8 +194,8 @@ where
                 layer.pass(inner, request, &meter).await
             });
         }
+        let mut charged = Box::pin(layer.charge(inner, metered));
         Box::pin(async move {
-            let mut charged = Box::pin(async move { layer.charge(inner, metered).await });
             if let Poll::Ready(answer) = at_once(charged.as_mut()).await {
                 return answer;
             }
@@ -215,7 +215,11 @@ where
 }
 
 impl QuotaLayer {
-    async fn charge<S, R>(&self, mut inner: S, metered: Metered<R>) -> Result<Answer, S::Error>
+    async fn charge<S, R>(
+        self: Arc<Self>,
+        mut inner: S,
+        metered: Metered<R>,
+    ) -> Result<Answer, S::Error>
     where
         S: Service<R, Response = Answer>,
         R: SecondLook,
@@ -231,7 +235,7 @@ impl QuotaLayer {
         let permit = match self.ledger.reserve(payer.site_id, &payer.plan, 1).await {
             Ok(permit) => permit,
             Err(refused) => {
-                return match self.second_look(payer, refused, &mut request).await {
+                return match Box::pin(self.second_look(payer, refused, &mut request)).await {
                     Ok(()) => self.pass(inner, request, &meter).await,
                     Err((error, standing)) => {
                         let refusal = Answer::free(error);
@@ -304,7 +308,11 @@ impl QuotaLayer {
         let standing = match known {
             Some(standing) => Some(standing),
             None if response.status().is_server_error() => None,
-            None => self.ledger.standing(payer.site_id, &payer.plan).await.ok(),
+            // On the heap, since it is large, and mostly known.
+            None => {
+                let asked = self.ledger.standing(payer.site_id, &payer.plan);
+                Box::pin(asked).await.ok()
+            }
         };
         if let Some(standing) = standing {
             fields::write(response.headers_mut(), &standing, self.clock.now());

@@ -89,6 +89,16 @@ impl Ledger {
         if let Some(permit) = self.spend(site_id, plan, calls) {
             return Ok(permit);
         }
+        // On the heap: else the room for it would go along with each of them.
+        Box::pin(self.reserve_stored(site_id, plan, calls)).await
+    }
+
+    async fn reserve_stored(
+        &self,
+        site_id: SiteId,
+        plan: &str,
+        calls: u64,
+    ) -> Result<Permit, QuotaError> {
         let limits = self.plan(plan)?;
         let account = self.0.accounts.find_or_open(site_id);
         if is_taken_in_blocks(limits.calls_per_day) {

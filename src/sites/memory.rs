@@ -12,7 +12,7 @@ use crate::{
     },
     telemetry::metrics::Metrics,
     types::{
-        clock::Timestamp,
+        clock::{Monotonic, Timestamp},
         ids::{SecretId, SiteId},
         secret::SecretDigest,
     },
@@ -77,12 +77,12 @@ impl SiteMemory {
         }
     }
 
-    pub(super) fn state(&self, site_id: SiteId) -> Option<SiteState> {
-        self.states.get(&site_id)
+    pub(super) fn state(&self, site_id: SiteId, now: Monotonic) -> Option<SiteState> {
+        self.states.get(&site_id, now)
     }
 
-    pub(super) fn secret(&self, name: SecretName) -> Option<Arc<KnownSecret>> {
-        self.secrets.get(&name)
+    pub(super) fn secret(&self, name: SecretName, now: Monotonic) -> Option<Arc<KnownSecret>> {
+        self.secrets.get(&name, now)
     }
 
     pub(super) fn reading(&self) -> SiteReading {

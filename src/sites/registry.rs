@@ -16,7 +16,7 @@ use crate::{
     },
     telemetry::metrics::Metrics,
     types::{
-        clock::{Clock, Timestamp},
+        clock::{Clock, Moment, Monotonic},
         ids::SiteId,
         randomness::Randomness,
         secret::{ProxySecret, SecretDigest},
@@ -84,9 +84,10 @@ impl Sites {
         let Some(name) = self.name(secret, &digest) else {
             return Ok(None);
         };
-        let now = self.clock.now();
+        let now = self.clock.moment();
         let known = self.known_secret(name, now).await?;
-        let Some((known, state)) = known.filter(|(known, _)| known.is_good(&digest, now)) else {
+        let Some((known, state)) = known.filter(|(known, _)| known.is_good(&digest, now.wall))
+        else {
             return Ok(None);
         };
         Ok(match state {
@@ -112,16 +113,16 @@ impl Sites {
     async fn known_secret(
         &self,
         name: SecretName,
-        now: Timestamp,
+        now: Moment,
     ) -> Result<Option<(Arc<KnownSecret>, SiteState)>, StoreError> {
-        if let Some(known) = self.memory.secret(name) {
-            let state = self.state(known.site_id).await?;
+        if let Some(known) = self.memory.secret(name, now.monotonic) {
+            let state = self.state(known.site_id, now.monotonic).await?;
             return Ok(Some((known, state)));
         }
         let reading = self.memory.reading();
         let (known, state) = match name {
             SecretName::Made(secret_id) => {
-                let Some(row) = self.store.find_by_secret(secret_id, now).await? else {
+                let Some(row) = self.store.find_by_secret(secret_id, now.wall).await? else {
                     return Ok(None);
                 };
                 row.split()
@@ -148,8 +149,8 @@ impl Sites {
     }
 
     /// What of a site decides over its tokens and calls, from memory or from the store.
-    async fn state(&self, site_id: SiteId) -> Result<SiteState, StoreError> {
-        if let Some(state) = self.memory.state(site_id) {
+    async fn state(&self, site_id: SiteId, now: Monotonic) -> Result<SiteState, StoreError> {
+        if let Some(state) = self.memory.state(site_id, now) {
             return Ok(state);
         }
         let reading = self.memory.reading();
@@ -159,10 +160,10 @@ impl Sites {
         Ok(state)
     }
 
-    /// The state of a site, if it is remembered and may be trusted.
+    /// The state of a site, if it is remembered and may be trusted now.
     #[must_use]
-    pub fn remembered(&self, site_id: SiteId) -> Option<SiteState> {
-        self.memory.state(site_id)
+    pub fn remembered(&self, site_id: SiteId, now: Monotonic) -> Option<SiteState> {
+        self.memory.state(site_id, now)
     }
 
     /// To be taken before a site's state is read together with something else.

@@ -48,6 +48,12 @@ impl Freshness {
     /// Whether what is in memory may answer a call now.
     #[must_use]
     pub fn holds(&self) -> bool {
-        self.clock.monotonic().as_micros() < self.until.load(Ordering::Acquire)
+        self.holds_at(self.clock.monotonic())
+    }
+
+    /// Whether what is in memory may answer a call that looks at it at this moment.
+    #[must_use]
+    pub fn holds_at(&self, now: Monotonic) -> bool {
+        now.as_micros() < self.until.load(Ordering::Acquire)
     }
 }

@@ -9,7 +9,7 @@ use std::{
 use quick_cache::sync::Cache;
 
 use super::freshness::Freshness;
-use crate::telemetry::metrics::Lookups;
+use crate::{telemetry::metrics::Lookups, types::clock::Monotonic};
 
 /// A part of the store in memory. Rows that are used stay, of the others the bound lets go.
 ///
@@ -44,10 +44,10 @@ impl<Key: Eq + Hash, Row: Clone> Memory<Key, Row> {
         let _first = self.lookups.set(lookups);
     }
 
-    /// A row, if it is remembered and may be trusted.
+    /// A row, if it is remembered and may be trusted now.
     #[must_use]
-    pub fn get(&self, key: &Key) -> Option<Row> {
-        let is_trusted = self.freshness.holds();
+    pub fn get(&self, key: &Key, now: Monotonic) -> Option<Row> {
+        let is_trusted = self.freshness.holds_at(now);
         let row = is_trusted.then(|| self.rows.get(key)).flatten();
         if let Some(lookups) = self.lookups.get() {
             lookups.count(row.is_some());
@@ -102,49 +102,52 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
-    use crate::types::clock::{ManualClock, Timestamp};
+    use crate::types::clock::{Clock, ManualClock, Timestamp};
 
-    fn memory() -> (Memory<u32, &'static str>, Freshness, ManualClock) {
-        let clock = ManualClock::starting_at(Timestamp::from_seconds(0));
-        let freshness = Freshness::new(clock.clock());
-        (Memory::new(8, freshness.clone()), freshness, clock)
+    fn memory() -> (Memory<u32, &'static str>, Freshness, Clock, ManualClock) {
+        let hand = ManualClock::starting_at(Timestamp::from_seconds(0));
+        let freshness = Freshness::new(hand.clock());
+        let memory = Memory::new(8, freshness.clone());
+        (memory, freshness, hand.clock(), hand)
     }
 
     #[test]
     fn a_row_is_trusted_only_while_the_log_is_followed() {
-        let (memory, freshness, clock) = memory();
+        let (memory, freshness, clock, hand) = memory();
         memory.keep(memory.reading(), 1, "row");
-        assert_eq!(memory.get(&1), None);
-        freshness.extend_from(clock.clock().monotonic());
-        assert_eq!(memory.get(&1), Some("row"));
-        clock.advance(Duration::from_secs(1));
-        assert_eq!(memory.get(&1), None);
+        assert_eq!(memory.get(&1, clock.monotonic()), None);
+        freshness.extend_from(clock.monotonic());
+        assert_eq!(memory.get(&1, clock.monotonic()), Some("row"));
+        hand.advance(Duration::from_secs(1));
+        assert_eq!(memory.get(&1, clock.monotonic()), None);
     }
 
     #[test]
     fn what_a_change_overtook_is_not_kept() {
-        let (memory, freshness, clock) = memory();
-        freshness.extend_from(clock.clock().monotonic());
+        let (memory, freshness, clock, _) = memory();
+        freshness.extend_from(clock.monotonic());
         let overtaken = memory.reading();
         memory.forget([1]);
         memory.keep(overtaken, 1, "stale");
-        assert_eq!(memory.get(&1), None);
+        assert_eq!(memory.get(&1, clock.monotonic()), None);
         memory.keep(memory.reading(), 1, "fresh");
-        assert_eq!(memory.get(&1), Some("fresh"));
+        assert_eq!(memory.get(&1, clock.monotonic()), Some("fresh"));
         let overtaken = memory.reading();
         memory.forget_all();
         memory.keep(overtaken, 1, "stale");
-        assert_eq!(memory.get(&1), None);
+        assert_eq!(memory.get(&1, clock.monotonic()), None);
     }
 
     #[test]
     fn the_rows_are_bounded() {
-        let (memory, freshness, clock) = memory();
-        freshness.extend_from(clock.clock().monotonic());
+        let (memory, freshness, clock, _) = memory();
+        freshness.extend_from(clock.monotonic());
         for key in 0..1000 {
             memory.keep(memory.reading(), key, "row");
         }
-        let remembered = (0..1000).filter(|key| memory.get(key).is_some()).count();
+        let remembered = (0..1000)
+            .filter(|key| memory.get(key, clock.monotonic()).is_some())
+            .count();
         assert!((1..=8).contains(&remembered), "{remembered}");
     }
 }

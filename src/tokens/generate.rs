@@ -281,10 +281,10 @@ impl GenerateToken {
         GenerateTokenProblems
     )
 )]
-pub(crate) async fn generate_token(known: Known<GenerateToken>) -> Result<Answer, ApiError> {
+pub(crate) async fn generate_token(known: Box<Known<GenerateToken>>) -> Result<Answer, ApiError> {
     let Known {
         mut call, state, ..
-    } = known;
+    } = *known;
     let Rooms {
         tokens,
         keys,

@@ -166,7 +166,7 @@ impl<S: Clone, C> Clone for Identify<S, C> {
 
 impl<S, C> Service<Request> for Identify<S, C>
 where
-    S: Service<Metered<Known<C>>, Response = Answer> + Clone + Send + 'static,
+    S: Service<Metered<Box<Known<C>>>, Response = Answer> + Clone + Send + 'static,
     S::Future: Send,
     S::Error: Send,
     C: Call,
@@ -183,8 +183,8 @@ where
         let clone = self.inner.clone();
         let mut inner = std::mem::replace(&mut self.inner, clone);
         let layer = Arc::clone(&self.layer);
+        let (parts, body) = request.into_parts();
         Box::pin(async move {
-            let (parts, body) = request.into_parts();
             let (admitted, read) = match layer.read(&parts.headers, body).await {
                 Ok(read) => read,
                 Err(error) => return Ok(error.into_response()),
@@ -201,7 +201,7 @@ where
                 outcome,
             } = inner
                 .call(Metered {
-                    request: known,
+                    request: Box::new(known),
                     meter,
                     admitted,
                 })
@@ -245,7 +245,8 @@ fn logged_site(meter: &Meter) -> LoggedSite {
     LoggedSite(meter.payer.as_ref().map(|payer| payer.site_id))
 }
 
-/// A call whose caller is proven, as the endpoints take it.
+/// A call whose caller is proven, as the endpoints take it: on the heap, since each future that it is
+/// handed on through would carry a copy.
 pub(crate) struct Known<C> {
     pub(super) call: C,
     /// The request that it was read from.
@@ -253,7 +254,7 @@ pub(crate) struct Known<C> {
     pub(super) state: AppState,
 }
 
-impl<C: Call> SecondLook for Known<C> {
+impl<C: Call> SecondLook for Box<Known<C>> {
     async fn costs_nothing(&mut self) -> Result<bool, ApiError> {
         self.call.costs_nothing(&self.state).await
     }

@@ -125,8 +125,8 @@ fn token_id(value: &RawValue) -> Result<TokenId, String> {
         ManageTokenProblems
     )
 )]
-pub(crate) async fn revoke_token(known: Known<ManageToken>) -> Result<Answer, ApiError> {
-    let Known { call, parts, state } = known;
+pub(crate) async fn revoke_token(known: Box<Known<ManageToken>>) -> Result<Answer, ApiError> {
+    let Known { call, parts, state } = *known;
     let by = Client::of(&parts)?.acting_as(Actor::Site(call.site_id));
     let mut tx = state.database.begin().await?;
     state.tokens.revoke(&mut tx, by, call.token_id).await?;
@@ -153,8 +153,8 @@ pub(crate) async fn revoke_token(known: Known<ManageToken>) -> Result<Answer, Ap
         ManageTokenProblems
     )
 )]
-pub(crate) async fn release_machine(known: Known<ManageToken>) -> Result<Answer, ApiError> {
-    let Known { call, parts, state } = known;
+pub(crate) async fn release_machine(known: Box<Known<ManageToken>>) -> Result<Answer, ApiError> {
+    let Known { call, parts, state } = *known;
     let by = Client::of(&parts)?.acting_as(Actor::Site(call.site_id));
     let mut tx = state.database.begin().await?;
     state.tokens.release(&mut tx, by, call.token_id).await?;

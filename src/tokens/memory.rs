@@ -13,7 +13,7 @@ use crate::{
         memory::{Memory, Reading},
     },
     telemetry::metrics::Metrics,
-    types::ids::TokenId,
+    types::{clock::Monotonic, ids::TokenId},
 };
 
 /// Clones share it.
@@ -31,10 +31,15 @@ impl TokenMemory {
         }
     }
 
-    /// A token with the state of its site, if both are remembered and may be trusted.
-    pub(super) fn get(&self, token_id: TokenId, sites: &Sites) -> Option<HeldToken> {
-        let record = self.0.get(&token_id)?;
-        let site = sites.remembered(record.site_id)?;
+    /// A token with the state of its site, if both are remembered and may be trusted now.
+    pub(super) fn get(
+        &self,
+        token_id: TokenId,
+        sites: &Sites,
+        now: Monotonic,
+    ) -> Option<HeldToken> {
+        let record = self.0.get(&token_id, now)?;
+        let site = sites.remembered(record.site_id, now)?;
         Some(HeldToken { record, site })
     }
 

@@ -26,9 +26,14 @@ use std::convert::Infallible;
 
 use axum::{
     Router,
+    extract::Request,
+    http::HeaderValue,
+    response::IntoResponse,
     routing::{MethodRouter, post_service},
 };
 use tower::{Layer, service_fn};
+
+pub(crate) use of_site::router as managing_router;
 
 pub use last_use::LastNoted;
 pub use record::{Binding, HeldToken, NotedRecord, Reason, TokenRecord, TokenState, judge};
@@ -44,15 +49,17 @@ use self::{
 };
 use crate::{
     error::ApiError,
-    middleware::cors,
+    middleware::cors::CrossOriginLayer,
     quota::{Answer, QuotaLayer},
+    router::Outermost,
     state::AppState,
 };
 
-/// The four endpoints of the data plane, each behind its two layers, and those of who runs a site.
-pub fn router(state: &AppState) -> Router<AppState> {
+/// The four endpoints of the data plane, with every layer before them.
+pub(crate) fn router(state: &AppState, outermost: &Outermost) -> Router<AppState> {
     let layers = Layers {
         state,
+        outermost,
         quota: QuotaLayer::new(
             state.ledger.clone(),
             state.clock.clone(),
@@ -60,38 +67,50 @@ pub fn router(state: &AppState) -> Router<AppState> {
             state.metrics.clone(),
         ),
     };
-    let generate = layers.around(generate_token);
-    let validate = layers.around(validate_token);
-    let revoke = layers.around(revoke_token);
-    let release = layers.around(release_machine);
-    let origins = &state.config.server.cors_origins;
+    let generate = layers.around(generate_token, &[]);
+    let validate = layers.around(validate_token, &state.config.server.cors_origins);
+    let revoke = layers.around(revoke_token, &[]);
+    let release = layers.around(release_machine, &[]);
     Router::new()
         .route("/mirrory/generate-token", generate)
-        .route("/mirrory/validate-token", cors::layered(validate, origins))
+        .route("/mirrory/validate-token", validate)
         .route("/mirrory/revoke-token", revoke)
         .route("/mirrory/release-machine", release)
-        .merge(of_site::router(state))
 }
 
 /// What stands before an endpoint.
 struct Layers<'a> {
     state: &'a AppState,
+    outermost: &'a Outermost,
     quota: QuotaLayer,
 }
 
 impl Layers<'_> {
-    /// A route of an endpoint with its two layers before it: nothing can be charged before its caller
-    /// is known. A request with another method passes neither. As one service it costs each request
-    /// less than layers that axum puts around a route one by one.
-    fn around<C: Call, F>(&self, endpoint: fn(Known<C>) -> F) -> MethodRouter<AppState>
+    /// A route of an endpoint with its layers before it, which web pages of these origins may call:
+    /// nothing can be charged before its caller is known. A request with another method is met by the
+    /// outer layers alone. As one service it costs each request less than layers that axum puts around
+    /// a route one by one.
+    fn around<C: Call, F>(
+        &self,
+        endpoint: fn(Box<Known<C>>) -> F,
+        origins: &[HeaderValue],
+    ) -> MethodRouter<AppState>
     where
         F: Future<Output = Result<Answer, ApiError>> + Send + 'static,
     {
-        let identify = IdentifyLayer::<C>::new(self.state, &self.quota);
+        let outer = (self.outermost.clone(), CrossOriginLayer::new(origins));
+        let inner = (
+            IdentifyLayer::<C>::new(self.state, &self.quota),
+            self.quota.clone(),
+        );
         let endpoint = service_fn(move |known| async move {
             let answer = endpoint(known).await;
             Ok::<_, Infallible>(answer.unwrap_or_else(Answer::free))
         });
-        post_service((identify, self.quota.clone()).layer(endpoint))
+        let other_method = service_fn(async |_: Request| {
+            Ok::<_, Infallible>(ApiError::MethodNotAllowed.into_response())
+        });
+        post_service((outer.clone(), inner).layer(endpoint))
+            .fallback_service(outer.layer(other_method))
     }
 }

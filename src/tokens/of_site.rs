@@ -38,7 +38,7 @@ use crate::{
 };
 
 /// The endpoints for those who run a site.
-pub(super) fn router(state: &AppState) -> Router<AppState> {
+pub(crate) fn router(state: &AppState) -> Router<AppState> {
     let reading = CallerLayer::new(state, Door::Scoped(Scope::TokensRead));
     let writing = CallerLayer::new(state, Door::Scoped(Scope::TokensWrite));
     let list = get(list_site_tokens).route_layer(reading);

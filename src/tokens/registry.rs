@@ -29,7 +29,7 @@ use crate::{
     },
     telemetry::metrics::Metrics,
     types::{
-        clock::{Clock, Timestamp},
+        clock::{Clock, Monotonic, Timestamp},
         ids::{MachineId, SiteId, TokenId, WpUserId},
         randomness::Randomness,
     },
@@ -101,10 +101,15 @@ impl Tokens {
         self.store.measured_by(metrics);
     }
 
-    /// A token with the state of its site, if both are remembered and may be trusted.
+    /// A token with the state of its site, if both are remembered and may be trusted now.
     #[must_use]
-    pub fn remembered(&self, token_id: TokenId, sites: &Sites) -> Option<HeldToken> {
-        self.memory.get(token_id, sites)
+    pub fn remembered(
+        &self,
+        token_id: TokenId,
+        sites: &Sites,
+        now: Monotonic,
+    ) -> Option<HeldToken> {
+        self.memory.get(token_id, sites, now)
     }
 
     /// Waits until no other request of this instance is about the same; none when it takes too

@@ -15,7 +15,7 @@ use super::{
     refused_machine,
     registry::Tokens,
     turns::Turn,
-    verdict::Verdict,
+    verdict::{Judgement, Verdict},
 };
 use crate::{
     error::ApiError,
@@ -25,7 +25,7 @@ use crate::{
     quota::{Answer, Outcome},
     state::{AppState, Rooms},
     types::{
-        clock::{Monotonic, Timestamp},
+        clock::{Moment, Timestamp},
         ids::{MachineId, TokenId, WpUserId},
     },
 };
@@ -64,23 +64,24 @@ struct ValidateTokenRequest<'a> {
 /// The verdict: `valid` tells which of the two it is.
 #[derive(Debug, Serialize, ToSchema)]
 #[serde(untagged)]
-pub enum ValidateTokenResponse {
+pub enum ValidateTokenResponse<'a> {
     /// The token is good on this machine.
-    Valid(ValidToken),
+    Valid(ValidToken<'a>),
     /// It is not.
     Refused(RefusedToken),
 }
 
 /// A token that is good on the machine that asks.
 #[derive(Debug, Serialize, ToSchema)]
-pub struct ValidToken {
+pub struct ValidToken<'a> {
     /// Always true.
     #[schema(schema_with = always::<true>)]
     valid: bool,
     /// The WordPress user that it is for.
     user_id: WpUserId,
     /// The machine that it is bound to: the one that asks.
-    machine_id: MachineId,
+    #[schema(value_type = MachineId)]
+    machine_id: &'a MachineId,
     /// When it expires.
     expires_at: Timestamp,
 }
@@ -108,8 +109,9 @@ pub struct RefusedToken {
 pub(crate) struct ValidateToken {
     machine_id: MachineId,
     verdict: Verdict,
-    judged_at: Monotonic,
-    turn: Option<Turn>,
+    judged_at: Moment,
+    /// Held until the call is answered.
+    _turn: Option<Turn>,
 }
 
 /// The fields of the call.
@@ -139,12 +141,15 @@ impl Call for ValidateToken {
         state: &AppState,
     ) -> Result<Identified<Self>, Refused> {
         let ValidateFields { token, machine_id } = fields;
-        let (mut verdict, turn) = Verdict::on(&token, &machine_id, state).await?;
-        let judged_at = state.clock.monotonic();
+        let Judgement {
+            mut verdict,
+            at,
+            turn,
+        } = Verdict::on(&token, &machine_id, state).await?;
         if let Some(claims) = verdict.claims()
-            && let Err(used_up) = state.attempts.verdict(claims.token_id, judged_at)
+            && let Err(used_up) = state.attempts.verdict(claims.token_id, at.monotonic)
         {
-            verdict = verdict.read(&machine_id, state).await?;
+            verdict = Box::pin(verdict.read(&machine_id, state)).await?;
             if verdict.claims().is_some() {
                 return Err(used_up.into());
             }
@@ -154,14 +159,14 @@ impl Call for ValidateToken {
             ..
         } = &verdict
         {
-            state.attempts.failure(address, judged_at)?;
+            state.attempts.failure(address, at.monotonic)?;
         }
         let meter = verdict.meter();
         let call = Self {
             machine_id,
             verdict,
-            judged_at,
-            turn,
+            judged_at: at,
+            _turn: turn,
         };
         Ok(Identified { call, meter })
     }
@@ -253,82 +258,104 @@ fn token(value: &RawValue) -> Result<String, String> {
         ValidateTokenProblems
     )
 )]
-pub(crate) async fn validate_token(known: Known<ValidateToken>) -> Result<Answer, ApiError> {
-    let Known {
-        mut call,
-        parts,
-        state,
-    } = known;
-    let Rooms {
-        tokens,
-        clock,
-        metrics,
-        ..
-    } = &*state;
-    if clock.monotonic().since(call.judged_at) > JUDGED_FOR {
-        call.judge_again(tokens, clock.now()).await?;
+pub(crate) async fn validate_token(
+    mut known: Box<Known<ValidateToken>>,
+) -> Result<Answer, ApiError> {
+    let Known { call, state, .. } = &mut *known;
+    if state.clock.monotonic().since(call.judged_at.monotonic) > JUDGED_FOR {
+        Box::pin(call.judge_again(&state.tokens, state.clock.now())).await?;
     }
-    let ValidateToken {
-        machine_id,
-        mut verdict,
-        turn: _turn,
-        ..
-    } = call;
     for _ in 0..TRIES {
-        let claims = match verdict {
+        if let Some(answer) = known.answer() {
+            return Ok(answer);
+        }
+        // On the heap, since it is large, and a token is seldom bound.
+        if let Some(answer) = Box::pin(known.bind()).await? {
+            return Ok(answer);
+        }
+    }
+    Err(ApiError::Overloaded)
+}
+
+impl Known<ValidateToken> {
+    /// The answer to what needs no binding.
+    fn answer(&self) -> Option<Answer> {
+        let Rooms {
+            tokens,
+            metrics,
+            tally,
+            ..
+        } = &*self.state;
+        match &self.call.verdict {
             Verdict::Refused { reason, record } => {
                 let record = record.as_ref().map(|held| &**held.record);
                 if let (Reason::MachineMismatch, Some(record)) = (reason, record) {
-                    refused_machine::note(record, &parts, &state.tally);
+                    refused_machine::note(record, &self.parts, tally);
                 }
                 metrics.verdict(reason.name());
-                return Ok(Answer::free(Json(refusal(reason, record))));
+                Some(Answer::free(Json(refusal(*reason, record))))
             }
             Verdict::Good {
                 held,
                 binding: Binding::Bound,
                 ..
             } => {
-                let now = clock.now();
-                if held.record.last_noted.is_due(now) {
-                    tokens.note_use(held.record.token_id, now);
+                let used_at = self.call.judged_at.wall;
+                if held.record.last_noted.is_due(used_at) {
+                    tokens.note_use(held.record.token_id, used_at);
                 }
-                metrics.verdict(VALID);
-                return Ok(valid(&held.record, machine_id));
+                Some(self.valid(&held.record))
             }
-            Verdict::Good { claims, .. } | Verdict::Unread { claims, .. } => claims,
-        };
-        if let Some(record) = tokens.bind(claims, &machine_id).await? {
-            metrics.verdict(VALID);
-            return Ok(valid(&record, machine_id));
+            Verdict::Good { .. } | Verdict::Unread { .. } => None,
         }
-        // Another machine came first, or the token is no longer good, or bound here and in use: the
-        // record tells.
+    }
+
+    /// Binds the token to the machine, or judges it anew: another machine came first, or it is no
+    /// longer good, or bound here and in use.
+    async fn bind(&mut self) -> Result<Option<Answer>, ApiError> {
+        let Rooms {
+            tokens,
+            clock,
+            attempts,
+            ..
+        } = &*self.state;
+        let ValidateToken {
+            machine_id,
+            verdict,
+            ..
+        } = &mut self.call;
+        let Some(claims) = verdict.claims() else {
+            return Ok(None);
+        };
+        if let Some(record) = tokens.bind(claims, machine_id).await? {
+            return Ok(Some(self.valid(&record)));
+        }
         let held = tokens.find(claims.token_id).await?;
-        verdict = Verdict::of(claims, held, &machine_id, clock.now());
+        *verdict = Verdict::of(claims, held, machine_id, clock.now());
         if let Verdict::Refused {
             reason: Reason::BadSignature,
             ..
         } = verdict
         {
-            let ClientAddress(address) = ClientAddress::of(&parts)?;
-            state.attempts.failure(address, clock.monotonic())?;
+            let ClientAddress(address) = ClientAddress::of(&self.parts)?;
+            attempts.failure(address, clock.monotonic())?;
         }
+        Ok(None)
     }
-    Err(ApiError::Overloaded)
+
+    fn valid(&self, record: &TokenRecord) -> Answer {
+        self.state.metrics.verdict(VALID);
+        let body = ValidateTokenResponse::Valid(ValidToken {
+            valid: true,
+            user_id: record.user_id,
+            machine_id: &self.call.machine_id,
+            expires_at: record.expires_at,
+        });
+        Answer::to(Outcome::Validated, Json(body))
+    }
 }
 
-fn valid(record: &TokenRecord, machine_id: MachineId) -> Answer {
-    let body = ValidateTokenResponse::Valid(ValidToken {
-        valid: true,
-        user_id: record.user_id,
-        machine_id,
-        expires_at: record.expires_at,
-    });
-    Answer::to(Outcome::Validated, Json(body))
-}
-
-fn refusal(reason: Reason, record: Option<&TokenRecord>) -> ValidateTokenResponse {
+fn refusal(reason: Reason, record: Option<&TokenRecord>) -> ValidateTokenResponse<'static> {
     ValidateTokenResponse::Refused(RefusedToken {
         valid: false,
         reason,

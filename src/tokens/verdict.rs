@@ -11,9 +11,9 @@ use crate::{
     keys::{Rejected, TokenClaims},
     quota::{Charge, Disclosure, Meter, Payer},
     sites::{SiteState, SiteStatus},
-    state::AppState,
+    state::{AppState, Rooms},
     types::{
-        clock::Timestamp,
+        clock::{Moment, Timestamp},
         ids::{MachineId, TokenId},
     },
 };
@@ -38,6 +38,14 @@ pub(super) enum Verdict {
     },
 }
 
+/// A verdict, and when it was found.
+pub(super) struct Judgement {
+    pub(super) verdict: Verdict,
+    pub(super) at: Moment,
+    /// With a verdict that is to bind, the turn to do so.
+    pub(super) turn: Option<Turn>,
+}
+
 impl Verdict {
     /// Judges a token by its signature and then by its record. With a verdict that is to bind comes
     /// the turn to do so: of many machines at once the first one is charged and binds, and the
@@ -46,43 +54,45 @@ impl Verdict {
         token: &str,
         machine_id: &MachineId,
         state: &AppState,
-    ) -> Result<(Self, Option<Turn>), ApiError> {
-        let claims = match state.keys.verify(token).await? {
+    ) -> Result<Judgement, ApiError> {
+        let at = state.clock.moment();
+        let claims = match state.keys.verify(token, at).await? {
             Ok(claims) => claims,
-            Err(rejected) => return Ok((rejected.into(), None)),
+            Err(rejected) => return Ok(Self::from(rejected).found(at)),
         };
-        let token_id = claims.token_id;
-        let verdict = Self::now(claims, machine_id, state).await?;
-        if !verdict.is_to_bind() {
-            return Ok((verdict, None));
+        let judgement = Self::now(claims, machine_id, at, state).await?;
+        if !judgement.verdict.is_to_bind() {
+            return Ok(judgement);
         }
-        // Only now: requests about a token that nobody binds need not wait for each other.
-        let turn = state.tokens.turn(Subject::Binding(token_id)).await;
-        let turn = turn.ok_or(ApiError::Overloaded)?;
-        let is_bound_meanwhile =
-            turn.has_waited || state.tokens.remembered(token_id, &state.sites).is_some();
-        if !is_bound_meanwhile {
-            return Ok((verdict, Some(turn)));
+        // On the heap, for it is large, and a token is seldom bound.
+        Box::pin(judgement.in_turn(claims, machine_id, state)).await
+    }
+
+    const fn found(self, at: Moment) -> Judgement {
+        Judgement {
+            verdict: self,
+            at,
+            turn: None,
         }
-        let verdict = Self::now(claims, machine_id, state).await?;
-        let turn = verdict.is_to_bind().then_some(turn);
-        Ok((verdict, turn))
     }
 
     /// Judges a token by what is remembered of it, else by what is in the store.
     async fn now(
         claims: TokenClaims,
         machine_id: &MachineId,
+        at: Moment,
         state: &AppState,
-    ) -> Result<Self, ApiError> {
-        if let Some(held) = state.tokens.remembered(claims.token_id, &state.sites) {
-            let now = state.clock.now();
-            return Ok(Self::of(claims, Some(held), machine_id, now));
+    ) -> Result<Judgement, ApiError> {
+        let Rooms { tokens, sites, .. } = &**state;
+        if let Some(held) = tokens.remembered(claims.token_id, sites, at.monotonic) {
+            return Ok(Self::of(claims, Some(held), machine_id, at.wall).found(at));
         }
-        if let Some(plan) = plan_of_unread(&claims, state) {
-            return Ok(Self::Unread { claims, plan });
+        if let Some(plan) = plan_of_unread(&claims, at, state) {
+            return Ok(Self::Unread { claims, plan }.found(at));
         }
-        Self::stored(claims, machine_id, state).await
+        // On the heap, for it is large, and most tokens are remembered.
+        let verdict = Box::pin(Self::stored(claims, machine_id, state)).await?;
+        Ok(verdict.found(state.clock.moment()))
     }
 
     /// Judges a token by what is in the store.
@@ -167,6 +177,33 @@ impl Verdict {
     }
 }
 
+impl Judgement {
+    /// Waits for the turn to bind the token, and judges it anew when another request came before.
+    async fn in_turn(
+        self,
+        claims: TokenClaims,
+        machine_id: &MachineId,
+        state: &AppState,
+    ) -> Result<Self, ApiError> {
+        let Rooms { tokens, sites, .. } = &**state;
+        // Only now: requests about a token that nobody binds need not wait for each other.
+        let turn = tokens.turn(Subject::Binding(claims.token_id)).await;
+        let turn = turn.ok_or(ApiError::Overloaded)?;
+        let now = state.clock.moment();
+        let is_bound_meanwhile = turn.has_waited
+            || tokens
+                .remembered(claims.token_id, sites, now.monotonic)
+                .is_some();
+        let judgement = if is_bound_meanwhile {
+            Verdict::now(claims, machine_id, now, state).await?
+        } else {
+            self
+        };
+        let turn = judgement.verdict.is_to_bind().then_some(turn);
+        Ok(Self { turn, ..judgement })
+    }
+}
+
 impl From<Rejected> for Verdict {
     fn from(rejected: Rejected) -> Self {
         Self::Refused {
@@ -193,12 +230,12 @@ fn payer(held: &HeldToken) -> Option<Payer> {
 /// refusal that comes of it gives its call back into a block. With few calls a day each is taken
 /// from the store, and another request might be refused for one that is given back. Without a memory
 /// every request would bind anew.
-fn plan_of_unread(claims: &TokenClaims, state: &AppState) -> Option<Arc<str>> {
+fn plan_of_unread(claims: &TokenClaims, at: Moment, state: &AppState) -> Option<Arc<str>> {
     let remembers = state.config.tokens.cache_capacity > 0;
-    if !remembers || state.clock.now() >= claims.expires_at {
+    if !remembers || at.wall >= claims.expires_at {
         return None;
     }
-    match state.sites.remembered(claims.site_id)? {
+    match state.sites.remembered(claims.site_id, at.monotonic)? {
         SiteState::Present {
             status: SiteStatus::Active,
             plan,

@@ -170,6 +170,15 @@ fn unsigned_micros(duration: Duration) -> u64 {
     u64::try_from(duration.as_micros()).unwrap_or(u64::MAX)
 }
 
+/// One look at both clocks, for all that is decided by it: a look costs more than many a decision.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Moment {
+    /// What the wall clock says.
+    pub wall: Timestamp,
+    /// How far the monotonic clock has come.
+    pub monotonic: Monotonic,
+}
+
 /// Where the time comes from: the system, or a test's hand.
 #[derive(Clone, Debug)]
 pub struct Clock(Source);
@@ -207,6 +216,15 @@ impl Clock {
                     .map_or(0, micros),
             ),
             Source::Manual(manual) => Timestamp(manual.0.wall.load(Ordering::SeqCst)),
+        }
+    }
+
+    /// What both clocks say.
+    #[must_use]
+    pub fn moment(&self) -> Moment {
+        Moment {
+            wall: self.now(),
+            monotonic: self.monotonic(),
         }
     }
 

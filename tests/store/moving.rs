@@ -262,10 +262,20 @@ async fn instances_that_run_forget_what_they_know(store: Store) {
     );
     follower.tick().await.unwrap();
     state.sites.authenticate(&secret).await.unwrap();
-    assert!(state.sites.remembered(site_id).is_some());
+    assert!(
+        state
+            .sites
+            .remembered(site_id, target.clock.monotonic())
+            .is_some()
+    );
     import(&target, &file).await.unwrap();
     follower.tick().await.unwrap();
-    assert!(state.sites.remembered(site_id).is_none());
+    assert!(
+        state
+            .sites
+            .remembered(site_id, target.clock.monotonic())
+            .is_none()
+    );
 }
 
 /// Whether a server would start, and the doctor finds nothing to say about imports.
