@@ -139,10 +139,10 @@ pub async fn open_store(
             url: settings.redacted(),
             source,
         })?;
-    let missing = migrations::standing(&database).await?.missing;
-    database.migrate().await?;
-    if !missing.is_empty() {
-        let (store, migrations) = (settings.redacted(), missing.len());
+    let standing = migrations::standing(&database).await?;
+    if !standing.is_current() {
+        database.migrate().await?;
+        let (store, migrations) = (settings.redacted(), standing.missing.len());
         tracing::info!(store, migrations, "brought the tables up to date");
     }
     Ok(database)

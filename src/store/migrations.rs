@@ -84,6 +84,13 @@ pub(crate) struct Standing {
     pub(crate) unfinished: Vec<i64>,
 }
 
+impl Standing {
+    /// Whether there is nothing to apply, and nothing to refuse. What is not known is no matter.
+    pub(crate) fn is_current(&self) -> bool {
+        self.missing.is_empty() && self.changed.is_empty() && self.unfinished.is_empty()
+    }
+}
+
 /// Compares, and applies nothing.
 pub(crate) async fn standing(database: &Database) -> Result<Standing, StoreError> {
     let (known, has_history) = match database.kind() {

@@ -9,13 +9,20 @@ use std::{
     },
 };
 
-use crate::types::{
-    clock::{LAST_USE_STEP, Timestamp},
-    ids::TokenId,
+use super::store::TokenStore;
+use crate::{
+    store::StoreError,
+    types::{
+        clock::{LAST_USE_STEP, Timestamp},
+        ids::TokenId,
+    },
 };
 
 /// How many uses may wait to be written, so that a store that is away does not fill the memory.
 const PLACES: usize = 65_536;
+
+/// How many uses one statement writes.
+const AT_ONCE: usize = 1000;
 
 /// When the use of a token was last noted here; for whoever keeps its record in memory.
 #[derive(Debug)]
@@ -69,14 +76,40 @@ impl PendingUses {
         }
     }
 
+    /// Writes them all; what could not be written waits on.
+    ///
+    /// # Errors
+    /// When the store fails.
+    pub(super) async fn flush(&self, store: &TokenStore) -> Result<(), StoreError> {
+        let let_go = self.let_go();
+        if let_go > 0 {
+            tracing::warn!(
+                let_go,
+                "last uses were not noted: too many waited to be written"
+            );
+        }
+        loop {
+            let uses = self.take(AT_ONCE);
+            if let Err(error) = store.touch(&uses).await {
+                for (token_id, used_at) in uses {
+                    self.note(token_id, used_at);
+                }
+                return Err(error);
+            }
+            if uses.len() < AT_ONCE {
+                return Ok(());
+            }
+        }
+    }
+
     /// Takes up to `limit` of them, sorted by token.
-    pub(super) fn take(&self, limit: usize) -> Vec<(TokenId, Timestamp)> {
+    fn take(&self, limit: usize) -> Vec<(TokenId, Timestamp)> {
         let uses = &mut self.pending().uses;
         iter::from_fn(|| uses.pop_first()).take(limit).collect()
     }
 
     /// How many were let go since this was last asked.
-    pub(super) fn let_go(&self) -> u64 {
+    fn let_go(&self) -> u64 {
         mem::take(&mut self.pending().let_go)
     }
 

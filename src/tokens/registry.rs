@@ -1,10 +1,7 @@
 //! What can be done with tokens: the room's rules over its store.
 
 use std::{
-    sync::{
-        Arc,
-        atomic::{AtomicI64, Ordering},
-    },
+    sync::{Arc, atomic::AtomicI64},
     time::Duration,
 };
 
@@ -13,7 +10,6 @@ use uuid::Uuid;
 use super::{
     last_use::PendingUses,
     memory::TokenMemory,
-    partitions,
     record::{HeldToken, NotedRecord, TokenRecord, TokenState},
     store::{self, Idempotency, Inserted, KeyUse, NewBinding, NewToken, TokenFilter, TokenStore},
     turns::{Subject, Turn, Turns},
@@ -23,7 +19,7 @@ use crate::{
     sites::Sites,
     store::{
         Database, StoreError, Tx,
-        changes::{self, Actor, Change, Context, SeenChange},
+        changes::SeenChange,
         follower::{Following, Follows},
         freshness::Freshness,
     },
@@ -41,9 +37,6 @@ pub const KEY_LIFETIME: Duration = Duration::from_hours(24);
 /// How long a record is kept after its token has ended.
 pub const KEPT_AFTER_END: Duration = Duration::from_hours(30 * 24);
 
-/// How many last uses one statement writes.
-const USES_AT_ONCE: usize = 1000;
-
 /// How tokens are made.
 #[derive(Clone, Copy, Debug)]
 pub struct TokenSettings {
@@ -56,15 +49,15 @@ pub struct TokenSettings {
 /// The tokens of a store.
 #[derive(Clone, Debug)]
 pub struct Tokens {
-    store: TokenStore,
+    pub(super) store: TokenStore,
     memory: TokenMemory,
-    settings: TokenSettings,
-    clock: Clock,
-    randomness: Randomness,
+    pub(super) settings: TokenSettings,
+    pub(super) clock: Clock,
+    pub(super) randomness: Randomness,
     turns: Turns,
     uses: PendingUses,
     /// Up to when this instance has removed idempotency keys, in microseconds.
-    keys_swept_to: Arc<AtomicI64>,
+    pub(super) keys_swept_to: Arc<AtomicI64>,
 }
 
 impl Tokens {
@@ -223,25 +216,7 @@ impl Tokens {
     /// # Errors
     /// When the store fails; the next time writes what is left.
     pub async fn flush_uses(&self) -> Result<(), StoreError> {
-        let let_go = self.uses.let_go();
-        if let_go > 0 {
-            tracing::warn!(
-                let_go,
-                "last uses were not noted: too many waited to be written"
-            );
-        }
-        loop {
-            let uses = self.uses.take(USES_AT_ONCE);
-            if let Err(error) = self.store.touch(&uses).await {
-                for (token_id, used_at) in uses {
-                    self.uses.note(token_id, used_at);
-                }
-                return Err(error);
-            }
-            if uses.len() < USES_AT_ONCE {
-                return Ok(());
-            }
-        }
+        self.uses.flush(&self.store).await
     }
 
     /// The newest tokens of a site, or of one of its users.
@@ -274,116 +249,6 @@ impl Tokens {
         self.store.page(site_id, filter, now, before, limit).await
     }
 
-    /// Takes a token back, for good, if it is one that the actor may touch.
-    ///
-    /// # Errors
-    /// When the store fails.
-    pub async fn revoke(
-        &self,
-        tx: &mut Tx,
-        by: impl Into<Context>,
-        token_id: TokenId,
-    ) -> Result<(), StoreError> {
-        let by = by.into();
-        if let Some(site_id) = touchable(tx, by.actor, token_id).await? {
-            self.revoke_found(tx, &by, site_id, token_id).await?;
-        }
-        Ok(())
-    }
-
-    /// Takes a token back, for good, if it is one of the site's; whether it is.
-    ///
-    /// # Errors
-    /// When the store fails.
-    pub async fn revoke_of(
-        &self,
-        tx: &mut Tx,
-        by: impl Into<Context>,
-        site_id: SiteId,
-        token_id: TokenId,
-    ) -> Result<bool, StoreError> {
-        let is_of_site = store::site_of(tx, token_id).await? == Some(site_id);
-        if is_of_site {
-            self.revoke_found(tx, &by.into(), site_id, token_id).await?;
-        }
-        Ok(is_of_site)
-    }
-
-    async fn revoke_found(
-        &self,
-        tx: &mut Tx,
-        by: &Context,
-        site_id: SiteId,
-        token_id: TokenId,
-    ) -> Result<(), StoreError> {
-        // Before the token's row: held while another change has the log, it would keep a whole batch
-        // of bindings waiting.
-        changes::lock(tx).await?;
-        if store::revoke(tx, token_id, self.clock.now()).await? {
-            let change = Change::TokenRevoked(token_id, site_id);
-            self.record(tx, by, &change).await?;
-        }
-        Ok(())
-    }
-
-    /// Unbinds a token from its machine, if it is one that the actor may touch; the next machine
-    /// binds it anew.
-    ///
-    /// # Errors
-    /// When the store fails.
-    pub async fn release(
-        &self,
-        tx: &mut Tx,
-        by: impl Into<Context>,
-        token_id: TokenId,
-    ) -> Result<(), StoreError> {
-        let by = by.into();
-        if let Some(site_id) = touchable(tx, by.actor, token_id).await? {
-            self.release_found(tx, &by, site_id, token_id).await?;
-        }
-        Ok(())
-    }
-
-    /// Unbinds a token from its machine, if it is one of the site's; whether it is.
-    ///
-    /// # Errors
-    /// When the store fails.
-    pub async fn release_of(
-        &self,
-        tx: &mut Tx,
-        by: impl Into<Context>,
-        site_id: SiteId,
-        token_id: TokenId,
-    ) -> Result<bool, StoreError> {
-        let is_of_site = store::site_of(tx, token_id).await? == Some(site_id);
-        if is_of_site {
-            self.release_found(tx, &by.into(), site_id, token_id)
-                .await?;
-        }
-        Ok(is_of_site)
-    }
-
-    async fn release_found(
-        &self,
-        tx: &mut Tx,
-        by: &Context,
-        site_id: SiteId,
-        token_id: TokenId,
-    ) -> Result<(), StoreError> {
-        // Before the token's row: held while another change has the log, it would keep a whole batch
-        // of bindings waiting.
-        changes::lock(tx).await?;
-        if store::release(tx, token_id).await? {
-            let change = Change::MachineReleased(token_id, site_id);
-            self.record(tx, by, &change).await?;
-        }
-        Ok(())
-    }
-
-    async fn record(&self, tx: &mut Tx, by: &Context, change: &Change) -> Result<(), StoreError> {
-        changes::record(tx, by, change, self.clock.now(), &self.randomness).await
-    }
-
     /// When the last token ends that may have been or may yet be issued before `moment`.
     ///
     /// # Errors
@@ -396,41 +261,6 @@ impl Tokens {
         let issued = store::latest_end(tx).await?.unwrap_or(moment);
         Ok(issued.max(moment.after(self.settings.time_to_live)))
     }
-
-    /// Removes up to `limit` records past their use; how many.
-    ///
-    /// # Errors
-    /// When the store fails.
-    pub async fn sweep(&self, limit: i64) -> Result<u64, StoreError> {
-        let now = self.clock.now();
-        let from = partitions::swept_from(&self.store, now).await?;
-        let cutoff = now.before(KEPT_AFTER_END);
-        self.store.sweep(cutoff, from, limit).await
-    }
-
-    /// Removes up to `limit` idempotency keys past their use, going on where the last time ended;
-    /// how many. Older ones that come later, as by an import, wait for another instance to begin.
-    ///
-    /// # Errors
-    /// When the store fails.
-    pub async fn sweep_keys(&self, limit: i64) -> Result<u64, StoreError> {
-        let from = Timestamp::from_micros(self.keys_swept_to.load(Ordering::Relaxed));
-        let until = self.clock.now().before(KEY_LIFETIME);
-        let removed = self.store.sweep_keys(from, until, limit).await?;
-        if let Some(last) = removed.iter().max() {
-            self.keys_swept_to
-                .store(last.as_micros(), Ordering::Relaxed);
-        }
-        Ok(removed.len() as u64)
-    }
-
-    /// Makes partitions ahead, and removes those whose records are all past their use; how many.
-    ///
-    /// # Errors
-    /// When the store fails.
-    pub async fn turn_partitions(&self) -> Result<u64, StoreError> {
-        partitions::turn(&self.store, self.clock.now(), self.settings.time_to_live).await
-    }
 }
 
 impl Follows for Tokens {
@@ -441,19 +271,4 @@ impl Follows for Tokens {
     fn reset(&self) -> Following<'_> {
         self.memory.reset()
     }
-}
-
-/// The site of a token, if the actor may touch it: an operator any, a site's proxy those of its
-/// site. An account must name the site, by `revoke_of` and `release_of`.
-async fn touchable(
-    tx: &mut Tx,
-    actor: Actor,
-    token_id: TokenId,
-) -> Result<Option<SiteId>, StoreError> {
-    let site_id = store::site_of(tx, token_id).await?;
-    Ok(site_id.filter(|site_id| match actor {
-        Actor::Site(own) => own == *site_id,
-        Actor::Operator => true,
-        Actor::Account(_) | Actor::ApiToken { .. } | Actor::Nobody => false,
-    }))
 }

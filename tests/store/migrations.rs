@@ -1,6 +1,6 @@
 //! Migrations: applied once, whoever comes first, and forgiving towards a newer version.
 
-use std::{collections::BTreeMap, fs, path::Path};
+use std::{collections::BTreeMap, fs, path::Path, time::Duration};
 
 use data_encoding::HEXLOWER;
 use futures_util::future::join_all;
@@ -10,6 +10,8 @@ use mirrory::{
     store::migrations::MigrationError,
 };
 use sha2::{Digest, Sha256};
+use sqlx::{Connection, PgConnection, migrate::Migrate};
+use tokio::time::timeout;
 
 use crate::harness::{Hold, Store, on_both_stores};
 
@@ -17,8 +19,10 @@ on_both_stores!(
     eight_instances_that_start_at_once_apply_each_migration_once,
     opening_again_keeps_what_is_there,
     an_unknown_newer_migration_is_left_alone,
-    a_migration_that_was_changed_is_refused,
+    a_migration_that_was_changed_or_cut_off_is_refused,
 );
+
+const DEADLINE: Duration = Duration::from_secs(10);
 
 /// How many there are for the database.
 fn migrations(store: &Store) -> i64 {
@@ -61,18 +65,40 @@ async fn an_unknown_newer_migration_is_left_alone(store: Store) {
     assert_eq!(store.number(versions).await, migrations(&store) + 1);
 }
 
-async fn a_migration_that_was_changed_is_refused(store: Store) {
+async fn a_migration_that_was_changed_or_cut_off_is_refused(store: Store) {
     let database = store.open().await;
-    let changed = "UPDATE _sqlx_migrations SET checksum = (SELECT checksum FROM _sqlx_migrations \
-                   ORDER BY version DESC LIMIT 1)";
-    store.execute(changed).await.unwrap();
-    let refused = open_store(&store.config.database, std::time::Duration::from_secs(10)).await;
-    assert!(
-        matches!(refused, Err(StartError::Migrate(_))),
-        "{refused:?}"
-    );
-    // The failed attempt holds nothing that another instance would wait for.
-    assert!(database.migrate().await.is_err());
+    for (doing, undoing) in [
+        (
+            "UPDATE _sqlx_migrations SET success = FALSE",
+            "UPDATE _sqlx_migrations SET success = TRUE",
+        ),
+        (
+            "UPDATE _sqlx_migrations SET checksum = (SELECT checksum FROM _sqlx_migrations \
+             ORDER BY version DESC LIMIT 1)",
+            "",
+        ),
+    ] {
+        store.execute(doing).await.unwrap();
+        let refused = open_store(&store.config.database, DEADLINE).await;
+        assert!(
+            matches!(refused, Err(StartError::Migrate(_))),
+            "{refused:?}"
+        );
+        // The failed attempt holds nothing that another instance would wait for.
+        assert!(database.migrate().await.is_err());
+        store.execute(undoing).await.unwrap();
+    }
+}
+
+#[tokio::test]
+async fn tables_that_are_up_to_date_are_opened_while_another_instance_migrates() {
+    let store = Store::postgres().await;
+    store.open().await;
+    let url = store.config.database.url.expose();
+    let mut other = PgConnection::connect(url).await.unwrap();
+    other.lock().await.unwrap();
+    let opened = timeout(DEADLINE, open_store(&store.config.database, DEADLINE)).await;
+    opened.unwrap().unwrap();
 }
 
 /// The files of the migrations, as `postgres/….sql` and `sqlite/….sql`, with their SHA-256.

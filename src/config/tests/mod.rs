@@ -10,6 +10,8 @@ use std::{
     sync::atomic::{AtomicU32, Ordering},
 };
 
+use serde_json::Value;
+
 use super::{Config, ConfigError};
 
 const MASTER_KEY: &str = "MDEyMzQ1Njc4OWFiY2RlZjAxMjM0NTY3ODlhYmNkZWY=";
@@ -21,6 +23,21 @@ fn environment(variables: &[(&str, &str)]) -> Vec<(String, String)> {
 
 fn from_environment(variables: &[(&str, &str)]) -> Result<Config, ConfigError> {
     Config::load(None, environment(variables))
+}
+
+/// Every setting by its section and name, and its default, which is null when there is none; those
+/// of plans are left out.
+fn settings() -> Vec<(String, String, Value)> {
+    let defaults = serde_json::to_value(Config::load(None, []).unwrap()).unwrap();
+    let mut settings = Vec::new();
+    for (section, content) in defaults.as_object().unwrap() {
+        if section != "plans" {
+            for (name, default) in content.as_object().unwrap() {
+                settings.push((section.clone(), name.clone(), default.clone()));
+            }
+        }
+    }
+    settings
 }
 
 /// A file that goes when the test ends.

@@ -1,6 +1,6 @@
 use std::{fs, path::Path};
 
-use super::{File, MASTER_KEY, from_environment, from_file, refused};
+use super::{File, MASTER_KEY, from_environment, from_file, refused, settings};
 use crate::config::Config;
 
 #[test]
@@ -237,20 +237,21 @@ fn variable_that_could_be_a_second_name_of_a_setting_is_refused() {
 }
 
 #[test]
-fn variable_with_too_few_underscores_is_refused() {
-    for (variable, setting) in [
-        ("MIRRORY_SERVER_LISTEN", "server.listen"),
-        ("MIRRORY_SERVER__LISTEN", "server.listen"),
-        ("MIRRORY_SECRETS_MASTER_KEY", "secrets.master_key"),
-        ("MIRRORY_LOG_FORMAT", "log.format"),
-    ] {
-        assert_eq!(
-            refused(from_environment(&[(variable, "x")])),
-            format!(
-                "bad setting `{setting}` (in the environment: {variable}): the variable's name \
-                 must have two underscores each time, as in `MIRRORY__SECTION__KEY`"
-            )
-        );
+fn variable_with_too_few_underscores_is_refused_for_every_setting() {
+    for (section, name, _) in settings() {
+        for variable in [
+            format!("MIRRORY_{section}_{name}").to_uppercase(),
+            format!("MIRRORY_{section}__{name}").to_uppercase(),
+        ] {
+            assert_eq!(
+                refused(from_environment(&[(&variable, "x")])),
+                format!(
+                    "bad setting `{section}.{name}` (in the environment: {variable}): the \
+                     variable's name must have two underscores each time, as in \
+                     `MIRRORY__SECTION__KEY`"
+                )
+            );
+        }
     }
 }
 
