@@ -8,15 +8,11 @@ use crate::{
     accounts, api_tokens, audit,
     error::ApiError,
     health, keys,
-    middleware::{client_address::ClientAddressLayer, edge::EdgeLayer},
+    middleware::{Outermost, client_address::ClientAddressLayer, edge::EdgeLayer},
     openapi, quota, sessions, sign_in, sites,
     state::AppState,
     tokens, two_factor,
 };
-
-/// What every request passes first: the edge, which must see every answer, also the router's own; then
-/// the client's address, which a refusal is counted by.
-pub(crate) type Outermost = (EdgeLayer, ClientAddressLayer);
 
 /// The whole service over its state.
 ///
@@ -26,7 +22,7 @@ pub(crate) type Outermost = (EdgeLayer, ClientAddressLayer);
 ///
 /// A method that a route does not have is left to the route: a fallback set here would take the
 /// place of one that has layers around it, and with it preflight requests. The edge writes the
-/// problem.
+/// problem, where the route has not.
 pub fn router(state: &AppState) -> Router {
     let edge = EdgeLayer::new(
         state.clock.clone(),
@@ -36,9 +32,9 @@ pub fn router(state: &AppState) -> Router {
     .with_plain_problems_at(sign_in::LOGIN)
     .observed_by(state.metrics.clone(), state.traces.clone());
     let client_address = ClientAddressLayer::new(state.config.server.trusted_proxies.clone());
-    let outermost = (edge, client_address);
+    let outermost: Outermost = (edge, client_address);
     Router::new()
-        .merge(tokens::managing_router(state))
+        .merge(tokens::of_site_router(state))
         .merge(sign_in::router())
         .merge(sessions::router(state))
         .merge(accounts::router(state))
@@ -52,6 +48,7 @@ pub fn router(state: &AppState) -> Router {
         .merge(openapi::router())
         .fallback(async || ApiError::NotFound)
         .layer(outermost.clone())
+        // Below the layers, for it brings them itself.
         .merge(tokens::router(state, &outermost))
         .with_state(state.clone())
 }

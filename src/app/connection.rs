@@ -55,7 +55,8 @@ fn connect(
 ) -> impl GracefulConnection<Error: Display> + Send {
     let service = service_fn(move |request| Arc::clone(&conversation).answer(request));
     let mut builder = auto::Builder::new(TokioExecutor::new());
-    // Answers are small: head and body in one piece cost the kernel less than a list of the two.
+    // Nearly all answers are small: head and body in one piece cost the kernel less than a list of
+    // the two.
     builder.http1().header_read_timeout(None).writev(false);
     builder
         .http2()

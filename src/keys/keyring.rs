@@ -27,7 +27,7 @@ use crate::{
         freshness::Freshness,
     },
     types::{
-        clock::{Clock, Moment, Monotonic, Timestamp},
+        clock::{Clock, Monotonic, Timestamp},
         randomness::Randomness,
     },
 };
@@ -97,9 +97,8 @@ impl TokenDigest {
 impl Hash for TokenDigest {
     /// By its beginning: it is spread evenly already.
     fn hash<H: Hasher>(&self, state: &mut H) {
-        if let Some(beginning) = self.0.first_chunk() {
-            state.write_u64(u64::from_ne_bytes(*beginning));
-        }
+        let beginning = self.0.first_chunk().copied().unwrap_or_default();
+        state.write_u64(u64::from_ne_bytes(beginning));
     }
 }
 
@@ -205,13 +204,9 @@ impl Keys {
     ///
     /// # Errors
     /// When the store must be asked and fails.
-    pub async fn verify(
-        &self,
-        token: &str,
-        now: Moment,
-    ) -> Result<Result<TokenClaims, Rejected>, KeysError> {
+    pub async fn verify(&self, token: &str) -> Result<Result<TokenClaims, Rejected>, KeysError> {
         let digest = TokenDigest::of(token);
-        if let Some(claims) = self.0.recognised(&digest, now) {
+        if let Some(claims) = self.0.recognised(&digest) {
             return Ok(Ok(claims));
         }
         // On the heap, for it is large, and most tokens are recognised.
@@ -280,13 +275,13 @@ impl Keyring {
     }
 
     /// What a token says that was checked before, by a key that still verifies.
-    fn recognised(&self, digest: &TokenDigest, now: Moment) -> Option<TokenClaims> {
-        if !self.freshness.holds_at(now.monotonic) {
+    fn recognised(&self, digest: &TokenDigest) -> Option<TokenClaims> {
+        if !self.freshness.holds() {
             return None;
         }
         let known = self.verified.get(digest)?;
         let keyset = self.in_memory();
-        keyset.verifying(known.key.kid().as_str(), now.wall)?;
+        keyset.verifying(known.key.kid().as_str(), self.clock.now())?;
         Some(known.claims)
     }
 

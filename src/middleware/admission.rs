@@ -58,6 +58,7 @@ impl Admission {
     /// 503 `overloaded` when none comes free in time.
     pub async fn admit(&self) -> Result<Admitted, ApiError> {
         let semaphore = Arc::clone(&self.semaphore);
+        // First, since it costs least. Nobody is overtaken: a place that comes free goes to who waits.
         if let Ok(permit) = Arc::clone(&semaphore).try_acquire_owned() {
             return Ok(Admitted { _permit: permit });
         }
@@ -84,6 +85,19 @@ mod tests {
         assert!(!next.is_finished());
         drop(first);
         assert!(next.await.unwrap().is_ok());
+    }
+
+    #[tokio::test]
+    async fn a_place_that_comes_free_goes_to_who_waits() {
+        let admission = Admission::new(1);
+        let first = admission.admit().await.unwrap();
+        let mut waiting = std::pin::pin!(admission.admit());
+        assert!(futures_util::poll!(&mut waiting).is_pending());
+        drop(first);
+        let mut newcomer = std::pin::pin!(admission.admit());
+        assert!(futures_util::poll!(&mut newcomer).is_pending());
+        assert!(waiting.await.is_ok());
+        assert!(newcomer.await.is_ok(), "after the one that had waited");
     }
 
     #[tokio::test]

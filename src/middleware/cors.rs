@@ -23,10 +23,10 @@ const PREFLIGHT_MAX_AGE: Duration = Duration::from_mins(10);
 /// marks what they may read. Any other `OPTIONS` goes on to the route, which has no such method. With
 /// no origins at all it does nothing, and costs next to nothing.
 #[derive(Clone, Debug)]
-pub struct CrossOriginLayer(Arc<Allowed>);
+pub struct CrossOriginLayer(Arc<Shared>);
 
 #[derive(Debug)]
-struct Allowed {
+struct Shared {
     origins: Vec<HeaderValue>,
     cors: CorsLayer,
 }
@@ -41,25 +41,28 @@ impl CrossOriginLayer {
             .allow_headers([header::CONTENT_TYPE, X_REQUEST_ID])
             .expose_headers([header::RETRY_AFTER, X_REQUEST_ID])
             .max_age(PREFLIGHT_MAX_AGE);
-        Self(Arc::new(Allowed {
+        Self(Arc::new(Shared {
             origins: origins.to_vec(),
             cors,
         }))
     }
 }
 
-impl Allowed {
+impl Shared {
+    /// Whether the answer is to be made, or marked, for web pages of other origins.
     fn concerns(&self, request: &Request) -> bool {
         !self.origins.is_empty() && !self.is_foreign_options(request)
     }
 
     fn is_foreign_options(&self, request: &Request) -> bool {
         let headers = request.headers();
-        let is_preflight = headers
-            .get(header::ORIGIN)
-            .is_some_and(|origin| self.origins.contains(origin))
-            && headers.contains_key(header::ACCESS_CONTROL_REQUEST_METHOD);
-        request.method() == Method::OPTIONS && !is_preflight
+        let is_preflight = || {
+            headers
+                .get(header::ORIGIN)
+                .is_some_and(|origin| self.origins.contains(origin))
+                && headers.contains_key(header::ACCESS_CONTROL_REQUEST_METHOD)
+        };
+        request.method() == Method::OPTIONS && !is_preflight()
     }
 }
 
@@ -71,7 +74,7 @@ impl<S> Layer<S> for CrossOriginLayer {
     fn layer(&self, inner: S) -> Self::Service {
         CrossOrigin {
             inner,
-            allowed: Arc::clone(&self.0),
+            shared: Arc::clone(&self.0),
         }
     }
 }
@@ -81,7 +84,7 @@ impl<S> Layer<S> for CrossOriginLayer {
 pub struct CrossOrigin<S> {
     inner: S,
     // Cloned for every request.
-    allowed: Arc<Allowed>,
+    shared: Arc<Shared>,
 }
 
 impl<S> Service<Request> for CrossOrigin<S>
@@ -97,10 +100,10 @@ where
     }
 
     fn call(&mut self, request: Request) -> Self::Future {
-        if self.allowed.concerns(&request) {
+        if self.shared.concerns(&request) {
             let clone = self.inner.clone();
             let inner = std::mem::replace(&mut self.inner, clone);
-            let answer = self.allowed.cors.layer(inner).call(request);
+            let answer = self.shared.cors.layer(inner).call(request);
             Either::Right(Box::pin(answer))
         } else {
             Either::Left(self.inner.call(request))

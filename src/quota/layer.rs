@@ -308,7 +308,7 @@ impl QuotaLayer {
         let standing = match known {
             Some(standing) => Some(standing),
             None if response.status().is_server_error() => None,
-            // On the heap, since it is large, and mostly known.
+            // On the heap: asking the store takes room, and where the quota stands is mostly known.
             None => {
                 let asked = self.ledger.standing(payer.site_id, &payer.plan);
                 Box::pin(asked).await.ok()

@@ -89,7 +89,7 @@ impl Ledger {
         if let Some(permit) = self.spend(site_id, plan, calls) {
             return Ok(permit);
         }
-        // On the heap: else the room for it would go along with each of them.
+        // On the heap: else each call would carry the room for it, also one that is spent from memory.
         Box::pin(self.reserve_stored(site_id, plan, calls)).await
     }
 

@@ -51,7 +51,8 @@ impl Freshness {
         self.holds_at(self.clock.monotonic())
     }
 
-    /// Whether what is in memory may answer a call that looks at it at this moment.
+    /// Whether what is in memory may answer a call that looks at it now: a moment since which it has
+    /// waited for nothing.
     #[must_use]
     pub fn holds_at(&self, now: Monotonic) -> bool {
         now.as_micros() < self.until.load(Ordering::Acquire)

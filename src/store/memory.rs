@@ -44,7 +44,8 @@ impl<Key: Eq + Hash, Row: Clone> Memory<Key, Row> {
         let _first = self.lookups.set(lookups);
     }
 
-    /// A row, if it is remembered and may be trusted now.
+    /// A row, if it is remembered and may be trusted now: a moment since which the caller has waited
+    /// for nothing.
     #[must_use]
     pub fn get(&self, key: &Key, now: Monotonic) -> Option<Row> {
         let is_trusted = self.freshness.holds_at(now);

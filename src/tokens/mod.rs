@@ -1,9 +1,9 @@
 //! ROOM tokens: the data plane. Issues tokens, validates them and binds them to machines, revokes
 //! and releases them.
 //!
-//! A request passes two layers before its endpoint: `identify` reads it once, proves its caller
-//! and says what it costs; the quota's layer charges that. The endpoint then does the one thing
-//! that it is for.
+//! Behind the layers that every request passes, and that for web pages of other origins, a request
+//! passes two before its endpoint: `identify` reads it once, proves its caller and says what it
+//! costs; the quota's layer charges that. The endpoint then does the one thing that it is for.
 
 mod fields;
 pub(crate) mod generate;
@@ -35,7 +35,7 @@ use axum::{
 };
 use tower::{Layer, service_fn};
 
-pub(crate) use of_site::router as managing_router;
+pub(crate) use of_site::router as of_site_router;
 
 pub use last_use::LastNoted;
 pub use record::{Binding, HeldToken, NotedRecord, Reason, TokenRecord, TokenState, judge};
@@ -51,9 +51,8 @@ use self::{
 };
 use crate::{
     error::ApiError,
-    middleware::cors::CrossOriginLayer,
+    middleware::{Outermost, cors::CrossOriginLayer},
     quota::{Answer, QuotaLayer},
-    router::Outermost,
     state::AppState,
 };
 

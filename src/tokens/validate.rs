@@ -1,7 +1,7 @@
 //! `POST /mirrory/validate-token`: a desktop app asks, at its start, whether its token is good on
 //! this machine.
 
-use std::{net::IpAddr, time::Duration};
+use std::{net::IpAddr, ops::ControlFlow, time::Duration};
 
 use axum::http::HeaderMap;
 use serde::{Deserialize, Serialize};
@@ -20,12 +20,13 @@ use super::{
 use crate::{
     error::ApiError,
     extract::{Fields, Json, parse_object, string},
+    keys::TokenClaims,
     middleware::client_address::ClientAddress,
     openapi::{ValidateTokenProblems, always},
     quota::{Answer, Outcome},
     state::{AppState, Rooms},
     types::{
-        clock::{Moment, Timestamp},
+        clock::{Clock, Moment, Timestamp},
         ids::{MachineId, TokenId, WpUserId},
     },
 };
@@ -174,7 +175,8 @@ impl Call for ValidateToken {
     /// A machine that came first may have the token meanwhile. A refusal with its reason is told in
     /// place of the quota's.
     async fn costs_nothing(&mut self, state: &AppState) -> Result<bool, ApiError> {
-        self.judge_again(&state.tokens, state.clock.now()).await
+        self.judge_again(&state.tokens, &state.clock).await?;
+        Ok(matches!(self.verdict, Verdict::Refused { .. }))
     }
 
     fn counted(&self) -> Option<TokenId> {
@@ -183,13 +185,14 @@ impl Call for ValidateToken {
 }
 
 impl ValidateToken {
-    /// Judges the token by its record as it is now; whether it is refused.
-    async fn judge_again(&mut self, tokens: &Tokens, now: Timestamp) -> Result<bool, ApiError> {
+    /// Judges a token that is not refused by its record as it is now.
+    async fn judge_again(&mut self, tokens: &Tokens, clock: &Clock) -> Result<(), ApiError> {
         if let Some(claims) = self.verdict.claims() {
             let held = tokens.find(claims.token_id).await?;
-            self.verdict = Verdict::of(claims, held, &self.machine_id, now);
+            self.judged_at = clock.moment();
+            self.verdict = Verdict::of(claims, held, &self.machine_id, self.judged_at.wall);
         }
-        Ok(matches!(self.verdict, Verdict::Refused { .. }))
+        Ok(())
     }
 }
 
@@ -263,14 +266,15 @@ pub(crate) async fn validate_token(
 ) -> Result<Answer, ApiError> {
     let Known { call, state, .. } = &mut *known;
     if state.clock.monotonic().since(call.judged_at.monotonic) > JUDGED_FOR {
-        Box::pin(call.judge_again(&state.tokens, state.clock.now())).await?;
+        Box::pin(call.judge_again(&state.tokens, &state.clock)).await?;
     }
     for _ in 0..TRIES {
-        if let Some(answer) = known.answer() {
-            return Ok(answer);
-        }
+        let claims = match known.answer() {
+            ControlFlow::Break(answer) => return Ok(answer),
+            ControlFlow::Continue(claims) => claims,
+        };
         // On the heap, since it is large, and a token is seldom bound.
-        if let Some(answer) = Box::pin(known.bind()).await? {
+        if let Some(answer) = Box::pin(known.bind(claims)).await? {
             return Ok(answer);
         }
     }
@@ -278,8 +282,8 @@ pub(crate) async fn validate_token(
 }
 
 impl Known<ValidateToken> {
-    /// The answer to what needs no binding.
-    fn answer(&self) -> Option<Answer> {
+    /// The answer, or the claims of a token that is to be bound first.
+    fn answer(&self) -> ControlFlow<Answer, TokenClaims> {
         let Rooms {
             tokens,
             metrics,
@@ -293,7 +297,7 @@ impl Known<ValidateToken> {
                     refused_machine::note(record, &self.parts, tally);
                 }
                 metrics.verdict(reason.name());
-                Some(Answer::free(Json(refusal(*reason, record))))
+                ControlFlow::Break(Answer::free(Json(refusal(*reason, record))))
             }
             Verdict::Good {
                 held,
@@ -304,41 +308,34 @@ impl Known<ValidateToken> {
                 if held.record.last_noted.is_due(used_at) {
                     tokens.note_use(held.record.token_id, used_at);
                 }
-                Some(self.valid(&held.record))
+                ControlFlow::Break(self.valid(&held.record))
             }
-            Verdict::Good { .. } | Verdict::Unread { .. } => None,
+            Verdict::Good { claims, .. } | Verdict::Unread { claims, .. } => {
+                ControlFlow::Continue(*claims)
+            }
         }
     }
 
     /// Binds the token to the machine, or judges it anew: another machine came first, or it is no
     /// longer good, or bound here and in use.
-    async fn bind(&mut self) -> Result<Option<Answer>, ApiError> {
+    async fn bind(&mut self, claims: TokenClaims) -> Result<Option<Answer>, ApiError> {
         let Rooms {
             tokens,
             clock,
             attempts,
             ..
         } = &*self.state;
-        let ValidateToken {
-            machine_id,
-            verdict,
-            ..
-        } = &mut self.call;
-        let Some(claims) = verdict.claims() else {
-            return Ok(None);
-        };
-        if let Some(record) = tokens.bind(claims, machine_id).await? {
+        if let Some(record) = tokens.bind(claims, &self.call.machine_id).await? {
             return Ok(Some(self.valid(&record)));
         }
-        let held = tokens.find(claims.token_id).await?;
-        *verdict = Verdict::of(claims, held, machine_id, clock.now());
+        self.call.judge_again(tokens, clock).await?;
         if let Verdict::Refused {
             reason: Reason::BadSignature,
             ..
-        } = verdict
+        } = self.call.verdict
         {
             let ClientAddress(address) = ClientAddress::of(&self.parts)?;
-            attempts.failure(address, clock.monotonic())?;
+            attempts.failure(address, self.call.judged_at.monotonic)?;
         }
         Ok(None)
     }

@@ -55,10 +55,12 @@ impl Verdict {
         machine_id: &MachineId,
         state: &AppState,
     ) -> Result<Judgement, ApiError> {
+        let verified = state.keys.verify(token).await?;
+        // Not before: the keys may have been waited for.
         let at = state.clock.moment();
-        let claims = match state.keys.verify(token, at).await? {
+        let claims = match verified {
             Ok(claims) => claims,
-            Err(rejected) => return Ok(Self::from(rejected).found(at)),
+            Err(rejected) => return Ok(Self::from(rejected).judged_at(at)),
         };
         let judgement = Self::now(claims, machine_id, at, state).await?;
         if !judgement.verdict.is_to_bind() {
@@ -68,7 +70,7 @@ impl Verdict {
         Box::pin(judgement.in_turn(claims, machine_id, state)).await
     }
 
-    const fn found(self, at: Moment) -> Judgement {
+    const fn judged_at(self, at: Moment) -> Judgement {
         Judgement {
             verdict: self,
             at,
@@ -85,14 +87,14 @@ impl Verdict {
     ) -> Result<Judgement, ApiError> {
         let Rooms { tokens, sites, .. } = &**state;
         if let Some(held) = tokens.remembered(claims.token_id, sites, at.monotonic) {
-            return Ok(Self::of(claims, Some(held), machine_id, at.wall).found(at));
+            return Ok(Self::of(claims, Some(held), machine_id, at.wall).judged_at(at));
         }
         if let Some(plan) = plan_of_unread(&claims, at, state) {
-            return Ok(Self::Unread { claims, plan }.found(at));
+            return Ok(Self::Unread { claims, plan }.judged_at(at));
         }
         // On the heap, for it is large, and most tokens are remembered.
         let verdict = Box::pin(Self::stored(claims, machine_id, state)).await?;
-        Ok(verdict.found(state.clock.moment()))
+        Ok(verdict.judged_at(state.clock.moment()))
     }
 
     /// Judges a token by what is in the store.
@@ -190,11 +192,11 @@ impl Judgement {
         let turn = tokens.turn(Subject::Binding(claims.token_id)).await;
         let turn = turn.ok_or(ApiError::Overloaded)?;
         let now = state.clock.moment();
-        let is_bound_meanwhile = turn.has_waited
+        let may_be_bound = turn.has_waited
             || tokens
                 .remembered(claims.token_id, sites, now.monotonic)
                 .is_some();
-        let judgement = if is_bound_meanwhile {
+        let judgement = if may_be_bound {
             Verdict::now(claims, machine_id, now, state).await?
         } else {
             self

@@ -171,6 +171,7 @@ fn unsigned_micros(duration: Duration) -> u64 {
 }
 
 /// One look at both clocks, for all that is decided by it: a look costs more than many a decision.
+/// It is good until something is waited for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Moment {
     /// What the wall clock says.

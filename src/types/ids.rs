@@ -1,10 +1,6 @@
 //! Identifiers: each its own type, with one way in and one way out.
 
-use std::{
-    fmt,
-    hash::{Hash, Hasher},
-    str::FromStr,
-};
+use std::{fmt, str::FromStr};
 
 use serde::{Serialize, Serializer};
 use uuid::Uuid;
@@ -19,16 +15,9 @@ pub struct InvalidId(&'static str);
 macro_rules! uuid_id {
     ($(#[$doc:meta])* $name:ident) => {
         $(#[$doc])*
-        #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, sqlx::Type)]
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, sqlx::Type)]
         #[sqlx(transparent)]
         pub struct $name(Uuid);
-
-        impl Hash for $name {
-            /// As one number: a UUID's own hash says how many bytes it has, too.
-            fn hash<H: Hasher>(&self, state: &mut H) {
-                state.write_u128(self.0.as_u128());
-            }
-        }
 
         impl $name {
             /// A new id; ids made later sort later.

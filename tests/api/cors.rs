@@ -74,6 +74,7 @@ async fn an_allowed_origin_may_ask_for_validate_and_health(store: Store) {
             let headers = answer.header("access-control-allow-headers").unwrap();
             assert!(headers.to_ascii_lowercase().contains("content-type"));
             assert_eq!(answer.header("access-control-allow-credentials"), None);
+            assert!(answer.header("x-request-id").is_some());
         }
     }
 }
@@ -163,6 +164,11 @@ async fn an_answer_to_another_origin_may_not_be_read(store: Store) {
 
 async fn a_refusal_may_be_read_too(store: Store) {
     let app = with_origins(store).await;
+    let call = app.request("GET", "/mirrory/validate-token");
+    let answer = call.header("origin", ORIGIN).send().await;
+    assert_eq!(answer.problem(), (405, "method_not_allowed"));
+    assert_eq!(answer.header("allow"), Some("POST"));
+    assert_eq!(answer.header("access-control-allow-origin"), Some(ORIGIN));
     let call = app.post("/mirrory/validate-token").header("origin", ORIGIN);
     let answer = call.text("{").send().await;
     assert_eq!(answer.problem(), (400, "malformed_json"));

@@ -42,6 +42,34 @@ async fn a_revoked_key_is_seen_within_a_second_also_when_nothing_follows(store: 
     assert_eq!(app.validate(&token, "m").await.reason(), "bad_signature");
 }
 
+/// While a request waits for the keys the log may be read, and read no more: memory has been fresh
+/// then, and is no longer.
+#[tokio::test]
+async fn memory_that_grew_stale_while_the_keys_were_waited_for_answers_nothing() {
+    let app = TestApp::start(Store::Postgres).await;
+    let operator = app.another().await;
+    let site = app.site("developer").await;
+    let issued = app.issue(&site).await;
+    app.tick().await;
+    assert!(app.validate(&issued.token, "there").await.is_valid());
+    app.advance(Duration::from_secs(1));
+    let held = app.hold("LOCK TABLE signing_keys").await;
+    let validating = app.post("/mirrory/validate-token").json(&json!({
+        "token": issued.token,
+        "machine_id": "here",
+    }));
+    let meanwhile = async {
+        eventually(async || app.statements_that_wait().await == 1).await;
+        app.tick().await;
+        assert!(app.freshness.holds());
+        app.advance(Duration::from_secs(1));
+        operator.release(&site, &issued.token_id).await.ok();
+        held.release().await;
+    };
+    let (verdict, ()) = tokio::join!(validating.send(), meanwhile);
+    assert!(verdict.is_valid(), "{:?}", verdict.reason());
+}
+
 async fn an_instance_that_follows_sees_a_change_at_once(store: Store) {
     let app = TestApp::start(store).await;
     let operator = app.another().await;

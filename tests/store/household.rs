@@ -61,11 +61,7 @@ impl Household {
         }
         if has("signing_keys") {
             let (state, _) = store.state().await;
-            let verified = state
-                .keys
-                .verify(&self.token, store.clock.moment())
-                .await
-                .unwrap();
+            let verified = state.keys.verify(&self.token).await.unwrap();
             assert_eq!(verified.unwrap(), self.record.claims());
         }
         if has("usage") {

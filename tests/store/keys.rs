@@ -43,7 +43,6 @@ pub struct Ring {
     pub database: Database,
     pub keys: Keys,
     pub freshness: Freshness,
-    clock: Clock,
 }
 
 impl Ring {
@@ -61,7 +60,6 @@ impl Ring {
             keys: keys.await.unwrap(),
             database,
             freshness,
-            clock: store.clock.clone(),
         }
     }
 
@@ -95,7 +93,7 @@ impl Ring {
     }
 
     async fn verifies(&self, token: &str) -> bool {
-        match self.keys.verify(token, self.clock.moment()).await.unwrap() {
+        match self.keys.verify(token).await.unwrap() {
             Ok(_) => true,
             Err(rejected) => {
                 assert_eq!(rejected, Rejected::BadSignature);
@@ -127,15 +125,7 @@ async fn of_eight_first_keys_at_once_one_is_kept(store: Store) {
     for signer in &rings {
         let token = signer.keys.sign(&claims).await.unwrap();
         for verifier in &rings {
-            assert_eq!(
-                verifier
-                    .keys
-                    .verify(&token, store.clock.moment())
-                    .await
-                    .unwrap()
-                    .unwrap(),
-                claims
-            );
+            assert_eq!(verifier.keys.verify(&token).await.unwrap().unwrap(), claims);
         }
     }
     assert_eq!(rings[0].states().await, [KeyState::Signing]);
@@ -357,7 +347,7 @@ async fn keys_that_cannot_be_opened_answer_none_of_those_who_wait(store: Store) 
         ))
         .await
         .unwrap();
-    for answer in join_all((0..8).map(|_| keys.verify(&token, store.clock.moment()))).await {
+    for answer in join_all((0..8).map(|_| keys.verify(&token))).await {
         assert!(matches!(answer, Err(KeysError::Vault(_))), "{answer:?}");
     }
 }

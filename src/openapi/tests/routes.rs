@@ -62,7 +62,7 @@ async fn every_route_is_described() {
 }
 
 #[tokio::test]
-async fn every_described_operation_is_routed_and_no_other_method() {
+async fn every_described_operation_is_routed_behind_the_edge_and_no_other_method() {
     let (_folder, router) = whole_router("routed").await;
     let document = written();
     let described = operations(&document);
@@ -77,6 +77,10 @@ async fn every_described_operation_is_routed_and_no_other_method() {
             let is_described = described.contains_key(&format!("{method} {path}"));
             assert_eq!(response.status() != 405, is_described, "{method} {path}");
             assert_ne!(response.status(), 404, "{method} {path}");
+            for header in ["x-request-id", "x-content-type-options"] {
+                let passed_the_edge = response.headers().contains_key(header);
+                assert!(passed_the_edge, "{header} of {method} {path}");
+            }
         }
     }
 }
