@@ -13,6 +13,7 @@ use axum::{
 };
 use http_body_util::BodyExt;
 use hyper_util::rt::TokioIo;
+use ipnet::IpNet;
 use serde_json::Value;
 use tokio::net::{TcpListener, TcpStream};
 
@@ -76,10 +77,17 @@ async fn metrics_of(address: SocketAddr) -> Option<String> {
 fn of_proxies(server: &Server) -> Check {
     const CHECK: &str = "trusted_proxies";
     if !server.trusted_proxies.is_empty() {
-        return Check::ok(CHECK, format!("{} networks", server.trusted_proxies.len()));
+        let networks: Vec<_> = server
+            .trusted_proxies
+            .iter()
+            .map(IpNet::to_string)
+            .collect();
+        return Check::ok(CHECK, networks.join(", "));
     }
     if server.listen.ip().is_loopback() {
-        return Check::ok(CHECK, "none, and only this machine can call");
+        let unless = "none, and only this machine can call; if a proxy on it does, list its address: \
+                      else all clients count as one";
+        return Check::ok(CHECK, unless);
     }
     Check::warning(
         CHECK,
