@@ -20,7 +20,7 @@ use tokio::{
 
 use super::{
     StoreError,
-    database::{KEPT_FOR, Kept},
+    connection::{KEPT_FOR, Kept},
 };
 use crate::telemetry::{metrics::Metrics, traces};
 

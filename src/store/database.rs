@@ -5,8 +5,7 @@ use std::{
     time::Duration,
 };
 
-use sqlx::{PgPool, Pool, Postgres, SqlitePool, pool::PoolConnection};
-use tokio::time::Instant;
+use sqlx::{PgPool, Pool, SqlitePool};
 
 use super::{
     StoreError,
@@ -240,7 +239,7 @@ macro_rules! with_connection {
         )
     };
     ($database:expr, $pool:expr, $deadline:expr, |$connection:ident| $statement:expr) => {{
-        let mut kept = $crate::store::database::Kept::default();
+        let mut kept = $crate::store::connection::Kept::default();
         $crate::store::database::with_kept_connection!(
             &mut kept,
             $database,
@@ -251,25 +250,20 @@ macro_rules! with_connection {
     }};
 }
 
-/// The same on the connection that a lane of batches keeps; see [`Kept`].
+/// The same on the connection that a lane of batches keeps; see [`Kept`](super::connection::Kept).
 macro_rules! with_kept_connection {
     ($kept:expr, $database:expr, $pool:expr, $deadline:expr, |$connection:ident| $statement:expr) => {
         // On the heap, for it is large: else every call would carry the room, also one that is
         // answered from memory.
         Box::pin(async {
+            use $crate::store::connection::ask;
             let database: &$crate::store::Database = &$database;
-            let kept: &mut $crate::store::database::Kept<_> = $kept;
-            let deadline = $deadline;
-            let borrowed = kept.take_or_borrow($pool, deadline, database.doubt()).await;
-            let mut borrowed = borrowed.inspect_err(|_| database.doubt().cast())?;
-            let answer = {
-                let $connection = borrowed.connection();
-                $crate::store::tx::before(deadline, database.doubt(), $statement).await
-            };
-            match answer {
-                Ok(_) => kept.keep(borrowed, $pool),
-                Err($crate::store::StoreError::Timeout) => {}
-                Err(_) => borrowed.give_back(),
+            let kept: &mut $crate::store::connection::Kept<_> = $kept;
+            let (deadline, doubt) = ($deadline, database.doubt());
+            let mut borrowed = kept.take_or_borrow($pool, deadline, doubt).await?;
+            let answer = ask!(&mut borrowed, deadline, doubt, |$connection| $statement);
+            if answer.is_ok() {
+                kept.keep(borrowed, $pool);
             }
             answer
         })
@@ -278,102 +272,3 @@ macro_rules! with_kept_connection {
 }
 
 pub(crate) use {with_connection, with_kept_connection};
-
-/// How long a connection is kept before the pool may look at it again, or give it to others.
-pub(super) const KEPT_FOR: Duration = Duration::from_millis(100);
-
-/// The connection that statements use one after the other, as a lane of batches does on PostgreSQL:
-/// what is given back to the pool is tried first, which costs both sides a good part of what a batch
-/// does. Dropped, it gives the connection back. Whoever has one must use it: a pool may have no other.
-pub(crate) struct Kept<DB: sqlx::Database = Postgres> {
-    borrowed: Option<Borrowed<DB>>,
-    /// Whether the pool had others when this one was kept.
-    is_one_of_many: bool,
-}
-
-impl<DB: sqlx::Database> Default for Kept<DB> {
-    fn default() -> Self {
-        Self {
-            borrowed: None,
-            is_one_of_many: false,
-        }
-    }
-}
-
-impl<DB: sqlx::Database> Kept<DB> {
-    pub(crate) async fn take_or_borrow(
-        &mut self,
-        pool: &Pool<DB>,
-        deadline: Instant,
-        doubt: &Doubt,
-    ) -> Result<Borrowed<DB>, StoreError> {
-        if let Some(borrowed) = self.borrowed.take() {
-            let age = borrowed.since.elapsed();
-            if age < KEPT_FOR && !doubt.was_cast_within(age) {
-                return Ok(borrowed);
-            }
-            borrowed.give_back();
-        }
-        Borrowed::from(pool, deadline).await
-    }
-
-    /// Keeps a connection that works for the next batch.
-    pub(crate) fn keep(&mut self, borrowed: Borrowed<DB>, pool: &Pool<DB>) {
-        self.borrowed = Some(borrowed);
-        self.is_one_of_many =
-            pool.num_idle() > 0 || pool.size() < pool.options().get_max_connections();
-    }
-
-    /// Whether nobody waits for what is kept, so that it may lie unused for a moment.
-    pub(crate) const fn may_rest(&self) -> bool {
-        self.borrowed.is_some() && self.is_one_of_many
-    }
-}
-
-impl<DB: sqlx::Database> Drop for Kept<DB> {
-    fn drop(&mut self) {
-        if let Some(borrowed) = self.borrowed.take() {
-            borrowed.give_back();
-        }
-    }
-}
-
-/// A connection out of a pool for one statement. Dropped before [`Borrowed::give_back`], as when
-/// its answer is late or its caller gone, it is closed: the pool would wait for the answer without
-/// end, and a store that is gone for good would use up the pool.
-pub(crate) struct Borrowed<DB: sqlx::Database> {
-    pooled: PoolConnection<DB>,
-    since: Instant,
-    is_given_back: bool,
-}
-
-impl<DB: sqlx::Database> Borrowed<DB> {
-    /// A connection of `pool`, had before `deadline`.
-    async fn from(pool: &Pool<DB>, deadline: Instant) -> Result<Self, StoreError> {
-        let pooled = tokio::time::timeout_at(deadline, pool.acquire())
-            .await
-            .unwrap_or(Err(sqlx::Error::PoolTimedOut))
-            .map_err(StoreError::of_connecting)?;
-        Ok(Self {
-            pooled,
-            since: Instant::now(),
-            is_given_back: false,
-        })
-    }
-
-    pub(crate) fn connection(&mut self) -> &mut DB::Connection {
-        &mut self.pooled
-    }
-
-    pub(crate) fn give_back(mut self) {
-        self.is_given_back = true;
-    }
-}
-
-impl<DB: sqlx::Database> Drop for Borrowed<DB> {
-    fn drop(&mut self) {
-        if !self.is_given_back {
-            self.pooled.close_on_drop();
-        }
-    }
-}

@@ -50,6 +50,16 @@ impl StoreError {
         }
     }
 
+    /// The same error of what changes nothing, as the beginning of a transaction: nothing was done.
+    pub(super) fn with_nothing_done(self) -> Self {
+        match self {
+            Self::Timeout => Self::of_connecting(sqlx::Error::PoolTimedOut),
+            Self::Unavailable(error) => Self::Unreachable(error),
+            Self::Fault(error) => Self::Refused(error),
+            Self::Overloaded | Self::Unreachable(_) | Self::Refused(_) => self,
+        }
+    }
+
     /// Whether a server of PostgreSQL answers, and none takes writes.
     pub(crate) fn is_read_only(&self) -> bool {
         matches!(self, Self::Unreachable(error) if servers::is_read_only(error))

@@ -151,7 +151,11 @@ impl Database {
                 outcome?;
                 closed?;
             }
-            Pools::Sqlite { writer, .. } => forgiving(&SQLITE).run(writer).await?,
+            Pools::Sqlite { writer, .. } => {
+                let mut connection = writer.acquire().await?;
+                connection.close_on_drop();
+                forgiving(&SQLITE).run(&mut *connection).await?;
+            }
         }
         Ok(())
     }

@@ -6,6 +6,7 @@
 
 pub(crate) mod batches;
 pub mod changes;
+pub(crate) mod connection;
 pub mod database;
 pub mod error;
 pub mod follower;
@@ -92,16 +93,15 @@ macro_rules! write {
 /// Runs one statement inside a transaction.
 macro_rules! in_tx {
     ($tx:expr, |$connection:ident| $statement:expr) => {{
+        use $crate::store::{connection::ask, tx::Inner};
         let tx: &mut $crate::store::Tx = $tx;
         let (inner, deadline, doubt) = tx.parts();
         match inner {
-            $crate::store::tx::Inner::Postgres(transaction) => {
-                let $connection = &mut **transaction;
-                $crate::store::tx::before(deadline, doubt, $statement).await
+            Inner::Postgres(open) => {
+                ask!(open.borrowed()?, deadline, doubt, |$connection| $statement)
             }
-            $crate::store::tx::Inner::Sqlite(transaction) => {
-                let $connection = &mut **transaction;
-                $crate::store::tx::before(deadline, doubt, $statement).await
+            Inner::Sqlite(open) => {
+                ask!(open.borrowed()?, deadline, doubt, |$connection| $statement)
             }
         }
     }};

@@ -1,16 +1,21 @@
 //! Transactions.
 
-use std::pin::pin;
-
-use sqlx::{Postgres, Sqlite, Transaction};
+use sqlx::{Pool, Postgres, Sqlite};
 use tokio::time::{Instant, timeout_at};
 
-use super::{Database, StoreError, changes::SeenChange, database::Pools, postgres::Doubt};
-use crate::telemetry::traces;
+use super::{
+    Database, StoreError,
+    changes::SeenChange,
+    connection::{Borrowed, Driver},
+    database::Pools,
+    postgres::Doubt,
+};
+use crate::{config::DatabaseKind, telemetry::traces};
 
 /// An open transaction: it is undone when dropped without a [`Tx::commit`].
 ///
-/// The whole of it, from the connection to the commit, has the database's one deadline.
+/// The whole of it, from the connection to the commit, has the database's one deadline. After an
+/// error nothing more can be done in it.
 pub struct Tx {
     inner: Inner,
     deadline: Instant,
@@ -20,13 +25,19 @@ pub struct Tx {
 }
 
 pub(crate) enum Inner {
-    Postgres(Transaction<'static, Postgres>),
-    Sqlite(Transaction<'static, Sqlite>),
+    Postgres(Open<Postgres>),
+    Sqlite(Open<Sqlite>),
+}
+
+/// A transaction and its connection.
+pub(crate) struct Open<DB: Driver> {
+    /// None once it has ended.
+    borrowed: Option<Borrowed<DB>>,
+    database: Database,
 }
 
 impl Database {
-    /// Begins a transaction that may write. On SQLite it takes the write lock at once: one that
-    /// reads first and writes later fails when another came between.
+    /// Begins a transaction that may write.
     ///
     /// # Errors
     /// When the store does not answer in time.
@@ -37,12 +48,9 @@ impl Database {
     /// Begins a transaction that must end before `deadline`.
     pub(crate) async fn begin_before(&self, deadline: Instant) -> Result<Tx, StoreError> {
         let inner = match self.pools() {
-            Pools::Postgres(pool) => {
-                Inner::Postgres(begun(deadline, self.doubt(), Box::pin(pool.begin())).await?)
-            }
+            Pools::Postgres(pool) => Inner::Postgres(Open::begin(self, pool, deadline).await?),
             Pools::Sqlite { writer, .. } => {
-                let begin = Box::pin(writer.begin_with("BEGIN IMMEDIATE"));
-                Inner::Sqlite(begun(deadline, self.doubt(), begin).await?)
+                Inner::Sqlite(Open::begin(self, writer, deadline).await?)
             }
         };
         Ok(Tx {
@@ -56,56 +64,28 @@ impl Database {
     }
 }
 
-async fn begun<T>(
-    deadline: Instant,
-    doubt: &Doubt,
-    begin: impl Future<Output = Result<T, sqlx::Error>>,
-) -> Result<T, StoreError> {
-    // Kept to the end: what it holds goes back to the pool only when the doubt is known there.
-    let mut begin = pin!(begin);
-    let beginning = async {
-        timeout_at(deadline, begin.as_mut())
-            .await
-            .unwrap_or(Err(sqlx::Error::PoolTimedOut))
-    };
-    let answer = traces::step("begin a transaction", beginning)
-        .await
-        .map_err(StoreError::of_connecting);
-    if answer.as_ref().is_err_and(StoreError::casts_doubt) {
-        doubt.cast();
-    }
-    answer
-}
-
 impl Tx {
     /// Makes everything in the transaction durable. What keeps a part of the store in memory here
     /// has heard of its changes when this returns; other instances hear of them by the log.
     ///
     /// # Errors
-    /// When the store does not answer in time: the outcome is then unknown.
+    /// When the store does not answer in time: the outcome is then unknown. When a statement of the
+    /// transaction has failed.
     pub async fn commit(self) -> Result<(), StoreError> {
-        let Self {
-            inner,
-            deadline,
-            database,
-            changes,
-            ..
-        } = self;
-        let doubt = database.doubt();
-        match inner {
-            Inner::Postgres(transaction) => {
-                before(deadline, doubt, Box::pin(transaction.commit())).await
-            }
-            Inner::Sqlite(transaction) => {
-                before(deadline, doubt, Box::pin(transaction.commit())).await
-            }
+        match self.inner {
+            Inner::Postgres(open) => open.commit(self.deadline).await,
+            Inner::Sqlite(open) => open.commit(self.deadline).await,
         }?;
-        database.announce(&changes).await;
+        self.database.announce(&self.changes).await;
         Ok(())
     }
 
     pub(crate) fn parts(&mut self) -> (&mut Inner, Instant, &Doubt) {
         (&mut self.inner, self.deadline, self.database.doubt())
+    }
+
+    pub(super) fn kind(&self) -> DatabaseKind {
+        self.database.kind()
     }
 
     /// Whether the lock of changes was taken: it is held to the end.
@@ -124,16 +104,60 @@ impl Tx {
     }
 }
 
+impl<DB: Driver> Open<DB> {
+    async fn begin(
+        database: &Database,
+        pool: &Pool<DB>,
+        deadline: Instant,
+    ) -> Result<Self, StoreError> {
+        // On the heap, for it is large.
+        let beginning = Box::pin(async {
+            let mut borrowed = Borrowed::from(pool, deadline, database.doubt()).await?;
+            let begun = borrowed.begin(deadline, database.doubt()).await;
+            begun.map_err(StoreError::with_nothing_done)?;
+            Ok(Self {
+                borrowed: Some(borrowed),
+                database: database.clone(),
+            })
+        });
+        traces::step("begin a transaction", beginning).await
+    }
+
+    async fn commit(mut self, deadline: Instant) -> Result<(), StoreError> {
+        let doubt = self.database.doubt().clone();
+        Box::pin(self.borrowed()?.commit(deadline, &doubt)).await
+    }
+
+    pub(crate) fn borrowed(&mut self) -> Result<&mut Borrowed<DB>, StoreError> {
+        let ended = || sqlx::Error::Protocol("the transaction has ended".to_owned());
+        self.borrowed.as_mut().ok_or_else(|| ended().into())
+    }
+}
+
+/// Gives up what was not committed. Where nothing is on its way, the connection is of use again once
+/// the store has said that it undid it all; refusals are common, and connecting is dear.
+impl<DB: Driver> Drop for Open<DB> {
+    fn drop(&mut self) {
+        let undone = self.borrowed.take().filter(Borrowed::can_roll_back);
+        if let Some(mut borrowed) = undone {
+            let database = self.database.clone();
+            tokio::spawn(async move {
+                let deadline = Instant::now() + database.deadline();
+                // What went wrong is told by whoever calls next, if the store is to blame.
+                let _ended = borrowed.roll_back(deadline, database.doubt()).await;
+            });
+        }
+    }
+}
+
 /// Runs a statement that must be answered before `deadline`.
 pub(crate) async fn before<T>(
     deadline: Instant,
     doubt: &Doubt,
     statement: impl Future<Output = Result<T, sqlx::Error>>,
 ) -> Result<T, StoreError> {
-    // Kept to the end, as in `begun`: a commit holds the connection.
-    let mut statement = pin!(statement);
     let running = async {
-        match timeout_at(deadline, statement.as_mut()).await {
+        match timeout_at(deadline, statement).await {
             Ok(answer) => answer.map_err(StoreError::from),
             Err(_) => Err(StoreError::Timeout),
         }

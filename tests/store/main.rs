@@ -20,6 +20,7 @@ mod histories;
 mod household;
 mod wire;
 
+mod abandoned;
 mod batches;
 mod binding;
 mod blocks;

@@ -13,12 +13,11 @@ use std::str::FromStr;
 use super::{
     Database, StoreError, Tx, affected,
     database::{Pools, with_connection},
-    in_tx, read,
-    tx::{Inner, before},
-    write,
+    in_tx, read, write,
 };
 use crate::{
     audit::{self, Entry},
+    config::DatabaseKind,
     types::{
         clock::Timestamp,
         ids::{SiteId, TokenId},
@@ -104,10 +103,10 @@ async fn append(
 }
 
 async fn notify(tx: &mut Tx) -> Result<(), StoreError> {
-    let (inner, deadline, doubt) = tx.parts();
-    if let Inner::Postgres(transaction) = inner {
-        let notifying = sqlx::query(NOTIFY).execute(&mut **transaction);
-        before(deadline, doubt, notifying).await?;
+    if tx.kind() == DatabaseKind::Postgres {
+        in_tx!(tx, |connection| affected(
+            sqlx::query(NOTIFY).execute(connection)
+        ))?;
     }
     Ok(())
 }

@@ -12,7 +12,8 @@ use crate::{
     store::{
         Database, StoreError,
         batches::Work,
-        database::{Kept, Pools, with_connection, with_kept_connection},
+        connection::Kept,
+        database::{Pools, with_connection, with_kept_connection},
     },
     tokens::record::{TokenRecord, TokenState},
     types::{

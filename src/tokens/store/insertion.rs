@@ -12,7 +12,8 @@ use crate::{
     store::{
         Database, StoreError, affected,
         batches::Work,
-        database::{Kept, Pools, with_connection, with_kept_connection},
+        connection::Kept,
+        database::{Pools, with_connection, with_kept_connection},
         in_tx,
     },
     tokens::{record::TokenRecord, registry::KEY_LIFETIME},

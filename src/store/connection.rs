@@ -1,0 +1,246 @@
+//! Connections out of the pools, and the one place that decides which of them goes back.
+
+use std::time::Duration;
+
+use sqlx::{Pool, Postgres, Sqlite, pool::PoolConnection};
+use tokio::time::{Instant, timeout_at};
+
+use super::{StoreError, postgres::Doubt, tx::before};
+
+/// What the two databases differ in where a transaction begins and ends.
+///
+/// The driver's own transactions are not used: on PostgreSQL one that is dropped while it begins
+/// leaves it open, and on SQLite the driver counts on, when the store has ended one by itself.
+pub(crate) trait Driver: sqlx::Database {
+    /// Begins a transaction that may write.
+    const BEGIN: &str;
+
+    /// Runs a statement that answers with no rows.
+    fn run(
+        connection: &mut Self::Connection,
+        sql: &'static str,
+    ) -> impl Future<Output = Result<(), sqlx::Error>> + Send;
+}
+
+impl Driver for Postgres {
+    const BEGIN: &str = "BEGIN";
+
+    async fn run(connection: &mut Self::Connection, sql: &'static str) -> Result<(), sqlx::Error> {
+        sqlx::raw_sql(sql).execute(connection).await.map(drop)
+    }
+}
+
+impl Driver for Sqlite {
+    /// Takes the write lock at once: one that reads first and writes later fails when another came
+    /// between.
+    const BEGIN: &str = "BEGIN IMMEDIATE";
+
+    async fn run(connection: &mut Self::Connection, sql: &'static str) -> Result<(), sqlx::Error> {
+        sqlx::raw_sql(sql).execute(connection).await.map(drop)
+    }
+}
+
+/// A connection out of a pool, and what is known of it.
+///
+/// Dropped, it goes back only when it is known to be idle outside a transaction. In each other case
+/// it is closed, whether its answer is late, its caller gone, or something broke: what the next one
+/// did on it might be undone, and the pool would wait without end for one that fell silent.
+pub(crate) struct Borrowed<DB: Driver> {
+    pooled: PoolConnection<DB>,
+    since: Instant,
+    transaction: Transaction,
+    /// Whether the last statement on it was answered in full.
+    is_answered: bool,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Transaction {
+    None,
+    /// Each of its statements was done.
+    Open,
+    /// One of its statements was refused. PostgreSQL would take a commit and undo it all, and SQLite
+    /// may have ended it by itself, so that the next statement would be for good.
+    Failed,
+}
+
+impl<DB: Driver> Borrowed<DB> {
+    /// A connection of `pool`, had before `deadline`.
+    pub(super) async fn from(
+        pool: &Pool<DB>,
+        deadline: Instant,
+        doubt: &Doubt,
+    ) -> Result<Self, StoreError> {
+        let pooled = timeout_at(deadline, pool.acquire())
+            .await
+            .unwrap_or(Err(sqlx::Error::PoolTimedOut))
+            .inspect_err(|_| doubt.cast())
+            .map_err(StoreError::of_connecting)?;
+        Ok(Self {
+            pooled,
+            since: Instant::now(),
+            transaction: Transaction::None,
+            is_answered: true,
+        })
+    }
+
+    /// The connection, for one statement, after whose answer [`Self::heard`] is called.
+    ///
+    /// # Errors
+    /// When one of the statements before failed: what is asked would not be part of what they were.
+    pub(crate) fn ask(&mut self) -> Result<&mut DB::Connection, StoreError> {
+        if !self.is_answered || self.transaction == Transaction::Failed {
+            let failed = "a statement before this one failed";
+            return Err(sqlx::Error::Protocol(failed.to_owned()).into());
+        }
+        self.is_answered = false;
+        Ok(&mut self.pooled)
+    }
+
+    /// Notes what a statement was answered. Only what the store itself refused is an answer, too.
+    pub(crate) fn heard<T>(&mut self, answer: &Result<T, StoreError>) {
+        let is_done = answer.is_ok();
+        self.is_answered = is_done || answer.as_ref().is_err_and(|error| !error.leaves_doubt());
+        if !is_done && self.transaction == Transaction::Open {
+            self.transaction = Transaction::Failed;
+        }
+    }
+
+    pub(super) async fn begin(
+        &mut self,
+        deadline: Instant,
+        doubt: &Doubt,
+    ) -> Result<(), StoreError> {
+        let begun = self.run(DB::BEGIN, deadline, doubt).await;
+        if begun.is_ok() {
+            self.transaction = Transaction::Open;
+        }
+        begun
+    }
+
+    pub(super) async fn commit(
+        &mut self,
+        deadline: Instant,
+        doubt: &Doubt,
+    ) -> Result<(), StoreError> {
+        self.end("COMMIT", deadline, doubt).await
+    }
+
+    /// Undoes the transaction, also one that has failed.
+    pub(super) async fn roll_back(
+        &mut self,
+        deadline: Instant,
+        doubt: &Doubt,
+    ) -> Result<(), StoreError> {
+        self.transaction = Transaction::Open;
+        self.end("ROLLBACK", deadline, doubt).await
+    }
+
+    /// Whether there is a transaction, and nothing on its way in it.
+    pub(super) fn can_roll_back(&self) -> bool {
+        self.is_answered && self.transaction != Transaction::None
+    }
+
+    async fn end(
+        &mut self,
+        sql: &'static str,
+        deadline: Instant,
+        doubt: &Doubt,
+    ) -> Result<(), StoreError> {
+        let ended = self.run(sql, deadline, doubt).await;
+        if ended.is_ok() {
+            self.transaction = Transaction::None;
+        }
+        ended
+    }
+
+    async fn run(
+        &mut self,
+        sql: &'static str,
+        deadline: Instant,
+        doubt: &Doubt,
+    ) -> Result<(), StoreError> {
+        let running = DB::run(self.ask()?, sql);
+        let answer = before(deadline, doubt, running).await;
+        self.heard(&answer);
+        answer
+    }
+
+    fn is_idle(&self) -> bool {
+        self.is_answered && self.transaction == Transaction::None
+    }
+}
+
+impl<DB: Driver> Drop for Borrowed<DB> {
+    fn drop(&mut self) {
+        if !self.is_idle() {
+            self.pooled.close_on_drop();
+        }
+    }
+}
+
+/// Runs a statement on what is borrowed, and notes whether it was answered.
+macro_rules! ask {
+    ($borrowed:expr, $deadline:expr, $doubt:expr, |$connection:ident| $statement:expr) => {
+        async {
+            let borrowed: &mut $crate::store::connection::Borrowed<_> = $borrowed;
+            let answer = {
+                let $connection = borrowed.ask()?;
+                $crate::store::tx::before($deadline, $doubt, $statement).await
+            };
+            borrowed.heard(&answer);
+            answer
+        }
+        .await
+    };
+}
+pub(crate) use ask;
+
+/// How long a connection is kept before the pool may look at it again, or give it to others.
+pub(super) const KEPT_FOR: Duration = Duration::from_millis(100);
+
+/// The connection that statements use one after the other, as a lane of batches does on PostgreSQL:
+/// what is given back to the pool is tried first, which costs both sides a good part of what a batch
+/// does. Dropped, it gives the connection back. Whoever has one must use it: a pool may have no other.
+pub(crate) struct Kept<DB: Driver = Postgres> {
+    borrowed: Option<Borrowed<DB>>,
+    /// Whether the pool had others when this one was kept.
+    is_one_of_many: bool,
+}
+
+impl<DB: Driver> Default for Kept<DB> {
+    fn default() -> Self {
+        Self {
+            borrowed: None,
+            is_one_of_many: false,
+        }
+    }
+}
+
+impl<DB: Driver> Kept<DB> {
+    pub(crate) async fn take_or_borrow(
+        &mut self,
+        pool: &Pool<DB>,
+        deadline: Instant,
+        doubt: &Doubt,
+    ) -> Result<Borrowed<DB>, StoreError> {
+        if let Some(borrowed) = self.borrowed.take() {
+            let age = borrowed.since.elapsed();
+            if age < KEPT_FOR && !doubt.was_cast_within(age) {
+                return Ok(borrowed);
+            }
+        }
+        Borrowed::from(pool, deadline, doubt).await
+    }
+
+    /// Keeps a connection that works for the next batch.
+    pub(crate) fn keep(&mut self, borrowed: Borrowed<DB>, pool: &Pool<DB>) {
+        self.borrowed = Some(borrowed);
+        self.is_one_of_many =
+            pool.num_idle() > 0 || pool.size() < pool.options().get_max_connections();
+    }
+
+    /// Whether nobody waits for what is kept, so that it may lie unused for a moment.
+    pub(crate) const fn may_rest(&self) -> bool {
+        self.borrowed.is_some() && self.is_one_of_many
+    }
+}
