@@ -4,7 +4,7 @@ use std::{
     collections::BTreeMap,
     fs::{self, DirBuilder, File, TryLockError},
     io,
-    os::unix::fs::DirBuilderExt,
+    os::unix::fs::{DirBuilderExt, OpenOptionsExt},
     path::{Path, PathBuf},
     pin::pin,
     time::Duration,
@@ -241,7 +241,9 @@ fn lock_file(store: &Path, ending: &str) -> io::Result<File> {
     let store = fs::canonicalize(store).unwrap_or_else(|_| store.to_owned());
     let mut name = store.into_os_string();
     name.push(ending);
-    File::options().create(true).append(true).open(name)
+    // Who may read it could hold the lock.
+    let mut options = File::options();
+    options.create(true).append(true).mode(0o600).open(name)
 }
 
 /// How the embedded store goes about a statement, over its tables as they are now.

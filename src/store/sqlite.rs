@@ -1,6 +1,9 @@
 //! The embedded store: where it lies, and how its connections are opened.
 
 use std::{
+    fs::{self, File, Permissions},
+    io::{self, ErrorKind},
+    os::unix::fs::{OpenOptionsExt, PermissionsExt},
     path::{Path, PathBuf},
     str::FromStr,
     time::Duration,
@@ -22,6 +25,16 @@ const READER_CACHE: &str = "-1024";
 /// them, and the usual hundred would push each other out.
 const STATEMENTS: usize = 384;
 
+/// How large SQLite leaves the write-ahead log, in bytes, as SQLite writes it: some four times what it
+/// usually grows to. A back-up that takes long makes it larger for as long as it takes.
+const LOG_SIZE: &str = "16777216";
+
+/// What SQLite keeps beside a store.
+const BESIDE: [&str; 3] = ["-wal", "-shm", "-journal"];
+
+/// The rights on a file that is for its owner alone.
+const PRIVATE: u32 = 0o600;
+
 /// Where an embedded store lies.
 ///
 /// # Errors
@@ -37,9 +50,12 @@ pub(super) async fn open(
     deadline: Duration,
 ) -> Result<Pools, sqlx::Error> {
     let options = options(settings.url.expose(), deadline)?;
+    let store = options.get_filename().to_owned();
+    make_private(&store)?;
     // The writer first: it makes the file and turns on the write-ahead log, which readers cannot.
     let writer = options.clone().statement_cache_capacity(STATEMENTS);
     let writer = pool(1, deadline).connect_with(writer).await?;
+    keep_private(&store)?;
     let readers = options.pragma("cache_size", READER_CACHE);
     let readers = pool(READERS, deadline).connect_with(readers).await?;
     Ok(Pools::Sqlite { writer, readers })
@@ -82,5 +98,50 @@ pub fn options(url: &str, deadline: Duration) -> Result<SqliteConnectOptions, sq
         .journal_mode(SqliteJournalMode::Wal)
         .synchronous(SqliteSynchronous::Full)
         .foreign_keys(true)
-        .busy_timeout(deadline))
+        .busy_timeout(deadline)
+        .pragma("journal_size_limit", LOG_SIZE))
+}
+
+/// Makes the file of a store that is not there yet, for its owner alone. Whatever the umask, SQLite
+/// gives those beside it the rights that it has itself.
+fn make_private(store: &Path) -> io::Result<()> {
+    let mut options = File::options();
+    let made = options.write(true).create_new(true).mode(PRIVATE);
+    match made.open(store) {
+        Ok(file) => file.set_permissions(Permissions::from_mode(PRIVATE)),
+        Err(error) if error.kind() == ErrorKind::AlreadyExists => Ok(()),
+        Err(error) => Err(error),
+    }
+}
+
+/// Takes the rights of all but its owner from a store and what lies beside it. The files are not
+/// opened for that: SQLite would lose its own locks on them.
+fn keep_private(store: &Path) -> io::Result<()> {
+    // SQLite's names go by the file itself, also where the path is a link to it.
+    let store = fs::canonicalize(store)?;
+    let beside = BESIDE.map(|ending| {
+        let mut name = store.clone().into_os_string();
+        name.push(ending);
+        PathBuf::from(name)
+    });
+    for file in beside.iter().chain([&store]) {
+        let Ok(metadata) = file.metadata() else {
+            continue;
+        };
+        let mode = metadata.permissions().mode();
+        if mode & 0o077 == 0 {
+            continue;
+        }
+        let file_name = file.display();
+        match fs::set_permissions(file, Permissions::from_mode(PRIVATE)) {
+            Ok(()) => tracing::warn!(file = %file_name, "others had rights on it: now it is its \
+                                                         owner's alone"),
+            Err(error) => tracing::warn!(
+                file = %file_name,
+                %error,
+                "others have rights on it, which could not be taken from them"
+            ),
+        }
+    }
+    Ok(())
 }

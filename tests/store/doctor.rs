@@ -239,7 +239,7 @@ async fn what_others_may_read_is_told() {
     permit(&key, 0o600);
     permit(folder, 0o755);
     permit(&folder.join("mirrory.db"), 0o644);
-    let checks = look(&store).await;
+    let checks = examine(&store.config, &store.clock, &store.randomness).await;
     assert_check(&checks, "permissions", Status::Warning, "the store");
 }
 

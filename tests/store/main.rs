@@ -27,6 +27,7 @@ mod blocks;
 mod changes;
 mod crowds;
 mod doctor;
+mod files;
 mod follower;
 mod idempotency;
 mod janitor;
