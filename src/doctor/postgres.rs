@@ -17,8 +17,7 @@ use crate::{
 const USUAL_LAG: Duration = Duration::from_secs(10);
 
 const DURABILITY: &str = "\
-SELECT current_setting('fsync'), current_setting('full_page_writes'), \
-  current_setting('synchronous_commit')";
+SELECT current_setting('fsync'), current_setting('full_page_writes')";
 
 const CONNECTIONS: &str = "\
 SELECT current_setting('max_connections')::BIGINT \
@@ -54,7 +53,7 @@ pub(super) async fn examine(config: &Config, database: &Database) -> Vec<Check> 
     let Pools::Postgres(pool) = database.pools() else {
         return Vec::new();
     };
-    let durability: Result<(String, String, String), _> =
+    let durability: Result<(String, String), _> =
         with_connection!(database, pool, |connection| sqlx::query_as(DURABILITY)
             .fetch_one(connection));
     let connections: Result<(i64,), _> =
@@ -73,13 +72,8 @@ pub(super) async fn examine(config: &Config, database: &Database) -> Vec<Check> 
     ]
 }
 
-fn of_durability(settings: (String, String, String)) -> Check {
-    let (fsync, full_page_writes, synchronous_commit) = settings;
-    let all = [
-        ("fsync", fsync),
-        ("full_page_writes", full_page_writes),
-        ("synchronous_commit", synchronous_commit),
-    ];
+fn of_durability((fsync, full_page_writes): (String, String)) -> Check {
+    let all = [("fsync", fsync), ("full_page_writes", full_page_writes)];
     let off: Vec<_> = all
         .into_iter()
         .filter(|(_, value)| value == "off")
@@ -158,10 +152,10 @@ mod tests {
     #[test]
     fn what_is_off_is_named() {
         let on = || "on".to_owned();
-        assert_eq!(of_durability((on(), on(), on())).status, Status::Ok);
-        let check = of_durability((on(), on(), "off".to_owned()));
+        assert_eq!(of_durability((on(), on())).status, Status::Ok);
+        let check = of_durability((on(), "off".to_owned()));
         assert_eq!(check.status, Status::Warning);
-        assert!(check.detail.ends_with(": synchronous_commit"), "{check:?}");
+        assert!(check.detail.ends_with(": full_page_writes"), "{check:?}");
     }
 
     #[test]

@@ -12,7 +12,7 @@ use sqlx::{
 };
 use tokio::time::{Instant, sleep, timeout};
 
-use super::{Database, StoreError, database::Pools};
+use super::{Database, StoreError, database::Pools, postgres};
 use crate::{error::Chain, telemetry::metrics::Metrics};
 
 /// Where [`super::changes::record`] says that there is something new.
@@ -110,6 +110,7 @@ impl Listener {
             .max_lifetime(None)
             .idle_timeout(None)
             .acquire_timeout(self.deadline)
+            .after_connect(|connection, _| Box::pin(postgres::set(connection, [])))
             .connect_lazy_with(options.application_name("mirrory listener"));
         let connecting = async {
             let mut connection = PgListener::connect_with(&pool).await?;

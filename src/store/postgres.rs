@@ -91,38 +91,88 @@ pub(super) async fn open(
     Ok(pool)
 }
 
-/// Gives every statement on a connection an end on the server, too: one that we gave up waiting for
-/// would go on there, hold its place, and take effect when its caller was told that it failed.
+/// What all statements here rely on, also where the role, the database or the server was told
+/// otherwise. The driver does the same for the encoding, the time zone and the form of dates.
 ///
+/// Two settings are left to the operator: `search_path`, which says where the tables are, and
+/// `default_transaction_read_only`, by which a server is told to take no writes.
+const RELIED_ON: [(&str, &str); 4] = [
+    // A statement that waited for a row goes on with what it has become. With more isolation it
+    // would fail, and so would most that meet.
+    ("default_transaction_isolation", "read committed"),
+    ("lock_timeout", "0"),
+    ("standard_conforming_strings", "on"),
+    // Errors are told all the same. Undoing what was never begun would be a warning.
+    ("client_min_messages", "error"),
+];
+
+/// Settings that younger servers have, and since which version: they would cut a connection that is
+/// idle, or a transaction before its own deadline.
+const RELIED_ON_SINCE: [(u32, &str, &str); 2] = [
+    (140_000, "idle_session_timeout", "0"),
+    (170_000, "transaction_timeout", "0"),
+];
+
 /// Every statement here finds its few rows by an index. A plan that reads a table whole, made while
 /// it is small, would be kept while the table grows, until the server comes to analyze it. Where a
 /// small table must be read whole, its plan now looks so dear that the server would compile it to
 /// machine code first, for a tenth of a second.
+const PLANS: [(&str, &str); 8] = [
+    ("enable_seqscan", "off"),
+    ("enable_hashjoin", "off"),
+    ("enable_mergejoin", "off"),
+    ("enable_nestloop", "on"),
+    ("enable_indexscan", "on"),
+    ("enable_partition_pruning", "on"),
+    ("plan_cache_mode", "auto"),
+    ("jit", "off"),
+];
+
+/// What is committed survives a crash of the server, or it would not have been answered: where that
+/// was turned off for the role or the database, commits are as the server's replication wants them.
+const SET: &str = "\
+SELECT set_config(name, value, false) FROM unnest($1::TEXT[], $2::TEXT[]) AS told (name, value) \
+UNION ALL \
+SELECT set_config('synchronous_commit', 'on', false) \
+WHERE current_setting('synchronous_commit') = 'off'";
+
+/// Makes a connection fit for the statements here.
+///
+/// Every statement has an end on the server, too: one that we gave up waiting for would go on there,
+/// hold its place, and take effect when its caller was told that it failed.
 async fn prepare(connection: &mut PgConnection, deadline: Duration) -> Result<(), sqlx::Error> {
-    let statement = deadline.mul_f32(0.9);
-    let transaction = deadline.saturating_mul(2);
-    sqlx::query(
-        "SELECT set_config('statement_timeout', $1, false), \
-         set_config('idle_in_transaction_session_timeout', $2, false), \
-         set_config('enable_seqscan', 'off', false), \
-         set_config('enable_hashjoin', 'off', false), \
-         set_config('enable_mergejoin', 'off', false), \
-         set_config('jit', 'off', false)",
-    )
-    .bind(format!("{}ms", statement.as_millis()))
-    .bind(format!("{}ms", transaction.as_millis()))
-    .execute(connection)
-    .await?;
-    Ok(())
+    let statement = format!("{}ms", deadline.mul_f32(0.9).as_millis());
+    let transaction = format!("{}ms", deadline.saturating_mul(2).as_millis());
+    let ends = [
+        ("statement_timeout", &*statement),
+        ("idle_in_transaction_session_timeout", &*transaction),
+    ];
+    set(connection, ends.into_iter().chain(PLANS)).await
 }
 
 /// Makes a connection fit for what may take long and reads tables whole.
 pub(super) async fn unprepare(connection: &mut PgConnection) -> Result<(), sqlx::Error> {
-    sqlx::raw_sql(
-        "RESET ALL; SET statement_timeout = 0; SET idle_in_transaction_session_timeout = 0",
-    )
-    .execute(connection)
-    .await?;
+    sqlx::raw_sql("RESET ALL").execute(&mut *connection).await?;
+    let ends = ["statement_timeout", "idle_in_transaction_session_timeout"];
+    set(connection, ends.map(|end| (end, "0"))).await
+}
+
+/// Sets these, and what is relied on besides.
+pub(super) async fn set(
+    connection: &mut PgConnection,
+    settings: impl IntoIterator<Item = (&str, &str)>,
+) -> Result<(), sqlx::Error> {
+    let version = connection.server_version_num().unwrap_or_default();
+    let known = RELIED_ON_SINCE
+        .into_iter()
+        .filter(|(since, ..)| version >= *since);
+    let relied_on = known.map(|(_, name, value)| (name, value)).chain(RELIED_ON);
+    let (names, values): (Vec<_>, Vec<_>) = settings.into_iter().chain(relied_on).unzip();
+    sqlx::query(SET)
+        .bind(names)
+        .bind(values)
+        .execute(connection)
+        .await?;
     Ok(())
 }
 

@@ -47,6 +47,7 @@ mod schema;
 mod secrets;
 mod servers;
 mod sites;
+mod told_otherwise;
 mod tokens;
 mod upgrade_steps;
 mod upgrades;
