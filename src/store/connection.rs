@@ -1,11 +1,11 @@
 //! Connections out of the pools, and the one place that decides which of them goes back.
 
-use std::time::Duration;
+use std::{thread, time::Duration};
 
-use sqlx::{Pool, Postgres, Sqlite, pool::PoolConnection};
-use tokio::time::{Instant, timeout_at};
+use sqlx::{Connection, Pool, Postgres, Sqlite, pool::PoolConnection};
+use tokio::time::{Instant, timeout, timeout_at};
 
-use super::{StoreError, postgres::Doubt, tx::before};
+use super::{Database, StoreError, postgres::Doubt, tx::before};
 
 /// What the two databases differ in where a transaction begins and ends.
 ///
@@ -42,24 +42,37 @@ impl Driver for Sqlite {
 
 /// A connection out of a pool, and what is known of it.
 ///
-/// Dropped, it goes back only when it is known to be idle outside a transaction. In each other case
-/// it is closed, whether its answer is late, its caller gone, or something broke: what the next one
-/// did on it might be undone, and the pool would wait without end for one that fell silent.
+/// Dropped, it goes back only once it is known to be idle outside a transaction: what the next one did
+/// in another's might be undone. Where its caller left amid a statement, or did not commit, the store
+/// must first have answered all and undone what was begun. In each other case it is closed: the pool
+/// would wait without end for one that fell silent.
 pub(crate) struct Borrowed<DB: Driver> {
-    pooled: PoolConnection<DB>,
+    /// None once it is dropped.
+    pooled: Option<PoolConnection<DB>>,
     since: Instant,
+    /// How long the store may take to undo what was given up.
+    patience: Duration,
+    last: Statement,
     transaction: Transaction,
-    /// Whether the last statement on it was answered in full.
-    is_answered: bool,
+}
+
+/// What became of the last statement.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Statement {
+    /// The store answered it, if with a refusal.
+    Answered,
+    OnItsWay,
+    /// The answer was late, or none.
+    Lost,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Transaction {
     None,
-    /// Each of its statements was done.
+    /// It is begun, or about to be.
     Open,
-    /// One of its statements was refused. PostgreSQL would take a commit and undo it all, and SQLite
-    /// may have ended it by itself, so that the next statement would be for good.
+    /// One of its statements failed. PostgreSQL would take a commit and undo it all, and SQLite may
+    /// have ended it by itself, so that the next statement would be for good.
     Failed,
 }
 
@@ -68,18 +81,19 @@ impl<DB: Driver> Borrowed<DB> {
     pub(super) async fn from(
         pool: &Pool<DB>,
         deadline: Instant,
-        doubt: &Doubt,
+        database: &Database,
     ) -> Result<Self, StoreError> {
         let pooled = timeout_at(deadline, pool.acquire())
             .await
             .unwrap_or(Err(sqlx::Error::PoolTimedOut))
-            .inspect_err(|_| doubt.cast())
+            .inspect_err(|_| database.doubt().cast())
             .map_err(StoreError::of_connecting)?;
         Ok(Self {
-            pooled,
+            pooled: Some(pooled),
             since: Instant::now(),
+            patience: database.deadline(),
+            last: Statement::Answered,
             transaction: Transaction::None,
-            is_answered: true,
         })
     }
 
@@ -88,19 +102,22 @@ impl<DB: Driver> Borrowed<DB> {
     /// # Errors
     /// When one of the statements before failed: what is asked would not be part of what they were.
     pub(crate) fn ask(&mut self) -> Result<&mut DB::Connection, StoreError> {
-        if !self.is_answered || self.transaction == Transaction::Failed {
+        let is_of_use = self.last == Statement::Answered && self.transaction != Transaction::Failed;
+        let Some(pooled) = self.pooled.as_mut().filter(|_| is_of_use) else {
             let failed = "a statement before this one failed";
             return Err(sqlx::Error::Protocol(failed.to_owned()).into());
-        }
-        self.is_answered = false;
-        Ok(&mut self.pooled)
+        };
+        self.last = Statement::OnItsWay;
+        Ok(pooled)
     }
 
     /// Notes what a statement was answered. Only what the store itself refused is an answer, too.
     pub(crate) fn heard<T>(&mut self, answer: &Result<T, StoreError>) {
-        let is_done = answer.is_ok();
-        self.is_answered = is_done || answer.as_ref().is_err_and(|error| !error.leaves_doubt());
-        if !is_done && self.transaction == Transaction::Open {
+        self.last = match answer {
+            Err(error) if error.leaves_doubt() => Statement::Lost,
+            Ok(_) | Err(_) => Statement::Answered,
+        };
+        if answer.is_err() && self.transaction == Transaction::Open {
             self.transaction = Transaction::Failed;
         }
     }
@@ -110,47 +127,23 @@ impl<DB: Driver> Borrowed<DB> {
         deadline: Instant,
         doubt: &Doubt,
     ) -> Result<(), StoreError> {
+        self.transaction = Transaction::Open;
         let begun = self.run(DB::BEGIN, deadline, doubt).await;
-        if begun.is_ok() {
-            self.transaction = Transaction::Open;
+        // Refused, there is none.
+        if begun.is_err() && self.last == Statement::Answered {
+            self.transaction = Transaction::None;
         }
         begun
     }
 
     pub(super) async fn commit(
-        &mut self,
+        mut self,
         deadline: Instant,
         doubt: &Doubt,
     ) -> Result<(), StoreError> {
-        self.end("COMMIT", deadline, doubt).await
-    }
-
-    /// Undoes the transaction, also one that has failed.
-    pub(super) async fn roll_back(
-        &mut self,
-        deadline: Instant,
-        doubt: &Doubt,
-    ) -> Result<(), StoreError> {
-        self.transaction = Transaction::Open;
-        self.end("ROLLBACK", deadline, doubt).await
-    }
-
-    /// Whether there is a transaction, and nothing on its way in it.
-    pub(super) fn can_roll_back(&self) -> bool {
-        self.is_answered && self.transaction != Transaction::None
-    }
-
-    async fn end(
-        &mut self,
-        sql: &'static str,
-        deadline: Instant,
-        doubt: &Doubt,
-    ) -> Result<(), StoreError> {
-        let ended = self.run(sql, deadline, doubt).await;
-        if ended.is_ok() {
-            self.transaction = Transaction::None;
-        }
-        ended
+        self.run("COMMIT", deadline, doubt).await?;
+        self.transaction = Transaction::None;
+        Ok(())
     }
 
     async fn run(
@@ -164,17 +157,40 @@ impl<DB: Driver> Borrowed<DB> {
         self.heard(&answer);
         answer
     }
-
-    fn is_idle(&self) -> bool {
-        self.is_answered && self.transaction == Transaction::None
-    }
 }
 
 impl<DB: Driver> Drop for Borrowed<DB> {
     fn drop(&mut self) {
-        if !self.is_idle() {
-            self.pooled.close_on_drop();
+        let Some(mut pooled) = self.pooled.take() else {
+            return;
+        };
+        match (self.last, self.transaction) {
+            (Statement::Answered, Transaction::None) => {}
+            // Amid a panic, the driver may not know either what was sent.
+            (Statement::Lost, _) => pooled.close_on_drop(),
+            _ if thread::panicking() => pooled.close_on_drop(),
+            (_, transaction) => {
+                tokio::spawn(undo(pooled, transaction, self.patience));
+            }
         }
+    }
+}
+
+/// Waits until all is answered that was asked, and undoes what was begun. Callers who leave and changes
+/// that are refused are common, and connecting is dear.
+async fn undo<DB: Driver>(
+    mut pooled: PoolConnection<DB>,
+    transaction: Transaction,
+    patience: Duration,
+) {
+    let undoing = async {
+        match transaction {
+            Transaction::None => pooled.ping().await,
+            Transaction::Open | Transaction::Failed => DB::run(&mut pooled, "ROLLBACK").await,
+        }
+    };
+    if !matches!(timeout(patience, undoing).await, Ok(Ok(()))) {
+        pooled.close_on_drop();
     }
 }
 
@@ -221,15 +237,15 @@ impl<DB: Driver> Kept<DB> {
         &mut self,
         pool: &Pool<DB>,
         deadline: Instant,
-        doubt: &Doubt,
+        database: &Database,
     ) -> Result<Borrowed<DB>, StoreError> {
         if let Some(borrowed) = self.borrowed.take() {
             let age = borrowed.since.elapsed();
-            if age < KEPT_FOR && !doubt.was_cast_within(age) {
+            if age < KEPT_FOR && !database.doubt().was_cast_within(age) {
                 return Ok(borrowed);
             }
         }
-        Borrowed::from(pool, deadline, doubt).await
+        Borrowed::from(pool, deadline, database).await
     }
 
     /// Keeps a connection that works for the next batch.

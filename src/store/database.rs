@@ -259,8 +259,9 @@ macro_rules! with_kept_connection {
             use $crate::store::connection::ask;
             let database: &$crate::store::Database = &$database;
             let kept: &mut $crate::store::connection::Kept<_> = $kept;
-            let (deadline, doubt) = ($deadline, database.doubt());
-            let mut borrowed = kept.take_or_borrow($pool, deadline, doubt).await?;
+            let deadline = $deadline;
+            let mut borrowed = kept.take_or_borrow($pool, deadline, database).await?;
+            let doubt = database.doubt();
             let answer = ask!(&mut borrowed, deadline, doubt, |$connection| $statement);
             if answer.is_ok() {
                 kept.keep(borrowed, $pool);

@@ -97,11 +97,11 @@ macro_rules! in_tx {
         let tx: &mut $crate::store::Tx = $tx;
         let (inner, deadline, doubt) = tx.parts();
         match inner {
-            Inner::Postgres(open) => {
-                ask!(open.borrowed()?, deadline, doubt, |$connection| $statement)
+            Inner::Postgres(borrowed) => {
+                ask!(borrowed, deadline, doubt, |$connection| $statement)
             }
-            Inner::Sqlite(open) => {
-                ask!(open.borrowed()?, deadline, doubt, |$connection| $statement)
+            Inner::Sqlite(borrowed) => {
+                ask!(borrowed, deadline, doubt, |$connection| $statement)
             }
         }
     }};

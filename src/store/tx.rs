@@ -25,15 +25,8 @@ pub struct Tx {
 }
 
 pub(crate) enum Inner {
-    Postgres(Open<Postgres>),
-    Sqlite(Open<Sqlite>),
-}
-
-/// A transaction and its connection.
-pub(crate) struct Open<DB: Driver> {
-    /// None once it has ended.
-    borrowed: Option<Borrowed<DB>>,
-    database: Database,
+    Postgres(Borrowed<Postgres>),
+    Sqlite(Borrowed<Sqlite>),
 }
 
 impl Database {
@@ -48,10 +41,8 @@ impl Database {
     /// Begins a transaction that must end before `deadline`.
     pub(crate) async fn begin_before(&self, deadline: Instant) -> Result<Tx, StoreError> {
         let inner = match self.pools() {
-            Pools::Postgres(pool) => Inner::Postgres(Open::begin(self, pool, deadline).await?),
-            Pools::Sqlite { writer, .. } => {
-                Inner::Sqlite(Open::begin(self, writer, deadline).await?)
-            }
+            Pools::Postgres(pool) => Inner::Postgres(self.begun(pool, deadline).await?),
+            Pools::Sqlite { writer, .. } => Inner::Sqlite(self.begun(writer, deadline).await?),
         };
         Ok(Tx {
             // Nobody else writes meanwhile.
@@ -61,6 +52,21 @@ impl Database {
             database: self.clone(),
             changes: Vec::new(),
         })
+    }
+
+    async fn begun<DB: Driver>(
+        &self,
+        pool: &Pool<DB>,
+        deadline: Instant,
+    ) -> Result<Borrowed<DB>, StoreError> {
+        // On the heap, for it is large.
+        let beginning = Box::pin(async {
+            let mut borrowed = Borrowed::from(pool, deadline, self).await?;
+            let begun = borrowed.begin(deadline, self.doubt()).await;
+            begun.map_err(StoreError::with_nothing_done)?;
+            Ok(borrowed)
+        });
+        traces::step("begin a transaction", beginning).await
     }
 }
 
@@ -72,9 +78,11 @@ impl Tx {
     /// When the store does not answer in time: the outcome is then unknown. When a statement of the
     /// transaction has failed.
     pub async fn commit(self) -> Result<(), StoreError> {
+        let (deadline, doubt) = (self.deadline, self.database.doubt());
+        // The connection is given back before the followers are told, who may need one.
         match self.inner {
-            Inner::Postgres(open) => open.commit(self.deadline).await,
-            Inner::Sqlite(open) => open.commit(self.deadline).await,
+            Inner::Postgres(borrowed) => Box::pin(borrowed.commit(deadline, doubt)).await,
+            Inner::Sqlite(borrowed) => Box::pin(borrowed.commit(deadline, doubt)).await,
         }?;
         self.database.announce(&self.changes).await;
         Ok(())
@@ -101,52 +109,6 @@ impl Tx {
     /// Notes a change that was written into the log.
     pub(super) fn note(&mut self, change: SeenChange) {
         self.changes.push(change);
-    }
-}
-
-impl<DB: Driver> Open<DB> {
-    async fn begin(
-        database: &Database,
-        pool: &Pool<DB>,
-        deadline: Instant,
-    ) -> Result<Self, StoreError> {
-        // On the heap, for it is large.
-        let beginning = Box::pin(async {
-            let mut borrowed = Borrowed::from(pool, deadline, database.doubt()).await?;
-            let begun = borrowed.begin(deadline, database.doubt()).await;
-            begun.map_err(StoreError::with_nothing_done)?;
-            Ok(Self {
-                borrowed: Some(borrowed),
-                database: database.clone(),
-            })
-        });
-        traces::step("begin a transaction", beginning).await
-    }
-
-    async fn commit(mut self, deadline: Instant) -> Result<(), StoreError> {
-        let doubt = self.database.doubt().clone();
-        Box::pin(self.borrowed()?.commit(deadline, &doubt)).await
-    }
-
-    pub(crate) fn borrowed(&mut self) -> Result<&mut Borrowed<DB>, StoreError> {
-        let ended = || sqlx::Error::Protocol("the transaction has ended".to_owned());
-        self.borrowed.as_mut().ok_or_else(|| ended().into())
-    }
-}
-
-/// Gives up what was not committed. Where nothing is on its way, the connection is of use again once
-/// the store has said that it undid it all; refusals are common, and connecting is dear.
-impl<DB: Driver> Drop for Open<DB> {
-    fn drop(&mut self) {
-        let undone = self.borrowed.take().filter(Borrowed::can_roll_back);
-        if let Some(mut borrowed) = undone {
-            let database = self.database.clone();
-            tokio::spawn(async move {
-                let deadline = Instant::now() + database.deadline();
-                // What went wrong is told by whoever calls next, if the store is to blame.
-                let _ended = borrowed.roll_back(deadline, database.doubt()).await;
-            });
-        }
     }
 }
 

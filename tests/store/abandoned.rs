@@ -33,7 +33,7 @@ on_both_stores!(
     a_plain_statement_that_is_given_up_leaves_no_transaction,
     a_batch_that_is_given_up_is_done_all_the_same,
     after_a_refused_statement_a_transaction_can_only_be_undone,
-    a_transaction_that_is_not_committed_gives_its_connection_back,
+    what_is_given_up_or_undone_costs_no_connection,
 );
 
 /// More than any call here takes.
@@ -306,8 +306,8 @@ async fn after_a_refused_statement_a_transaction_can_only_be_undone(store: Store
     bench.is_sound().await;
 }
 
-/// Refusals are common, and connecting is dear.
-async fn a_transaction_that_is_not_committed_gives_its_connection_back(store: Store) {
+/// Callers who leave and changes that are refused are common, and connecting is dear.
+async fn what_is_given_up_or_undone_costs_no_connection(store: Store) {
     let bench = Bench::over(store).await;
     if bench.store.kind() == DatabaseKind::Sqlite {
         return;
@@ -322,5 +322,10 @@ async fn a_transaction_that_is_not_committed_gives_its_connection_back(store: St
         drop(tx);
         drop(bench.database().begin().await.unwrap());
     }
+    for polls in 1..10 {
+        let _given_up = polled(bench.change(), polls).await;
+        let _given_up = polled(bench.database().now(), polls).await;
+    }
+    bench.database().now().await.unwrap();
     assert_eq!(bench.store.number(session).await, before);
 }
