@@ -14,7 +14,7 @@ use crate::{
     store::{
         Database, StoreError, affected,
         database::{Pools, with_connection},
-        json, read, write,
+        json, only_row, read, write,
     },
     types::ids::SiteId,
 };
@@ -140,15 +140,17 @@ impl QuotaStore {
         if all > plan.calls_per_day || all > plan.calls_per_month {
             return Ok(None);
         }
-        write!(self.database, |connection| sqlx::query_as(RESERVE)
-            .bind(site_id)
-            .bind(windows.day)
-            .bind(windows.month)
-            .bind(all.cast_signed())
-            .bind(extra.cast_signed())
-            .bind(plan.calls_per_day.cast_signed())
-            .bind(plan.calls_per_month.cast_signed())
-            .fetch_optional(connection))
+        write!(self.database, |connection| only_row(
+            sqlx::query_as(RESERVE)
+                .bind(site_id)
+                .bind(windows.day)
+                .bind(windows.month)
+                .bind(all.cast_signed())
+                .bind(extra.cast_signed())
+                .bind(plan.calls_per_day.cast_signed())
+                .bind(plan.calls_per_month.cast_signed())
+                .fetch_all(connection)
+        ))
     }
 
     /// Adds to what is used and to what is reserved of days and months, or takes away.

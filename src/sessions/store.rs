@@ -8,7 +8,7 @@ use super::{
 };
 use crate::{
     accounts::Role,
-    store::{Database, StoreError, Tx, affected, in_tx, read, write},
+    store::{Database, StoreError, Tx, affected, in_tx, only_row, read, write},
     types::{
         clock::Timestamp,
         ids::{AccountId, SessionId},
@@ -179,14 +179,16 @@ impl SessionStore {
         ticket: Ticket,
         times: RefreshTimes,
     ) -> Result<Option<RefreshedRow>, StoreError> {
-        write!(self.database, |connection| sqlx::query_as(REFRESH)
-            .bind(ticket.session_id)
-            .bind(ticket.generation)
-            .bind(times.now)
-            .bind(times.replaced_since)
-            .bind(times.expires_at)
-            .bind(times.longest_micros)
-            .fetch_optional(connection))
+        write!(self.database, |connection| only_row(
+            sqlx::query_as(REFRESH)
+                .bind(ticket.session_id)
+                .bind(ticket.generation)
+                .bind(times.now)
+                .bind(times.replaced_since)
+                .bind(times.expires_at)
+                .bind(times.longest_micros)
+                .fetch_all(connection)
+        ))
     }
 
     pub(super) async fn list(

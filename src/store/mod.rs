@@ -36,6 +36,14 @@ pub(crate) async fn affected<R: RowsAffected>(
     statement.await.map(|result| result.rows_affected())
 }
 
+/// The one row that a statement returns which writes, if it does. It is read to its end: SQLite commits
+/// there, and where only a first row is asked for, the driver does not tell that this failed.
+pub(crate) async fn only_row<T>(
+    statement: impl Future<Output = Result<Vec<T>, sqlx::Error>>,
+) -> Result<Option<T>, sqlx::Error> {
+    statement.await.map(|mut rows| rows.pop())
+}
+
 pub(crate) trait RowsAffected {
     fn rows_affected(&self) -> u64;
 }
@@ -74,7 +82,8 @@ macro_rules! read {
     };
 }
 
-/// Runs one statement that writes, in a transaction of its own.
+/// Runs one statement that writes, in a transaction of its own. What it returns is taken to its end; see
+/// [`only_row`].
 macro_rules! write {
     ($database:expr, |$connection:ident| $statement:expr) => {
         match $database.pools() {

@@ -14,6 +14,8 @@
 
 #[path = "../support/postgres.rs"]
 mod postgres;
+#[path = "../support/small_disk.rs"]
+mod small_disk;
 
 mod harness;
 mod histories;
@@ -29,6 +31,7 @@ mod crowds;
 mod doctor;
 mod files;
 mod follower;
+mod full_disk;
 mod idempotency;
 mod janitor;
 mod keys;
@@ -47,8 +50,8 @@ mod schema;
 mod secrets;
 mod servers;
 mod sites;
-mod told_otherwise;
 mod tokens;
+mod told_otherwise;
 mod upgrade_steps;
 mod upgrades;
 mod usage;
