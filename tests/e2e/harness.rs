@@ -198,7 +198,11 @@ impl Place {
     }
 
     pub fn spawn_with<A: AsRef<OsStr>>(&self, arguments: impl IntoIterator<Item = A>) -> Server {
-        let mut command = self.program(arguments);
+        self.spawn_command(self.program(arguments))
+    }
+
+    /// Starts a command that becomes a server.
+    pub fn spawn_command(&self, mut command: Command) -> Server {
         let [stdout, stderr] = self.redirect(&mut command);
         Server {
             process: command.spawn().expect("the program starts"),

@@ -9,6 +9,8 @@
 mod collector;
 #[path = "../support/postgres.rs"]
 mod postgres;
+#[path = "../support/small_disk.rs"]
+mod small_disk;
 
 mod cli;
 mod client;
@@ -18,6 +20,8 @@ mod doctor;
 mod drain;
 mod failover;
 mod first_start;
+mod full_disk;
+mod hangups;
 mod harness;
 mod instances;
 mod load;
