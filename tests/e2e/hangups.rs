@@ -67,7 +67,6 @@ async fn nothing_that_is_answered_is_lost_while_others_hang_up(place: Place) {
         "{} tokens sold, {passed:?} calls of {SMALL_PLAN} passed",
         sold.len()
     );
-    assert!(sold.len() > 20, "{} tokens sold", sold.len());
     assert!(
         passed.iter().all(|calls| *calls <= SMALL_PLAN),
         "{passed:?}"
@@ -85,6 +84,7 @@ async fn nothing_that_is_answered_is_lost_while_others_hang_up(place: Place) {
             assert!(client.validate(token, machine).await.is_valid());
         }
     }
+    assert!(sold.len() > 20, "the others are served, too");
     server.stop().await;
 }
 
