@@ -125,23 +125,24 @@ fn keep_private(store: &Path) -> io::Result<()> {
         PathBuf::from(name)
     });
     for file in beside.iter().chain([&store]) {
-        let Ok(metadata) = file.metadata() else {
-            continue;
-        };
-        let mode = metadata.permissions().mode();
-        if mode & 0o077 == 0 {
-            continue;
-        }
-        let file_name = file.display();
-        match fs::set_permissions(file, Permissions::from_mode(PRIVATE)) {
-            Ok(()) => tracing::warn!(file = %file_name, "others had rights on it: now it is its \
-                                                         owner's alone"),
-            Err(error) => tracing::warn!(
-                file = %file_name,
-                %error,
-                "others have rights on it, which could not be taken from them"
-            ),
+        let metadata = file.metadata();
+        if metadata.is_ok_and(|metadata| metadata.permissions().mode() & 0o077 != 0) {
+            take_from_others(file);
         }
     }
     Ok(())
+}
+
+fn take_from_others(file: &Path) {
+    let name = file.display();
+    match fs::set_permissions(file, Permissions::from_mode(PRIVATE)) {
+        Ok(()) => {
+            tracing::warn!(file = %name, "others had rights on it: it is its owner's alone now");
+        }
+        Err(error) => tracing::warn!(
+            file = %name,
+            %error,
+            "others have rights on it, which could not be taken from them"
+        ),
+    }
 }

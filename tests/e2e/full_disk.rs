@@ -1,6 +1,6 @@
 //! The disk under an embedded store is full for a while.
 
-use std::{fs, path::Path, process::Command};
+use std::{fs, path::Path};
 
 use serde_json::{Value, json};
 
