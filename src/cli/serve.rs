@@ -1,6 +1,6 @@
 //! `mirrory serve`
 
-use std::{net::SocketAddr, time::Duration};
+use std::{net::SocketAddr, num::NonZeroUsize, sync::Arc, time::Duration};
 
 use tokio::{
     net::TcpListener,
@@ -16,9 +16,10 @@ use super::{
 };
 use crate::{
     app::{
-        Background, Gate, Running, StartError, claim_store, open_state, open_store,
-        require_master_key, serve_until, warn_of_unknown_plans,
+        Background, Gate, Limits, METRICS_CONNECTIONS, Room, Running, StartError, claim_store,
+        make_room, open_state, open_store, require_master_key, serve_until, warn_of_unknown_plans,
     },
+    config::Config,
     error::Chain,
     health,
     middleware::edge::EdgeLayer,
@@ -58,10 +59,10 @@ pub(super) async fn run(context: Context, format: Format) -> Result<Answer, Fail
     let mut signals = Signals::new()?;
     let mut servers = Servers::new(Duration::from_secs(config.server.drain_seconds.into()));
     let gate = Gate::new(health::starting_router(edge), request_timeout);
-    servers.start(listener, &gate);
+    servers.start(listener, &gate, limits(&config));
     let metrics_gate = metrics_listener.map(|listener| {
         let gate = Gate::new(exposition::starting_router(), request_timeout);
-        servers.start(listener, &gate);
+        servers.start(listener, &gate, Limits::of(METRICS_CONNECTIONS));
         gate
     });
 
@@ -108,6 +109,29 @@ pub(super) async fn run(context: Context, format: Format) -> Result<Answer, Fail
     Ok(Answer::Nothing)
 }
 
+/// How many connections are kept, as far as there are files for them.
+fn limits(config: &Config) -> Limits {
+    let Room {
+        limit,
+        connections,
+        needed,
+    } = make_room(config);
+    if let Some(needed) = needed {
+        tracing::warn!(
+            limit,
+            needed,
+            connections,
+            "the limit of open files is too low for what is configured, fewer connections are kept: \
+             raise it (`ulimit -n`, or LimitNOFILE= in systemd)"
+        );
+    }
+    Limits {
+        per_address: NonZeroUsize::new(config.limits.connections_per_address as usize),
+        trusted_proxies: Arc::from(config.server.trusted_proxies.as_slice()),
+        ..Limits::of(connections)
+    }
+}
+
 /// What listens: for requests, and for those who look at the metrics.
 struct Servers {
     running: JoinSet<()>,
@@ -125,12 +149,12 @@ impl Servers {
     }
 
     /// Serves what is behind the gate.
-    fn start(&mut self, listener: TcpListener, gate: &Gate) {
+    fn start(&mut self, listener: TcpListener, gate: &Gate, limits: Limits) {
         let mut stopped = self.stop.subscribe();
         let shutdown = async move {
             let _sender_is_gone = stopped.changed().await;
         };
-        let serving = serve_until(listener, gate.clone(), shutdown, self.patience);
+        let serving = serve_until(listener, gate.clone(), limits, shutdown, self.patience);
         self.running.spawn(serving);
     }
 
