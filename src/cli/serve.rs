@@ -2,17 +2,12 @@
 
 use std::{net::SocketAddr, num::NonZeroUsize, sync::Arc, time::Duration};
 
-use tokio::{
-    net::TcpListener,
-    signal::unix::{Signal, SignalKind, signal},
-    sync::watch,
-    task::JoinSet,
-    time::timeout,
-};
+use tokio::{net::TcpListener, sync::watch, task::JoinSet, time::timeout};
 
 use super::{
     Context, introduction,
     output::{Answer, Failure, Format},
+    signals::Signals,
 };
 use crate::{
     app::{
@@ -45,6 +40,7 @@ pub(super) async fn run(context: Context, format: Format) -> Result<Answer, Fail
         clock,
         randomness,
     } = context;
+    let mut signals = Signals::new()?;
     // Also while the store is down: it is what the operator can mend first.
     require_master_key(&config)?;
     // Until the last write.
@@ -56,7 +52,6 @@ pub(super) async fn run(context: Context, format: Format) -> Result<Answer, Fail
     };
     let request_timeout = Duration::from_secs(config.server.request_timeout_seconds.into());
     let edge = EdgeLayer::new(clock.clone(), randomness.clone(), request_timeout);
-    let mut signals = Signals::new()?;
     let mut servers = Servers::new(Duration::from_secs(config.server.drain_seconds.into()));
     let gate = Gate::new(health::starting_router(edge), request_timeout);
     servers.start(listener, &gate, limits(&config));
@@ -78,7 +73,7 @@ pub(super) async fn run(context: Context, format: Format) -> Result<Answer, Fail
     // Another process may hold the store's lock for long, as for a migration.
     let (state, background) = tokio::select! {
         started = starting => started?,
-        () = signals.received() => return Ok(Answer::Nothing),
+        () = signals.told_to_end() => return Ok(Answer::Nothing),
     };
     let introduction = introduction::prepare(&state, address).await?;
     gate.open(router::router(&state));
@@ -93,12 +88,12 @@ pub(super) async fn run(context: Context, format: Format) -> Result<Answer, Fail
         );
     }
 
-    signals.received().await;
+    signals.told_to_end().await;
     tracing::info!("draining; a second signal ends it at once");
     state.health.drain();
     tokio::select! {
         outcome = servers.drain() => outcome?,
-        () = signals.received() => tracing::warn!("told a second time: not waiting for requests"),
+        () = signals.told_again() => tracing::warn!("told a second time: not waiting for requests"),
     }
     let wrapping_up = timeout(WRAP_UP, wrap_up(&state, work));
     let (wrapped_up, ()) = tokio::join!(wrapping_up, state.traces.close());
@@ -165,28 +160,6 @@ impl Servers {
             ended.map_err(|error| Failure::new(error.to_string()))?;
         }
         Ok(())
-    }
-}
-
-/// What tells the service to end.
-struct Signals {
-    terminated: Signal,
-    interrupted: Signal,
-}
-
-impl Signals {
-    fn new() -> std::io::Result<Self> {
-        Ok(Self {
-            terminated: signal(SignalKind::terminate())?,
-            interrupted: signal(SignalKind::interrupt())?,
-        })
-    }
-
-    async fn received(&mut self) {
-        tokio::select! {
-            _ = self.terminated.recv() => tracing::info!("SIGTERM"),
-            _ = self.interrupted.recv() => tracing::info!("SIGINT"),
-        }
     }
 }
 
