@@ -271,7 +271,11 @@ impl Asking {
 
     /// None when what was asked or answered is no HTTP.
     fn send(&self, request: request::Builder, body: Body) -> Option<(StatusCode, Bytes)> {
-        let request = request.extension(ConnectInfo(PEER)).body(body).ok()?;
+        let request = request
+            .header(header::HOST, "here")
+            .extension(ConnectInfo(PEER))
+            .body(body)
+            .ok()?;
         self.runtime.block_on(async {
             let Ok(response) = self.router.clone().oneshot(request).await;
             let status = response.status();

@@ -4,20 +4,28 @@ mod background;
 mod connection;
 mod conversation;
 mod embedded;
+mod exchange;
+mod files;
 mod gate;
 mod master_key;
 mod master_key_file;
+mod places;
+mod pulse;
 mod server;
 mod start;
+mod streams;
+mod wire;
 
 pub use background::{Background, Running};
 pub use embedded::{claim_store, missing_store};
+pub(crate) use files::{METRICS_CONNECTIONS, Room, make_room, room};
 pub use gate::Gate;
 pub(crate) use master_key::master_key_file;
 pub use master_key::{
     RotatedMasterKey, present_master_keys, require_master_key, rotate_master_key,
 };
 pub(crate) use master_key_file::warn_if_others_may_read;
+pub use places::Limits;
 pub use server::serve_until;
 pub(crate) use start::assemble_keys;
 pub use start::{

@@ -3,7 +3,8 @@
 use std::{sync::Arc, time::Duration};
 
 use axum::{
-    body::{self, Bytes},
+    BoxError,
+    body::{self, Bytes, HttpBody},
     extract::{FromRequest, Request},
     http::{HeaderMap, HeaderValue, header},
     response::{IntoResponse, Response},
@@ -39,15 +40,31 @@ pub(crate) async fn read_body(
     if announced.is_some_and(|length| length > MAX_BODY_BYTES as u64) {
         return Err(ApiError::BodyTooLarge);
     }
-    let reading = Limited::new(body, MAX_BODY_BYTES).collect();
+    let reading = gather(Limited::new(body, MAX_BODY_BYTES));
     match within(patience, reading).await {
-        Some(Ok(collected)) => Ok(collected.to_bytes()),
+        Some(Ok(whole)) => Ok(whole),
         Some(Err(error)) if error.is::<LengthLimitError>() => Err(ApiError::BodyTooLarge),
         Some(Err(_)) => Err(ApiError::MalformedJson(
             "The body ended before it was whole.".to_owned(),
         )),
         None => Err(ApiError::RequestTimeout),
     }
+}
+
+/// A body that comes in one piece is taken as it is. The pieces of another are copied: one of a single
+/// byte may hold on to a thousand times as much.
+async fn gather(mut body: Limited<body::Body>) -> Result<Bytes, BoxError> {
+    let mut whole = Vec::new();
+    while let Some(frame) = body.frame().await.transpose()? {
+        let Ok(data) = frame.into_data() else {
+            continue;
+        };
+        if whole.is_empty() && body.is_end_stream() {
+            return Ok(data);
+        }
+        whole.extend_from_slice(&data);
+    }
+    Ok(whole.into())
 }
 
 /// Takes `application/json` and any `…+json`, parameters ignored, without a content coding.

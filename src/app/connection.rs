@@ -1,10 +1,15 @@
 //! One connection: its requests, its time-outs, its end.
 
-use std::{fmt::Display, net::SocketAddr, pin::pin, sync::Arc, time::Duration};
+use std::{
+    fmt::Display,
+    pin::{Pin, pin},
+    sync::Arc,
+    time::Duration,
+};
 
 use hyper::service::service_fn;
 use hyper_util::{
-    rt::{TokioExecutor, TokioIo, TokioTimer},
+    rt::{TokioIo, TokioTimer},
     server::{conn::auto, graceful::GracefulConnection},
 };
 use tokio::{
@@ -14,16 +19,31 @@ use tokio::{
     time::{Instant, sleep},
 };
 
-use super::{conversation::Conversation, gate::Gate};
+use super::{
+    conversation::{Conversation, STALL},
+    places::Place,
+    streams::Streams,
+    wire::Wire,
+};
+use crate::types::patience::at_once;
 
 /// How often a look is taken at a connection: at the first, a new one must have said what it wants (the
-/// end of the server waits for it, too); later ones end it after 620 to 630 seconds of silence. That is
-/// longer than load balancers keep theirs (Google's, the most patient, for 600), so that none sends a
-/// request into one that closes. A timer for each request would be exact, and cost each of them.
+/// end of the server waits for it, too); later ones end it after so much silence as
+/// [`Conversation::look`] bears. A timer for each request would be exact, and cost each of them.
 const LOOK_INTERVAL: Duration = Duration::from_secs(10);
 
 /// How often the peer of an HTTP/2 connection is asked whether it is still there.
 const PING_INTERVAL: Duration = Duration::from_secs(90);
+
+/// What one connection may make the service keep: the head of a request, or what is written and not
+/// taken; in HTTP/2 also requests at once, each with an answer that may not be taken, and the bodies
+/// of requests that are not read. A proxy asks for many clients at once, others for one.
+const HTTP1_BUFFER_BYTES: usize = 16 * 1024;
+const STREAMS: u32 = 16;
+const STREAMS_OF_PROXY: u32 = 100;
+const STREAM_WINDOW_BYTES: u32 = 32 * 1024;
+const CONNECTION_WINDOW_BYTES: u32 = 64 * 1024;
+const STREAM_BUFFER_BYTES: usize = 32 * 1024;
 
 /// How far the server is with its end.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -36,33 +56,45 @@ pub(super) enum Phase {
 }
 
 /// Serves a connection in a task of its own, which is counted by the receivers of the phase.
-pub(super) fn serve_connection(
-    stream: TcpStream,
-    peer: SocketAddr,
-    gate: &Gate,
-    phase: watch::Receiver<Phase>,
-) {
+pub(super) fn serve_connection(stream: TcpStream, place: Place, phase: watch::Receiver<Phase>) {
     // Answers are small and whole: waiting to fill a packet only delays them.
     let _is_set = stream.set_nodelay(true);
-    let conversation = Arc::new(Conversation::new(gate.clone(), peer));
-    let connection = connect(stream, Arc::clone(&conversation));
-    tokio::spawn(attend(connection, phase, conversation, LOOK_INTERVAL));
+    let streams = if place.is_of_proxy() {
+        STREAMS_OF_PROXY
+    } else {
+        STREAMS
+    };
+    let connection = connect(stream, Arc::clone(place.conversation()), streams);
+    tokio::spawn(attend(connection, phase, place, LOOK_INTERVAL));
 }
 
 fn connect(
     stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
     conversation: Arc<Conversation>,
-) -> impl GracefulConnection<Error: Display> + Send {
+    streams: u32,
+) -> impl GracefulConnection<Error: Display + Send> + Send {
+    let wire = Wire::new(stream, Arc::clone(&conversation));
+    let patience = conversation
+        .patience()
+        .saturating_add(Duration::from_secs(STALL.into()));
     let service = service_fn(move |request| Arc::clone(&conversation).answer(request));
-    let mut builder = auto::Builder::new(TokioExecutor::new());
+    let mut builder = auto::Builder::new(Streams::new(patience));
     // Nearly all answers are small: head and body in one piece cost the kernel less than a list of
     // the two.
-    builder.http1().header_read_timeout(None).writev(false);
+    builder
+        .http1()
+        .header_read_timeout(None)
+        .max_buf_size(HTTP1_BUFFER_BYTES)
+        .writev(false);
     builder
         .http2()
         .timer(TokioTimer::new())
-        .keep_alive_interval(PING_INTERVAL);
-    let connection = builder.serve_connection(TokioIo::new(stream), service);
+        .keep_alive_interval(PING_INTERVAL)
+        .max_concurrent_streams(streams)
+        .initial_stream_window_size(STREAM_WINDOW_BYTES)
+        .initial_connection_window_size(CONNECTION_WINDOW_BYTES)
+        .max_send_buf_size(STREAM_BUFFER_BYTES);
+    let connection = builder.serve_connection(TokioIo::new(wire), service);
     connection.into_owned()
 }
 
@@ -70,12 +102,13 @@ fn connect(
 async fn attend<C>(
     connection: C,
     mut phase: watch::Receiver<Phase>,
-    conversation: Arc<Conversation>,
+    place: Place,
     look_interval: Duration,
 ) where
     C: GracefulConnection,
     C::Error: Display,
 {
+    let conversation = place.conversation();
     let mut connection = pin!(connection);
     let mut next_look = pin!(sleep(look_interval));
     loop {
@@ -83,7 +116,7 @@ async fn attend<C>(
         if now != Phase::Serving {
             conversation.end();
         }
-        if may_end(&conversation, now) {
+        if may_end(conversation, now) {
             connection.as_mut().graceful_shutdown();
         }
         tokio::select! {
@@ -101,6 +134,11 @@ async fn attend<C>(
                 }
                 next_look.as_mut().reset(Instant::now() + look_interval);
             }
+            () = conversation.dismissal() => {
+                if leaves(connection.as_mut(), &place).await {
+                    return;
+                }
+            }
             changed = phase.changed() => {
                 if changed.is_err() {
                     return;
@@ -108,6 +146,20 @@ async fn attend<C>(
             }
         }
     }
+}
+
+/// Whether a connection goes whose place was asked for: unless a request has come in the last moment.
+async fn leaves<C: GracefulConnection>(mut connection: Pin<&mut C>, place: &Place) -> bool {
+    if at_once(connection.as_mut()).await.is_ready() {
+        return true;
+    }
+    if place.conversation().idle_since().is_none() {
+        place.stay();
+        return false;
+    }
+    connection.as_mut().graceful_shutdown();
+    // With this look it says farewell.
+    at_once(connection).await.is_ready() || place.conversation().idle_since().is_some()
 }
 
 /// Whether a connection can be told to end without harm. In HTTP/2 the client learns which of its
@@ -132,25 +184,43 @@ mod tests {
     };
 
     use super::*;
+    use crate::app::{
+        conversation::SILENCE,
+        gate::Gate,
+        places::{Limits, Places},
+        pulse::Pulse,
+    };
 
     const LOOK_INTERVAL: Duration = Duration::from_millis(1);
     const PATIENCE: Duration = Duration::from_secs(20);
 
-    /// What a client that sent `begun` and nothing more is sent until the connection ends, and when
-    /// that is. A request is answered after more looks than an idle connection is given.
-    async fn outcome(begun: &str) -> (String, Duration) {
+    async fn beating(pulse: &Pulse) {
+        loop {
+            sleep(LOOK_INTERVAL).await;
+            (0..SILENCE / 10).for_each(|_| pulse.beat());
+        }
+    }
+
+    /// What a client that sent `begun` and nothing more is sent until the connection ends, and after
+    /// how many beats that is. A request is answered after more than an idle connection is given.
+    async fn outcome(begun: &str) -> (String, u32) {
         let starting = Router::new().fallback(async || StatusCode::IM_A_TEAPOT);
         let gate = Gate::new(starting, LOOK_INTERVAL * 100);
-        let peer = (Ipv4Addr::LOCALHOST, 1).into();
-        let conversation = Arc::new(Conversation::new(gate, peer));
+        let places = Places::new(Limits::of(1));
+        let place = places.enter(&gate, (Ipv4Addr::LOCALHOST, 1).into());
+        let place = place.expect("there is room");
         let (mut client, server) = duplex(4096);
         client.write_all(begun.as_bytes()).await.unwrap();
-        let connection = connect(server, Arc::clone(&conversation));
+        let connection = connect(server, Arc::clone(place.conversation()), STREAMS);
         let (_serving, phase) = watch::channel(Phase::Serving);
-        let start = Instant::now();
-        let attending = attend(connection, phase, conversation, LOOK_INTERVAL);
-        timeout(PATIENCE, attending).await.expect("it ends");
-        let took = start.elapsed();
+        let pulse = places.pulse();
+        let start = pulse.now();
+        let attending = attend(connection, phase, place, LOOK_INTERVAL);
+        tokio::select! {
+            ended = timeout(PATIENCE, attending) => ended.expect("it ends"),
+            () = beating(pulse) => {}
+        }
+        let took = pulse.now() - start;
         let mut answer = String::new();
         client.read_to_string(&mut answer).await.unwrap();
         (answer, took)
@@ -170,7 +240,7 @@ mod tests {
             let (answer, took) = outcome(&[request, dawdling].concat()).await;
             assert!(answer.starts_with("HTTP/1.1 418 "), "{answer}");
             assert_eq!(answer.matches("HTTP/1.1 ").count(), 1, "{answer}");
-            assert!(took >= LOOK_INTERVAL * (100 + 62), "{took:?}");
+            assert!(took >= SILENCE, "{took:?}");
         }
     }
 }

@@ -33,6 +33,10 @@ impl Gate {
         let _already_open = self.open.set(router);
     }
 
+    pub(super) const fn patience(&self) -> Duration {
+        self.patience
+    }
+
     pub(super) fn answer(
         &self,
         request: Request,

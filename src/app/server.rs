@@ -11,6 +11,7 @@ use tokio::{
 use super::{
     connection::{Phase, serve_connection},
     gate::Gate,
+    places::{Limits, Places},
 };
 
 /// How long nobody must have come for the end to be known. A load balancer that tries an instance
@@ -29,14 +30,34 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 pub async fn serve_until(
     listener: TcpListener,
     gate: Gate,
+    limits: Limits,
     shutdown: impl Future<Output = ()>,
     patience: Duration,
 ) {
+    let places = Places::new(limits);
     let (phase, _) = watch::channel(Phase::Serving);
+    let door = Door {
+        gate,
+        phase,
+        places: places.clone(),
+    };
+    tokio::select! {
+        () = serve(listener, &door, shutdown, patience) => {}
+        () = places.pulse().keep_beating() => {}
+    }
+}
+
+async fn serve(
+    listener: TcpListener,
+    door: &Door,
+    shutdown: impl Future<Output = ()>,
+    patience: Duration,
+) {
+    let phase = &door.phase;
     let mut shutdown = pin!(shutdown);
     loop {
         tokio::select! {
-            () = accept(&listener, &gate, &phase) => {}
+            () = door.accept(&listener) => {}
             () = &mut shutdown => break,
         }
     }
@@ -44,13 +65,13 @@ pub async fn serve_until(
     phase.send_replace(Phase::Draining);
     loop {
         tokio::select! {
-            () = accept(&listener, &gate, &phase) => {}
-            () = quiet(&phase) => break,
+            () = door.accept(&listener) => {}
+            () = quiet(phase) => break,
             () = sleep_until(end - patience / 2) => break,
         }
     }
     for (stream, peer) in close(listener) {
-        serve_connection(stream, peer, &gate, phase.subscribe());
+        door.let_in(stream, peer);
     }
     phase.send_replace(Phase::Closing);
     if timeout_at(end, phase.closed()).await.is_err() {
@@ -58,11 +79,43 @@ pub async fn serve_until(
     }
 }
 
-/// Takes the next connection.
-async fn accept(listener: &TcpListener, gate: &Gate, phase: &watch::Sender<Phase>) {
-    match listener.accept().await {
-        Ok((stream, peer)) => serve_connection(stream, peer, gate, phase.subscribe()),
-        Err(error) => rest_after(&error).await,
+/// What a new connection needs.
+struct Door {
+    gate: Gate,
+    places: Places,
+    phase: watch::Sender<Phase>,
+}
+
+impl Door {
+    /// Takes the next connection, when there is room for it.
+    async fn accept(&self, listener: &TcpListener) {
+        self.places.room().await;
+        match listener.accept().await {
+            Ok((stream, peer)) => self.let_in(stream, peer),
+            Err(error) => self.rest_after(&error).await,
+        }
+    }
+
+    /// Serves a connection, unless its address has too many.
+    fn let_in(&self, stream: TcpStream, peer: SocketAddr) {
+        if let Some(place) = self.places.enter(&self.gate, peer) {
+            serve_connection(stream, place, self.phase.subscribe());
+        }
+    }
+
+    /// A connection that its peer gave up is nothing; a process without files must wait for some.
+    async fn rest_after(&self, error: &io::Error) {
+        let is_peers = matches!(
+            error.kind(),
+            io::ErrorKind::ConnectionRefused
+                | io::ErrorKind::ConnectionAborted
+                | io::ErrorKind::ConnectionReset
+        );
+        if !is_peers {
+            tracing::error!(error = %error, "cannot accept connections");
+            self.places.dismiss_one();
+            sleep(ACCEPT_PAUSE).await;
+        }
     }
 }
 
@@ -85,18 +138,4 @@ fn close(listener: TcpListener) -> Vec<(TcpStream, SocketAddr)> {
         Some((TcpStream::from_std(stream).ok()?, peer))
     });
     taken.collect()
-}
-
-/// A connection that its peer gave up is nothing; a process without files must wait for some.
-async fn rest_after(error: &io::Error) {
-    let is_peers = matches!(
-        error.kind(),
-        io::ErrorKind::ConnectionRefused
-            | io::ErrorKind::ConnectionAborted
-            | io::ErrorKind::ConnectionReset
-    );
-    if !is_peers {
-        tracing::error!(error = %error, "cannot accept connections");
-        sleep(ACCEPT_PAUSE).await;
-    }
 }

@@ -12,6 +12,7 @@ mod moving;
 mod output;
 mod progress;
 mod serve;
+mod signals;
 mod site;
 mod token;
 mod usage;

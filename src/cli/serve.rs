@@ -1,24 +1,20 @@
 //! `mirrory serve`
 
-use std::{net::SocketAddr, time::Duration};
+use std::{net::SocketAddr, num::NonZeroUsize, sync::Arc, time::Duration};
 
-use tokio::{
-    net::TcpListener,
-    signal::unix::{Signal, SignalKind, signal},
-    sync::watch,
-    task::JoinSet,
-    time::timeout,
-};
+use tokio::{net::TcpListener, sync::watch, task::JoinSet, time::timeout};
 
 use super::{
     Context, introduction,
     output::{Answer, Failure, Format},
+    signals::Signals,
 };
 use crate::{
     app::{
-        Background, Gate, Running, StartError, claim_store, open_state, open_store,
-        require_master_key, serve_until, warn_of_unknown_plans,
+        Background, Gate, Limits, METRICS_CONNECTIONS, Room, Running, StartError, claim_store,
+        make_room, open_state, open_store, require_master_key, serve_until, warn_of_unknown_plans,
     },
+    config::Config,
     error::Chain,
     health,
     middleware::edge::EdgeLayer,
@@ -44,6 +40,7 @@ pub(super) async fn run(context: Context, format: Format) -> Result<Answer, Fail
         clock,
         randomness,
     } = context;
+    let mut signals = Signals::new()?;
     // Also while the store is down: it is what the operator can mend first.
     require_master_key(&config)?;
     // Until the last write.
@@ -55,13 +52,12 @@ pub(super) async fn run(context: Context, format: Format) -> Result<Answer, Fail
     };
     let request_timeout = Duration::from_secs(config.server.request_timeout_seconds.into());
     let edge = EdgeLayer::new(clock.clone(), randomness.clone(), request_timeout);
-    let mut signals = Signals::new()?;
     let mut servers = Servers::new(Duration::from_secs(config.server.drain_seconds.into()));
     let gate = Gate::new(health::starting_router(edge), request_timeout);
-    servers.start(listener, &gate);
+    servers.start(listener, &gate, limits(&config));
     let metrics_gate = metrics_listener.map(|listener| {
         let gate = Gate::new(exposition::starting_router(), request_timeout);
-        servers.start(listener, &gate);
+        servers.start(listener, &gate, Limits::of(METRICS_CONNECTIONS));
         gate
     });
 
@@ -77,7 +73,7 @@ pub(super) async fn run(context: Context, format: Format) -> Result<Answer, Fail
     // Another process may hold the store's lock for long, as for a migration.
     let (state, background) = tokio::select! {
         started = starting => started?,
-        () = signals.received() => return Ok(Answer::Nothing),
+        () = signals.told_to_end() => return Ok(Answer::Nothing),
     };
     let introduction = introduction::prepare(&state, address).await?;
     gate.open(router::router(&state));
@@ -92,12 +88,12 @@ pub(super) async fn run(context: Context, format: Format) -> Result<Answer, Fail
         );
     }
 
-    signals.received().await;
+    signals.told_to_end().await;
     tracing::info!("draining; a second signal ends it at once");
     state.health.drain();
     tokio::select! {
         outcome = servers.drain() => outcome?,
-        () = signals.received() => tracing::warn!("told a second time: not waiting for requests"),
+        () = signals.told_again() => tracing::warn!("told a second time: not waiting for requests"),
     }
     let wrapping_up = timeout(WRAP_UP, wrap_up(&state, work));
     let (wrapped_up, ()) = tokio::join!(wrapping_up, state.traces.close());
@@ -106,6 +102,29 @@ pub(super) async fn run(context: Context, format: Format) -> Result<Answer, Fail
     }
     tracing::info!("stopped");
     Ok(Answer::Nothing)
+}
+
+/// How many connections are kept, as far as there are files for them.
+fn limits(config: &Config) -> Limits {
+    let Room {
+        limit,
+        connections,
+        needed,
+    } = make_room(config);
+    if let Some(needed) = needed {
+        tracing::warn!(
+            limit,
+            needed,
+            connections,
+            "the limit of open files is too low for what is configured, fewer connections are kept: \
+             raise it (`ulimit -n`, or LimitNOFILE= in systemd)"
+        );
+    }
+    Limits {
+        per_address: NonZeroUsize::new(config.limits.connections_per_address as usize),
+        trusted_proxies: Arc::from(config.server.trusted_proxies.as_slice()),
+        ..Limits::of(connections)
+    }
 }
 
 /// What listens: for requests, and for those who look at the metrics.
@@ -125,12 +144,12 @@ impl Servers {
     }
 
     /// Serves what is behind the gate.
-    fn start(&mut self, listener: TcpListener, gate: &Gate) {
+    fn start(&mut self, listener: TcpListener, gate: &Gate, limits: Limits) {
         let mut stopped = self.stop.subscribe();
         let shutdown = async move {
             let _sender_is_gone = stopped.changed().await;
         };
-        let serving = serve_until(listener, gate.clone(), shutdown, self.patience);
+        let serving = serve_until(listener, gate.clone(), limits, shutdown, self.patience);
         self.running.spawn(serving);
     }
 
@@ -141,28 +160,6 @@ impl Servers {
             ended.map_err(|error| Failure::new(error.to_string()))?;
         }
         Ok(())
-    }
-}
-
-/// What tells the service to end.
-struct Signals {
-    terminated: Signal,
-    interrupted: Signal,
-}
-
-impl Signals {
-    fn new() -> std::io::Result<Self> {
-        Ok(Self {
-            terminated: signal(SignalKind::terminate())?,
-            interrupted: signal(SignalKind::interrupt())?,
-        })
-    }
-
-    async fn received(&mut self) {
-        tokio::select! {
-            _ = self.terminated.recv() => tracing::info!("SIGTERM"),
-            _ = self.interrupted.recv() => tracing::info!("SIGINT"),
-        }
     }
 }
 

@@ -63,7 +63,8 @@ fn dotted(name: &str) -> String {
 }
 
 /// The settings that the defaults do not name.
-const WITHOUT_DEFAULT: [&str; 5] = [
+const WITHOUT_DEFAULT: [&str; 6] = [
+    "server.max_connections",
     "secrets.master_key",
     "bootstrap.proxy_secret",
     "log.format",

@@ -89,7 +89,14 @@ pub struct Server {
     /// half a second, then 503. Default: 1000.
     #[serde(deserialize_with = "values::whole_number::<1, 100_000, _, _>")]
     pub concurrent_requests: usize,
-    /// Seconds from SIGTERM or SIGINT to the end, 0 to 3600: for half of them new connections are
+    /// Connections that an instance keeps at most, 1 to 1000000. When they are short, the one that has
+    /// been idle for the longest time is closed. Default: none, which is 80 % of the limit of open files.
+    #[serde(
+        default,
+        deserialize_with = "values::optional_number::<1, 1_000_000, _, _>"
+    )]
+    pub max_connections: Option<u32>,
+    /// Seconds from a signal to the end, 0 to 3600: for half of them new connections are
     /// still taken, then running requests are given the rest. Sooner when quiet. Default: 30.
     #[serde(deserialize_with = "values::whole_number::<0, 3600, _, _>")]
     pub drain_seconds: u32,
@@ -158,6 +165,10 @@ pub struct Limits {
     /// Valid verdicts that one token is good for at once, and again an hour; 0: off. Default: 30.
     #[serde(deserialize_with = "values::whole_number::<0, { u32::MAX as i64 }, _, _>")]
     pub validations_per_token_per_hour: u32,
+    /// Connections that one client address keeps at most; 0: off. Trusted proxies are not counted.
+    /// Default: 512.
+    #[serde(deserialize_with = "values::whole_number::<0, { u32::MAX as i64 }, _, _>")]
+    pub connections_per_address: u32,
 }
 
 /// `[bootstrap]`

@@ -47,6 +47,16 @@ where
         })
 }
 
+pub(super) fn optional_number<'de, const MIN: i64, const MAX: i64, T, D>(
+    deserializer: D,
+) -> Result<Option<T>, D::Error>
+where
+    T: TryFrom<i64>,
+    D: Deserializer<'de>,
+{
+    whole_number::<MIN, MAX, T, D>(deserializer).map(Some)
+}
+
 fn text<'de, D: Deserializer<'de>>(deserializer: D) -> Result<String, D::Error> {
     match Value::deserialize(deserializer)? {
         Value::String(text) => Ok(text),

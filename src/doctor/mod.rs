@@ -3,6 +3,7 @@
 
 mod files;
 mod keys;
+mod limits;
 mod network;
 mod postgres;
 mod store;
@@ -91,6 +92,7 @@ pub async fn examine(config: &Config, clock: &Clock, randomness: &Randomness) ->
         }
     }
     checks.extend(files::examine(config));
+    checks.push(limits::examine(config));
     checks.extend(network::examine(config).await);
     checks
 }

@@ -23,6 +23,8 @@ use crate::{attempts::TooManyAttempts, callers::Scope};
 pub enum ApiError {
     /// 400: the body is no JSON, or no JSON object.
     MalformedJson(String),
+    /// 400: what RFC 9112 forbids; what of it.
+    BadRequest(&'static str),
     /// 401: no live secret matches, whichever part was wrong.
     InvalidProxySecret,
     /// 401: nobody is signed in.
@@ -105,7 +107,7 @@ impl ApiError {
 
     fn status(&self) -> StatusCode {
         match self {
-            Self::MalformedJson(_) => StatusCode::BAD_REQUEST,
+            Self::MalformedJson(_) | Self::BadRequest(_) => StatusCode::BAD_REQUEST,
             Self::InvalidProxySecret
             | Self::Unauthorized
             | Self::InvalidCredentials
@@ -137,6 +139,7 @@ impl ApiError {
     const fn code(&self) -> &'static str {
         match self {
             Self::MalformedJson(_) => "malformed_json",
+            Self::BadRequest(_) => "bad_request",
             Self::InvalidProxySecret => "invalid_proxy_secret",
             Self::Unauthorized => "unauthorized",
             Self::InvalidCredentials => "invalid_credentials",

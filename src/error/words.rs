@@ -7,6 +7,7 @@ impl ApiError {
     pub(super) const fn title(&self) -> &'static str {
         match self {
             Self::MalformedJson(_) => "The body is not a JSON object",
+            Self::BadRequest(_) => "The request is not proper HTTP",
             Self::InvalidProxySecret => "The proxy secret is not valid",
             Self::Unauthorized => "Nobody is signed in",
             Self::InvalidCredentials => "The credentials are not valid",
@@ -42,7 +43,7 @@ impl ApiError {
             Self::InsufficientScope(scope) => {
                 return Some(format!("The API token needs the scope {scope}."));
             }
-            Self::Conflict(reason) => reason,
+            Self::Conflict(reason) | Self::BadRequest(reason) => reason,
             Self::Unauthorized => {
                 "Sign in, and send the access token as `Authorization: Bearer`, or an API token as \
                  `Authorization: token`."

@@ -1,4 +1,5 @@
-//! The outermost layer: request id, time-out, caught panics, problem bodies, headers, log line.
+//! The outermost layer: request id, whom it is for, time-out, caught panics, problem bodies, headers,
+//! log line.
 //!
 //! It is one layer and written by hand since every request pays for it: a stack of general ones
 //! that do the same leaves a third less throughput.
@@ -19,6 +20,7 @@ use axum::{
 use futures_util::future::BoxFuture;
 use tower::{Layer, Service};
 
+use super::host;
 use crate::{
     error::{ApiError, Chain, Problem, Shape, WrittenOut},
     telemetry::{
@@ -41,7 +43,7 @@ const MAX_REQUEST_ID_BYTES: usize = 128;
 pub(crate) struct LoggedSite(pub(crate) Option<SiteId>);
 
 /// Gives each response an `x-request-id`, the caller's own when it is 1–128 visible ASCII
-/// characters; writes out problems; turns a panic into a 500 and a request that takes longer than
+/// characters; refuses what does not say properly whom it is for; writes out problems; turns a panic into a 500 and a request that takes longer than
 /// the time-out into a 503; and logs one line a request.
 #[derive(Clone, Debug)]
 pub struct EdgeLayer {
@@ -124,6 +126,10 @@ where
         let seen = Seen::new(&request, &self.layer);
         let trace = self.layer.traces.begin(&request);
         let timeout = self.layer.timeout;
+        if let Some(fault) = host::fault(&request) {
+            let refused = ApiError::BadRequest(fault).into_response();
+            return Box::pin(async move { Ok(seen.finish(refused, trace)) });
+        }
         let inner = &mut self.inner;
         // A panic before the first await is one too.
         let started = catch_unwind(AssertUnwindSafe(|| inner.call(request)));

@@ -5,6 +5,7 @@ pub mod client;
 pub mod client_address;
 pub mod cors;
 pub mod edge;
+mod host;
 
 /// What every request passes first: the edge, which must see every answer, also the router's own; then
 /// the client's address, which a refusal is counted by.

@@ -4,7 +4,7 @@ use std::sync::{Arc, LazyLock};
 
 use axum::{
     Router,
-    body::Body,
+    body::{Body, Bytes},
     extract::Path,
     http::{HeaderValue, StatusCode, header},
     response::{IntoResponse, Response},
@@ -13,7 +13,7 @@ use axum::{
 use utoipa_swagger_ui::{Config, SwaggerFile};
 
 use super::document;
-use crate::{error::ApiError, extract::Json};
+use crate::error::ApiError;
 
 /// Every asset is in the binary; the browser is told so, and loads none from elsewhere. Swagger UI
 /// sets styles and small images from its scripts.
@@ -25,19 +25,30 @@ const CONTENT_SECURITY_POLICY: &str = "default-src 'self'; style-src 'self' 'uns
 pub(crate) fn router<S: Clone + Send + Sync + 'static>() -> Router<S> {
     let config = Arc::new(Config::new(["../openapi.json"]).validator_url("none"));
     let index = Arc::clone(&config);
-    // Made when it is first asked for: it takes ten megabytes, and most instances never are.
-    let document = Arc::new(LazyLock::new(document));
+    // Made when it is first asked for, since most instances never are, and then shared by all answers:
+    // one may have to wait long for a client that does not take it.
+    let document = Arc::new(LazyLock::new(|| {
+        serde_json::to_vec(&document()).map(Bytes::from)
+    }));
     Router::new()
-        .route(
-            "/openapi.json",
-            get(async move || Json(&**document).into_response()),
-        )
+        .route("/openapi.json", get(async move || written(&document)))
         .route("/docs", get(redirect))
         .route("/docs/", get(async move || asset("", index)))
         .route(
             "/docs/{*asset}",
             get(async move |Path(path): Path<String>| asset(&path, config)),
         )
+}
+
+fn written(document: &Result<Bytes, serde_json::Error>) -> Result<Response, ApiError> {
+    let document = document
+        .as_ref()
+        .map_err(|error| ApiError::internal(error.to_string()))?;
+    let media_type = [(
+        header::CONTENT_TYPE,
+        HeaderValue::from_static("application/json"),
+    )];
+    Ok((media_type, document.clone()).into_response())
 }
 
 async fn redirect() -> Response {

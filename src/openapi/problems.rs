@@ -84,12 +84,18 @@ pub(super) fn unavailable() -> [ApiError; 2] {
     ]
 }
 
+/// What any request may be refused with that is not proper HTTP.
+pub(super) fn bad_request() -> ApiError {
+    ApiError::BadRequest("Send a Host header.")
+}
+
 /// What any request with a body may be refused with, the store's refusals included; one of its
 /// fields is the example.
 pub(super) fn unreadable(field: &'static str, message: &str) -> Vec<ApiError> {
     let mut errors = Vec::from(unavailable());
     errors.extend([
         ApiError::MalformedJson("The body must be a JSON object.".to_owned()),
+        bad_request(),
         ApiError::RequestTimeout,
         ApiError::BodyTooLarge,
         ApiError::UnsupportedMediaType,

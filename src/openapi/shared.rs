@@ -76,8 +76,9 @@ fn complete(operation: &mut Operation) {
 }
 
 /// What any request may be answered with.
-fn anywhere() -> [ApiError; 3] {
+fn anywhere() -> [ApiError; 4] {
     [
+        problems::bad_request(),
         ApiError::MethodNotAllowed,
         ApiError::internal("an example"),
         ApiError::Overloaded,

@@ -182,7 +182,8 @@ where
     };
     let edge = EdgeLayer::new(Clock::system(), Randomness::seeded(1), patience);
     let router = Router::new().route("/", get(handler)).layer(edge);
-    let request = Request::builder().body(Body::empty()).unwrap();
+    let request = Request::get("/").header("host", "here");
+    let request = request.body(Body::empty()).unwrap();
     Answer::read(router.oneshot(request).await.unwrap()).await
 }
 

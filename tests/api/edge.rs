@@ -29,6 +29,7 @@ async fn call(router: Router) -> Answer {
     let edge = edge();
     let request = Request::builder()
         .uri("/")
+        .header("host", "here")
         .header("x-request-id", "the-id")
         .body(Body::empty())
         .unwrap();
@@ -88,7 +89,8 @@ async fn problems_of_a_plain_route_are_written_out_plainly() {
         let router = router
             .clone()
             .layer(edge().with_plain_problems_at(plain_at));
-        let request = Request::builder().uri(path).body(Body::empty()).unwrap();
+        let request = Request::get(path).header("host", "here");
+        let request = request.body(Body::empty()).unwrap();
         Answer::read(router.oneshot(request).await.unwrap()).await
     };
     let panicked = answer("/plain/panic", "/plain/panic").await;

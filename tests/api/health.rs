@@ -175,7 +175,7 @@ async fn while_it_starts_the_service_lives_and_tells_callers_to_come_back() {
     let edge = EdgeLayer::new(Clock::system(), Randomness::seeded(1), patience);
     let router = starting_router(edge);
     let get = async |path: &str| {
-        let request = axum::extract::Request::get(path);
+        let request = axum::extract::Request::get(path).header("host", "here");
         let request = request.body(axum::body::Body::empty()).unwrap();
         Answer::read(router.clone().oneshot(request).await.unwrap()).await
     };

@@ -7,6 +7,7 @@ use serde_json::{Value, json};
 use crate::harness::{Answer, Call, Store, TestApp};
 
 on_both_stores! {
+    bad_request,
     malformed_json,
     invalid_proxy_secret,
     site_suspended,
@@ -49,6 +50,18 @@ pub(crate) fn shown(answer: &Answer) -> Value {
         }
     }
     shown
+}
+
+async fn bad_request(store: Store) {
+    let app = TestApp::start(store).await;
+    let none = app.post(GENERATE).without_host().text("{}").send().await;
+    assert_problem!("bad_request", none);
+    for path in ["/mirrory/health", "/api/v1/sites"] {
+        let two = app.request("GET", path).header("host", "another.test");
+        assert_eq!(two.send().await.problem(), (400, "bad_request"));
+    }
+    let plain = app.post("/api/v1/login").without_host().text("{}");
+    assert_eq!(plain.send().await.body["status"], 400);
 }
 
 async fn malformed_json(store: Store) {

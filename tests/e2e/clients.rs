@@ -66,6 +66,12 @@ async fn python_signs_in_with_two_factor_and_checks_a_desktop_token() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn python_sees_why_a_large_body_is_refused_and_goes_on() {
+    let python = env::var("MIRRORY_TESTS_PYTHON").unwrap_or_else(|_| "python3".to_owned());
+    runs(&python, "refused.py").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn node_signs_in_by_fetch() {
     runs("node", "client.mjs").await;
 }

@@ -30,6 +30,58 @@ async fn sigint_does_the_same(place: Place) {
     drain_with("INT", place).await;
 }
 
+/// A terminal that is closed, and what nginx takes for the same.
+#[tokio::test(flavor = "multi_thread")]
+async fn sighup_and_sigquit_do_the_same() {
+    for signal in ["HUP", "QUIT"] {
+        drain_with(signal, Place::sqlite()).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn signals_that_are_sent_by_habit_end_nothing_and_leave_a_line() {
+    let place = Place::sqlite();
+    let mut server = place.start().await;
+    for name in ["USR1", "USR2", "ALRM"] {
+        server.signal(name);
+        let line = format!("SIG{name}: ignored");
+        server.wait_for_line(&line).await;
+    }
+    server.signal("PIPE");
+    server.client().get("/livez").await.unwrap().ok();
+    assert!(server.is_running());
+    server.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_hang_up_is_not_heard_where_it_is_to_be_ignored() {
+    let place = Place::sqlite().after("trap '' HUP");
+    let mut server = place.start().await;
+    server.signal("HUP");
+    server.signal("USR1");
+    server.wait_for_line("SIGUSR1: ignored").await;
+    assert!(server.is_running());
+    server.client().get("/readyz").await.unwrap().ok();
+}
+
+/// A closing terminal sends several, and systemd one after its SIGTERM.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_hang_up_does_not_cut_a_drain_short() {
+    let place = Place::sqlite().with("MIRRORY__SERVER__DRAIN_SECONDS", "8");
+    let mut server = place.start().await;
+    let site = place.create_site("free");
+    let (mut stream, last) = unfinished_request(&server, &site).await;
+    server.signal("TERM");
+    server.wait_for_status("/readyz", 503, PATIENCE).await;
+    server.signal("HUP");
+    server.wait_for_line("SIGHUP: ignored").await;
+    stream.write_all(&[last]).await.unwrap();
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).await.unwrap();
+    assert!(answer.starts_with("HTTP/1.1 200 "), "{answer}");
+    assert_eq!(server.ended().await, Some(0), "{}", server.stderr());
+}
+
 /// A request to generate a token of which the last byte is still to come.
 async fn unfinished_request(server: &Server, site: &Site) -> (TcpStream, u8) {
     let body = json!({"wp_user_id": 7, "proxy_secret": site.secret}).to_string();

@@ -47,6 +47,7 @@ pub(crate) use on_both_stores;
 pub struct Place {
     folder: PathBuf,
     environment: Vec<(String, String)>,
+    prelude: Option<&'static str>,
     runs: AtomicU32,
 }
 
@@ -78,6 +79,7 @@ impl Place {
         let place = Self {
             folder,
             environment: Vec::new(),
+            prelude: None,
             runs: AtomicU32::new(0),
         };
         // A server that is to end waits half of it for requests, which do not come here.
@@ -110,6 +112,12 @@ impl Place {
         self
     }
 
+    /// Where a shell has done this before it becomes the program, as `ulimit -n 256`.
+    pub const fn after(mut self, prelude: &'static str) -> Self {
+        self.prelude = Some(prelude);
+        self
+    }
+
     /// The value of a variable of the environment.
     pub fn setting(&self, name: &str) -> &str {
         let mut settings = self.environment.iter();
@@ -132,7 +140,15 @@ impl Place {
     pub fn program<A: AsRef<OsStr>>(&self, arguments: impl IntoIterator<Item = A>) -> Command {
         let program = env::var_os("MIRRORY_BIN");
         let program = program.unwrap_or_else(|| env!("CARGO_BIN_EXE_mirrory").into());
-        let mut command = Command::new(program);
+        let mut command = match self.prelude {
+            None => Command::new(program),
+            Some(prelude) => {
+                let mut shell = Command::new("/bin/sh");
+                let script = format!("{prelude} && exec \"$0\" \"$@\"");
+                shell.args(["-c", &script]).arg(program);
+                shell
+            }
+        };
         command
             .args(arguments)
             .env_clear()

@@ -67,6 +67,12 @@ impl Server {
         );
     }
 
+    /// Waits until this stands in its log.
+    pub async fn wait_for_line(&mut self, text: &str) {
+        let has_it = |server: &mut Self| server.stderr().contains(text).then_some(());
+        self.until(text, has_it).await;
+    }
+
     async fn until<T>(&mut self, what: &str, mut look: impl FnMut(&mut Self) -> Option<T>) -> T {
         let began = Instant::now();
         while began.elapsed() < PATIENCE {

@@ -251,3 +251,121 @@ async fn a_connection_that_never_asks_is_closed_and_one_that_asked_is_kept() {
     kept.write_all(request).await.unwrap();
     read_answers(&mut kept, 1).await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_request_says_once_and_properly_whom_it_is_for() {
+    let place = Place::sqlite();
+    let server = place.start().await;
+    let refused = [
+        "GET /livez HTTP/1.1\r\n\r\n",
+        "GET http://here/livez HTTP/1.1\r\n\r\n",
+        "GET /livez HTTP/1.1\r\nHost: here\r\nHost: here\r\n\r\n",
+        "GET http://here/livez HTTP/1.1\r\nHost: here\r\nHost: there\r\n\r\n",
+        "GET /livez HTTP/1.0\r\nHost: here\r\nHost: here\r\n\r\n",
+        "GET /livez HTTP/1.1\r\nHost: he re\r\n\r\n",
+        "GET /livez HTTP/1.1\r\nHost:\r\n\r\n",
+        "POST /mirrory/validate-token HTTP/1.1\r\nContent-Type: application/json\r\n\
+         Content-Length: 2\r\n\r\n{}",
+        "DELETE /nowhere HTTP/1.1\r\n\r\n",
+    ];
+    for request in refused {
+        let closing = request.replacen("\r\n", "\r\nConnection: close\r\n", 1);
+        let answer = exchange(&server, closing.as_bytes()).await;
+        assert!(
+            answer.contains(" 400 Bad Request\r\n"),
+            "{request}: {answer}"
+        );
+        assert_eq!(problem(&answer)["error"], "bad_request");
+    }
+    let taken = [
+        "GET /livez HTTP/1.0\r\n\r\n",
+        "GET /livez HTTP/1.1\r\nHost: [::1]:8080\r\nConnection: close\r\n\r\n",
+        "GET http://here/livez HTTP/1.1\r\nHost: there\r\nConnection: close\r\n\r\n",
+    ];
+    for request in taken {
+        let answer = exchange(&server, request.as_bytes()).await;
+        assert!(answer.contains(" 200 OK\r\n"), "{request}: {answer}");
+    }
+}
+
+/// A request that is answered before its body was read, or could be. It has no word on the connection.
+fn head(method: &str, path: &str, length: usize) -> String {
+    format!(
+        "{method} {path} HTTP/1.1\r\nHost: here\r\nContent-Type: application/json\r\n\
+         Content-Length: {length}\r\n\r\n"
+    )
+}
+
+/// As many clients do, it sends all before it reads anything.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_answered_before_the_body_is_seen_and_says_that_it_closes() {
+    let place = Place::sqlite().with("MIRRORY__SERVER__BODY_TIMEOUT_SECONDS", "1");
+    let server = place.start().await;
+    let answered = [
+        ("POST", "/mirrory/generate-token", 413),
+        ("POST", "/nowhere", 404),
+        ("PUT", "/livez", 405),
+        ("PUT", "/mirrory/validate-token", 405),
+        ("POST", "/api/v1/sites", 401),
+        ("GET", "/livez", 200),
+    ];
+    for (method, path, status) in answered {
+        for length in [20_000, 200_000, 2_000_000] {
+            let request = [head(method, path, length).as_bytes(), &vec![b' '; length]].concat();
+            let mut stream = TcpStream::connect(server.address).await.unwrap();
+            let sent = stream.write_all(&request).await;
+            sent.unwrap_or_else(|error| panic!("{method} {path} {length}: {error}"));
+            let mut answer = String::new();
+            let read = stream.read_to_string(&mut answer).await;
+            read.unwrap_or_else(|error| panic!("{method} {path} {length}: {error}"));
+            assert!(
+                answer.starts_with(&format!("HTTP/1.1 {status} ")),
+                "{answer}"
+            );
+            assert!(answer.contains("connection: close\r\n"), "{answer}");
+            assert!(answer.ends_with('}'), "{answer}");
+        }
+    }
+    // One whose body does not come.
+    for (request, status) in [
+        (head("POST", "/mirrory/generate-token", 100), 408),
+        (head("POST", "/nowhere", 100), 404),
+        (
+            head("POST", "/nowhere", 100).replace("\r\n\r\n", "\r\nExpect: 100-continue\r\n\r\n"),
+            404,
+        ),
+        (
+            head("POST", "/mirrory/generate-token", 10)
+                .replace("Content-Length: 10", "Transfer-Encoding: chunked"),
+            408,
+        ),
+    ] {
+        let answer = exchange(&server, request.as_bytes()).await;
+        assert!(
+            answer.starts_with(&format!("HTTP/1.1 {status} ")),
+            "{answer}"
+        );
+        assert!(answer.contains("connection: close\r\n"), "{answer}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_connection_is_kept_where_the_body_was_read() {
+    let place = Place::sqlite();
+    let server = place.start().await;
+    let mut stream = TcpStream::connect(server.address).await.unwrap();
+    let whole = [head("POST", "/mirrory/generate-token", 2), "{}".to_owned()].concat();
+    let chunked = head("POST", "/mirrory/generate-token", 2)
+        .replace("Content-Length: 2", "Transfer-Encoding: chunked");
+    let bytewise = [&chunked, "1\r\n{\r\n1\r\n}\r\n0\r\n\r\n"].concat();
+    let none = head("GET", "/livez", 0);
+    for (request, status) in [(whole, 422), (bytewise, 422), (none, 200)] {
+        stream.write_all(request.as_bytes()).await.unwrap();
+        let answer = read_answers(&mut stream, 1).await;
+        assert!(
+            answer.starts_with(&format!("HTTP/1.1 {status} ")),
+            "{answer}"
+        );
+        assert!(!answer.contains("connection: close"), "{answer}");
+    }
+}

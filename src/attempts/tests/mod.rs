@@ -15,6 +15,7 @@ fn attempts(failures_per_minute: u32, validations_per_token_per_hour: u32) -> At
     Attempts::new(&Limits {
         failures_per_minute,
         validations_per_token_per_hour,
+        ..Config::load(None, []).unwrap().limits
     })
 }
 

@@ -36,6 +36,7 @@ cache_capacity = 100000
 [limits]
 failures_per_minute = 30
 validations_per_token_per_hour = 30
+connections_per_address = 512
 
 [bootstrap]
 plan = "free"

@@ -46,7 +46,7 @@ fn unknown_settings_are_named_at_any_depth() {
 }
 
 /// In a file: the text, the setting that is named, and what is said of it.
-const BAD_SETTINGS: [(&str, &str, &str); 30] = [
+const BAD_SETTINGS: [(&str, &str, &str); 31] = [
     (
         "[database]\nurls = ['postgres://a/b', 'sqlite:a.db']",
         "database.urls",
@@ -81,6 +81,11 @@ const BAD_SETTINGS: [(&str, &str, &str); 30] = [
         "[server]\ndrain_seconds = 1.5",
         "server.drain_seconds",
         "must be a whole number from 0 to 3600",
+    ),
+    (
+        "[server]\nmax_connections = 0",
+        "server.max_connections",
+        "must be a whole number from 1 to 1000000",
     ),
     (
         "[tokens]\nalgorithm = 'none'",

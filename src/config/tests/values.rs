@@ -24,6 +24,7 @@ fn values_of_the_environment_are_read_as_the_setting_needs() {
             "1000000000",
         ),
         ("MIRRORY__LIMITS__FAILURES_PER_MINUTE", "0"),
+        ("MIRRORY__SERVER__MAX_CONNECTIONS", "1000000"),
         ("MIRRORY__LOG__FORMAT", "json"),
         ("MIRRORY__SECRETS__MASTER_KEY", MASTER_KEY),
         ("MIRRORY__PLANS__HUGE_2__CALLS_PER_DAY", "1000000000000"),
@@ -63,6 +64,7 @@ fn values_of_the_environment_are_read_as_the_setting_needs() {
     assert_eq!(config.tokens.coins, 0);
     assert_eq!(config.limits.validations_per_token_per_hour, 1_000_000_000);
     assert_eq!(config.limits.failures_per_minute, 0);
+    assert_eq!(config.server.max_connections, Some(1_000_000));
     assert_eq!(config.log.format, Some(LogFormat::Json));
     assert_eq!(
         config.secrets.master_key.unwrap().expose_secret(),

@@ -21,7 +21,7 @@ fn problems_of_generate_token_are_those_of_the_contract() {
     let document = written();
     let operations = operations(&document);
     let expected = BTreeMap::from([
-        ("400", vec!["malformed_json"]),
+        ("400", vec!["malformed_json", "bad_request"]),
         ("401", vec!["invalid_proxy_secret"]),
         ("403", vec!["site_suspended"]),
         ("405", vec!["method_not_allowed"]),
@@ -56,7 +56,7 @@ fn problems_of_the_other_operations_are_fewer() {
         "GET /readyz",
         "GET /mirrory/health",
     ] {
-        assert_eq!(statuses(route), ["405", "500", "503"], "{route}");
+        assert_eq!(statuses(route), ["400", "405", "500", "503"], "{route}");
     }
     let unavailable = ["store_unavailable", "overloaded"];
     assert_eq!(

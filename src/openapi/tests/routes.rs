@@ -71,6 +71,7 @@ async fn every_described_operation_is_routed_behind_the_edge_and_no_other_method
             let request = Request::builder()
                 .method(method)
                 .uri(path)
+                .header("host", "here")
                 .body(Body::empty())
                 .unwrap();
             let response = router.clone().oneshot(request).await.unwrap();

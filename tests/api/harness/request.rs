@@ -23,6 +23,7 @@ impl<'a> Call<'a> {
         let request = Request::builder()
             .method(Method::from_bytes(method.as_bytes()).unwrap())
             .uri(path)
+            .header("host", "mirrory.test")
             .body(Body::empty())
             .unwrap();
         Self { app, request }.peer(PEER)
@@ -32,6 +33,12 @@ impl<'a> Call<'a> {
     pub fn peer(mut self, peer: &str) -> Self {
         let peer: SocketAddr = peer.parse().unwrap();
         self.request.extensions_mut().insert(ConnectInfo(peer));
+        self
+    }
+
+    /// Says nothing of whom it is for.
+    pub fn without_host(mut self) -> Self {
+        self.request.headers_mut().remove("host");
         self
     }
 
