@@ -25,6 +25,7 @@ mod moving;
 mod obedience;
 mod outage;
 mod pooler;
+mod prefix;
 mod programs;
 mod rolling;
 mod secrets;
