@@ -27,6 +27,7 @@ mod outage;
 mod pooler;
 mod prefix;
 mod programs;
+mod refusals;
 mod rolling;
 mod secrets;
 mod server;
