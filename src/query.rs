@@ -31,12 +31,9 @@ impl<T: FromQuery, S: Sync> FromRequestParts<S> for Query<T> {
     type Rejection = ApiError;
 
     async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, ApiError> {
-        let uri = &parts.uri;
-        let pairs = form_urlencoded::parse(uri.query().unwrap_or_default().as_bytes());
-        let parameters = Parameters {
-            path: uri.path().to_owned(),
-            pairs: pairs.into_owned().collect(),
-        };
+        let query = parts.uri.query().unwrap_or_default();
+        let pairs = form_urlencoded::parse(query.as_bytes());
+        let parameters = Parameters(pairs.into_owned().collect());
         let mut fields = Fields::default();
         let query = T::read(&parameters, &mut fields);
         fields.finish(Some(query)).map(Self)
@@ -44,10 +41,7 @@ impl<T: FromQuery, S: Sync> FromRequestParts<S> for Query<T> {
 }
 
 /// The parameters of a query, in their order.
-pub(crate) struct Parameters {
-    path: String,
-    pairs: Vec<(String, String)>,
-}
+pub(crate) struct Parameters(Vec<(String, String)>);
 
 impl Parameters {
     /// One that may be absent.
@@ -57,7 +51,7 @@ impl Parameters {
         fields: &mut Fields,
         parse: impl FnOnce(&str) -> Result<T, String>,
     ) -> Option<T> {
-        let mut values = self.pairs.iter().filter(|(known, _)| known == name);
+        let mut values = self.0.iter().filter(|(known, _)| known == name);
         let (_, value) = values.next()?;
         let parsed = match values.next() {
             None => parse(value),
@@ -66,15 +60,16 @@ impl Parameters {
         parsed.map_err(|message| fields.refuse(name, message)).ok()
     }
 
-    /// The request's path and query, with other values for these parameters.
+    /// The request's query, with other values for these parameters: a reference relative to the URL
+    /// that the client knows, which a proxy may have cut (RFC 3986, section 5.2).
     pub(crate) fn with(&self, changed: &[(&str, &str)]) -> String {
         let is_kept = |name: &str| changed.iter().all(|(changed, _)| *changed != name);
-        let kept = self.pairs.iter().filter(|(name, _)| is_kept(name));
+        let kept = self.0.iter().filter(|(name, _)| is_kept(name));
         let query = form_urlencoded::Serializer::new(String::new())
             .extend_pairs(kept)
             .extend_pairs(changed)
             .finish();
-        format!("{}?{query}", self.path)
+        format!("?{query}")
     }
 }
 

@@ -32,7 +32,7 @@ pub fn router(state: &AppState) -> Router {
     .with_plain_problems_at(sign_in::LOGIN)
     .observed_by(state.metrics.clone(), state.traces.clone());
     let client_address = ClientAddressLayer::new(state.config.server.trusted_proxies.clone());
-    let outermost: Outermost = (edge, client_address);
+    let outermost: Outermost = (client_address, edge);
     Router::new()
         .merge(tokens::of_site_router(state))
         .merge(sign_in::router())

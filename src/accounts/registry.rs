@@ -5,6 +5,7 @@ use super::{
     store::{self, AccountStore, Proof},
 };
 use crate::{
+    api_tokens,
     passwords::PasswordHash,
     sessions, sites,
     store::{
@@ -202,7 +203,7 @@ impl Accounts {
         Ok(self.record_ended(tx, by, account_id, ended).await?)
     }
 
-    /// Gives an account another password, and ends every session.
+    /// Gives an account another password, and ends every session and API token.
     ///
     /// # Errors
     /// When there is no such account, or the store fails.
@@ -221,6 +222,7 @@ impl Accounts {
         let (by, change) = (by.into(), AccountChange::PasswordChanged { ended });
         self.record(tx, &by, account_id, change).await?;
         self.record_ended(tx, &by, account_id, ended).await?;
+        self.end_api_tokens(tx, &by, account_id).await?;
         self.found(tx, account_id).await
     }
 
@@ -239,8 +241,7 @@ impl Accounts {
         self.found(tx, account_id).await
     }
 
-    /// Lets an account be of no use until it is enabled again: its sessions end, and its API tokens
-    /// are refused.
+    /// Lets an account be of no use until it is enabled again, and ends every session and API token.
     ///
     /// # Errors
     /// When it is the last admin, there is no such account, or the store fails.
@@ -258,11 +259,12 @@ impl Accounts {
             self.record(tx, &by, account_id, AccountChange::Disabled)
                 .await?;
             self.record_ended(tx, &by, account_id, ended).await?;
+            self.end_api_tokens(tx, &by, account_id).await?;
         }
         self.found(tx, account_id).await
     }
 
-    /// Undoes [`Self::disable`], but for the sessions.
+    /// Undoes [`Self::disable`], but for the sessions and the API tokens.
     ///
     /// # Errors
     /// When there is no such account, or the store fails.
@@ -335,6 +337,19 @@ impl Accounts {
         }
         let change = AccountChange::SessionsEnded(ended);
         self.record(tx, by, account_id, change).await
+    }
+
+    async fn end_api_tokens(
+        &self,
+        tx: &mut Tx,
+        by: &Context,
+        account_id: AccountId,
+    ) -> Result<(), StoreError> {
+        for token_id in api_tokens::end_all(tx, account_id).await? {
+            let change = AccountChange::ApiTokenRevoked(token_id);
+            self.record(tx, by, account_id, change).await?;
+        }
+        Ok(())
     }
 
     async fn record(

@@ -16,7 +16,11 @@ use crate::{
     openapi::{CreateApiTokenProblems, OwnItemProblems, SignedInProblems},
     passwords::Password,
     query,
-    sign_in::{SignIn, fields::password},
+    sign_in::{
+        SignIn,
+        fields::{code, password},
+    },
+    two_factor::{Code, TwoFactor},
     types::{
         clock::{Clock, Timestamp},
         ids::ApiTokenId,
@@ -51,12 +55,17 @@ struct CreateApiTokenRequest<'a> {
     #[serde(borrow)]
     #[schema(value_type = String, examples("an example and no password"), format = Password)]
     password: Option<&'a RawValue>,
+    /// With two-factor on: six digits of the app, or a recovery code.
+    #[serde(borrow)]
+    #[schema(value_type = Option<String>, nullable = true, examples("123456", "7g9x-2kqm-v4ht-0b8d"))]
+    otp_attempt: Option<&'a RawValue>,
 }
 
-/// The token that is to be made, and the password with which it is asked for.
+/// The token that is to be made, and what it is asked for with.
 pub(crate) struct GivenApiToken {
     token: NewApiToken,
     password: Password,
+    code: Option<Code>,
 }
 
 impl FromBody for GivenApiToken {
@@ -67,6 +76,7 @@ impl FromBody for GivenApiToken {
         let scopes = fields.required("scopes", body.scopes, scopes);
         let expires_at = fields.optional("expires_at", body.expires_at, moment);
         let password = fields.required("password", body.password, password);
+        let code = fields.optional("otp_attempt", body.otp_attempt, code);
         let parsed = name.zip(scopes).zip(password);
         fields.finish(parsed.map(|((name, scopes), password)| Self {
             token: NewApiToken {
@@ -75,6 +85,7 @@ impl FromBody for GivenApiToken {
                 expires_at,
             },
             password,
+            code,
         }))
     }
 }
@@ -129,12 +140,14 @@ pub(crate) async fn list_api_tokens(
     State(api_tokens): State<ApiTokens>,
     caller: Caller,
 ) -> Result<Json<Vec<ApiToken>>, ApiError> {
-    Ok(Json(api_tokens.list(caller.account_id).await?))
+    let tokens = api_tokens.list(caller.account_id).await?;
+    Ok(Json(tokens.into_iter().map(|owned| owned.token).collect()))
 }
 
 /// Make an API token
 ///
-/// It may do what its scopes say, to what its account may see.
+/// It may do what its scopes say, to what its account may see. Asks for the password, and with
+/// two-factor on for a code.
 #[utoipa::path(
     post,
     path = "/api/v1/api-tokens",
@@ -153,17 +166,22 @@ pub(crate) async fn list_api_tokens(
 )]
 pub(crate) async fn create_api_token(
     State(clock): State<Clock>,
-    State(transactions): State<Transactions>,
     State(sign_in): State<SignIn>,
+    State(two_factor): State<TwoFactor>,
     State(api_tokens): State<ApiTokens>,
     caller: Caller,
-    Body(GivenApiToken { token, password }): Body<GivenApiToken>,
+    Body(given): Body<GivenApiToken>,
 ) -> Result<(StatusCode, Unstored<CreateApiTokenResponse>), ApiError> {
+    let GivenApiToken {
+        token,
+        password,
+        code,
+    } = given;
     if token.expires_at.is_some_and(|end| end <= clock.now()) {
         return Err(ApiError::bad_field("expires_at", "must be in the future"));
     }
-    let proven = sign_in.confirm(&caller, &password).await?;
-    let mut tx = transactions.begin_proven(&caller, &proven).await?;
+    let judged = two_factor.judge(caller.account_id, code.as_ref());
+    let mut tx = sign_in.begin_with_code(&caller, &password, judged).await?;
     let by = caller.context();
     let created = api_tokens.create(&mut tx, &by, caller.account_id, &token);
     let (created, secret) = created.await?.ok_or(TOO_MANY)?;

@@ -10,6 +10,8 @@ use axum::{
 use serde::Serialize;
 use utoipa::ToSchema;
 
+pub use self::store::end_all;
+
 use self::store::ApiTokenStore;
 use crate::{
     accounts::Role,
@@ -59,6 +61,16 @@ pub struct ApiToken {
     pub expires_at: Option<Timestamp>,
     /// When it was last used, to the minute.
     pub last_used_at: Option<Timestamp>,
+}
+
+/// An API token as an operator sees it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct OwnedApiToken {
+    /// The token.
+    #[serde(flatten)]
+    pub token: ApiToken,
+    /// Whose it is.
+    pub account_id: AccountId,
 }
 
 /// What an API token is made from.
@@ -146,8 +158,27 @@ impl ApiTokens {
     ///
     /// # Errors
     /// When the store fails.
-    pub async fn list(&self, account_id: AccountId) -> Result<Vec<ApiToken>, StoreError> {
+    pub async fn list(&self, account_id: AccountId) -> Result<Vec<OwnedApiToken>, StoreError> {
         self.store.list(account_id, self.clock.now()).await
+    }
+
+    /// The tokens of all accounts, the newest first.
+    ///
+    /// # Errors
+    /// When the store fails.
+    pub async fn list_all(&self) -> Result<Vec<OwnedApiToken>, StoreError> {
+        self.store.list_all(self.clock.now()).await
+    }
+
+    /// A token, whosever it is, as a transaction sees it.
+    ///
+    /// # Errors
+    /// When the store fails.
+    pub async fn find_in(
+        tx: &mut Tx,
+        token_id: ApiTokenId,
+    ) -> Result<Option<OwnedApiToken>, StoreError> {
+        store::find_in(tx, token_id).await
     }
 
     /// Makes a token of an account, to be shown once. None when it has 100 already; call it under

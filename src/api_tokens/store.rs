@@ -1,6 +1,6 @@
 //! The only SQL of the api-tokens room.
 
-use super::ApiToken;
+use super::{ApiToken, OwnedApiToken};
 use crate::{
     accounts::Role,
     callers::Scopes,
@@ -29,14 +29,25 @@ UPDATE api_tokens SET last_used_at = $2 \
 WHERE token_id = $1 AND (last_used_at IS NULL OR last_used_at < $2)";
 
 const LIST: &str = "\
-SELECT token_id, name, scopes, created_at, expires_at, last_used_at FROM api_tokens \
+SELECT token_id, account_id, name, scopes, created_at, expires_at, last_used_at FROM api_tokens \
 WHERE account_id = $1 AND (expires_at IS NULL OR expires_at > $2) ORDER BY token_id DESC";
+
+const LIST_ALL: &str = "\
+SELECT token_id, account_id, name, scopes, created_at, expires_at, last_used_at FROM api_tokens \
+WHERE expires_at IS NULL OR expires_at > $1 ORDER BY token_id DESC";
+
+const FIND: &str = "\
+SELECT token_id, account_id, name, scopes, created_at, expires_at, last_used_at FROM api_tokens \
+WHERE token_id = $1";
 
 const COUNT: &str = "\
 SELECT count(*) FROM api_tokens \
 WHERE account_id = $1 AND (expires_at IS NULL OR expires_at > $2)";
 
 const REMOVE: &str = "DELETE FROM api_tokens WHERE token_id = $1 AND account_id = $2";
+
+/// Also those that have ended by this instance's clock: another's may not say so.
+const END_ALL: &str = "DELETE FROM api_tokens WHERE account_id = $1 RETURNING token_id";
 
 const SWEEP: &str = "\
 DELETE FROM api_tokens WHERE token_id IN \
@@ -57,6 +68,7 @@ pub(super) struct LiveRow {
 #[derive(sqlx::FromRow)]
 struct ApiTokenRow {
     token_id: ApiTokenId,
+    account_id: AccountId,
     name: String,
     #[sqlx(try_from = "String")]
     scopes: Scopes,
@@ -65,15 +77,18 @@ struct ApiTokenRow {
     last_used_at: Option<Timestamp>,
 }
 
-impl From<ApiTokenRow> for ApiToken {
+impl From<ApiTokenRow> for OwnedApiToken {
     fn from(row: ApiTokenRow) -> Self {
         Self {
-            id: row.token_id,
-            name: row.name,
-            scopes: row.scopes,
-            created_at: row.created_at,
-            expires_at: row.expires_at,
-            last_used_at: row.last_used_at,
+            token: ApiToken {
+                id: row.token_id,
+                name: row.name,
+                scopes: row.scopes,
+                created_at: row.created_at,
+                expires_at: row.expires_at,
+                last_used_at: row.last_used_at,
+            },
+            account_id: row.account_id,
         }
     }
 }
@@ -122,12 +137,19 @@ impl ApiTokenStore {
         &self,
         account_id: AccountId,
         now: Timestamp,
-    ) -> Result<Vec<ApiToken>, StoreError> {
+    ) -> Result<Vec<OwnedApiToken>, StoreError> {
         let rows: Vec<ApiTokenRow> = read!(self.database, |connection| sqlx::query_as(LIST)
             .bind(account_id)
             .bind(now)
             .fetch_all(connection))?;
-        Ok(rows.into_iter().map(ApiToken::from).collect())
+        Ok(rows.into_iter().map(OwnedApiToken::from).collect())
+    }
+
+    pub(super) async fn list_all(&self, now: Timestamp) -> Result<Vec<OwnedApiToken>, StoreError> {
+        let rows: Vec<ApiTokenRow> = read!(self.database, |connection| sqlx::query_as(LIST_ALL)
+            .bind(now)
+            .fetch_all(connection))?;
+        Ok(rows.into_iter().map(OwnedApiToken::from).collect())
     }
 
     /// Removes up to `limit` tokens that have ended.
@@ -169,6 +191,27 @@ pub(super) async fn insert(
             .execute(connection)
     ))?;
     Ok(())
+}
+
+pub(super) async fn find_in(
+    tx: &mut Tx,
+    token_id: ApiTokenId,
+) -> Result<Option<OwnedApiToken>, StoreError> {
+    let row: Option<ApiTokenRow> = in_tx!(tx, |connection| sqlx::query_as(FIND)
+        .bind(token_id)
+        .fetch_optional(connection))?;
+    Ok(row.map(OwnedApiToken::from))
+}
+
+/// Removes every token of an account; which.
+///
+/// # Errors
+/// When the store fails.
+pub async fn end_all(tx: &mut Tx, account_id: AccountId) -> Result<Vec<ApiTokenId>, StoreError> {
+    let ended: Vec<(ApiTokenId,)> = in_tx!(tx, |connection| sqlx::query_as(END_ALL)
+        .bind(account_id)
+        .fetch_all(connection))?;
+    Ok(ended.into_iter().map(|(token_id,)| token_id).collect())
 }
 
 /// Removes a token of an account; whether there was one.

@@ -49,7 +49,7 @@ pub struct AuditRow {
     pub site_id: Option<SiteId>,
     /// The account that it is about.
     pub account_id: Option<AccountId>,
-    /// The client's address.
+    /// The client's address; null to an owner when another account acted, and so is `user_agent`.
     #[schema(examples("192.0.2.1"))]
     pub address: Option<String>,
     /// What the client called itself.
@@ -63,6 +63,22 @@ pub struct AuditRow {
     /// How often it happened, for what is counted by the hour.
     #[schema(examples(1), minimum = 1)]
     pub count: i64,
+}
+
+impl AuditRow {
+    /// The row as an account sees it that is no admin: where somebody else called from is not its
+    /// business, be it an admin or who owned the site before. Where a site's proxy, an app or a
+    /// stranger called from is.
+    pub(super) fn seen_by(mut self, account_id: AccountId) -> Self {
+        if self
+            .actor
+            .account_id
+            .is_some_and(|actor| actor != account_id)
+        {
+            (self.address, self.user_agent) = (None, None);
+        }
+        self
+    }
 }
 
 fn detail_schema() -> Object {
@@ -164,7 +180,8 @@ impl IntoParams for AuditQuery {
 ///
 /// Who did what, when and from where, the newest first. An owner sees the rows about its own
 /// account and about the sites that it owns, an admin all. Rows are kept as long as the setting
-/// `audit.kept_days` says, 400 days unless told otherwise.
+/// `audit.kept_days` says, 400 days unless told otherwise. An owner is not told from where another
+/// account called.
 ///
 /// An API token needs the scope `audit:read`.
 #[utoipa::path(

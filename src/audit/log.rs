@@ -29,7 +29,14 @@ impl AuditLog {
         before: Uuid,
         limit: i64,
     ) -> Result<Vec<AuditRow>, StoreError> {
-        store::page(&self.0, filter, before, limit).await
+        let rows = store::page(&self.0, filter, before, limit).await?;
+        Ok(match filter.visible_to {
+            Some(account_id) => {
+                let seen = rows.into_iter().map(|row| row.seen_by(account_id));
+                seen.collect()
+            }
+            None => rows,
+        })
     }
 
     /// The newest rows.

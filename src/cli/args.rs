@@ -11,7 +11,7 @@ use crate::{
     sites::MAX_GRACE,
     types::{
         clock::Timestamp,
-        ids::{AccountId, SiteId, TokenId, WpUserId},
+        ids::{AccountId, ApiTokenId, SiteId, TokenId, WpUserId},
     },
 };
 
@@ -52,6 +52,9 @@ pub(super) enum Command {
     /// The people who run sites.
     #[command(subcommand)]
     Account(AccountCommand),
+    /// What scripts call the management API with.
+    #[command(subcommand)]
+    ApiToken(ApiTokenCommand),
     /// Who did what, when and from where.
     #[command(subcommand)]
     Audit(AuditCommand),
@@ -255,7 +258,7 @@ pub(super) enum AccountCommand {
     },
     /// Print every account.
     List,
-    /// Set another password, and end every session; asks for it.
+    /// Set another password, and end every session and API token; asks for it.
     ResetPassword {
         /// The account.
         account_id: AccountId,
@@ -269,7 +272,7 @@ pub(super) enum AccountCommand {
 
 #[derive(Debug, Subcommand)]
 pub(super) enum AccountChange {
-    /// End the sessions of an account, and let nobody sign in as it.
+    /// End the sessions and API tokens of an account, and let nobody sign in as it.
     Disable {
         /// The account.
         account_id: AccountId,
@@ -283,6 +286,21 @@ pub(super) enum AccountChange {
     ResetTwoFactor {
         /// The account.
         account_id: AccountId,
+    },
+}
+
+#[derive(Debug, Subcommand)]
+pub(super) enum ApiTokenCommand {
+    /// Print the API tokens that have not ended, the newest first.
+    List {
+        /// Only those of this account.
+        #[arg(long, value_name = "ACCOUNT_ID")]
+        account: Option<AccountId>,
+    },
+    /// End an API token, for good.
+    Revoke {
+        /// The API token.
+        token_id: ApiTokenId,
     },
 }
 

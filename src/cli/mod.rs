@@ -1,6 +1,7 @@
 //! The command line: one file a group of commands, each a thin caller of a room.
 
 mod account;
+mod api_token;
 mod args;
 mod audit;
 mod doctor;
@@ -110,6 +111,7 @@ async fn execute(context: Context, command: Command, format: Format) -> Result<A
         }
         Command::Site(command) => site::run(&context, command, format).await,
         Command::Token(command) => token::run(&context, command).await,
+        Command::ApiToken(command) => api_token::run(&context, command).await,
         Command::Usage { site_id } => usage::run(&context, site_id).await,
         Command::Key(command) => key::run(&context, command).await,
         Command::Account(command) => account::run(&context, command).await,

@@ -160,7 +160,7 @@ pub(super) fn no_site(site_id: SiteId) -> Failure {
     ))
 }
 
-fn no_account(account_id: AccountId) -> Failure {
+pub(super) fn no_account(account_id: AccountId) -> Failure {
     Failure::new(format!(
         "there is no account {account_id}; `mirrory account list` shows those that there are"
     ))

@@ -67,7 +67,9 @@ impl ApiError {
             }
             Self::Forbidden => "Another account or another kind of credential may do this.",
             Self::SiteSuspended => "Ask the operator of the service to resume the site.",
-            Self::NotFound => "See /docs for the endpoints of this service.",
+            Self::NotFound => {
+                "See the documentation of this service, below `docs`, for its endpoints."
+            }
             Self::MethodNotAllowed => "Use a method that the Allow header names.",
             Self::RequestTimeout => "Send the request again, whole.",
             Self::BodyTooLarge => "Send at most 16384 bytes.",

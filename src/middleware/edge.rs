@@ -14,7 +14,7 @@ use std::{
 
 use axum::{
     extract::{MatchedPath, Request},
-    http::{HeaderMap, HeaderName, HeaderValue, Method, header},
+    http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, header},
     response::{IntoResponse, Response},
 };
 use futures_util::future::BoxFuture;
@@ -23,6 +23,7 @@ use tower::{Layer, Service};
 use super::host;
 use crate::{
     error::{ApiError, Chain, Problem, Shape, WrittenOut},
+    middleware::client_address::ClientAddress,
     telemetry::{
         metrics::Metrics,
         traces::{TracedRequest, Traces},
@@ -43,8 +44,10 @@ const MAX_REQUEST_ID_BYTES: usize = 128;
 pub(crate) struct LoggedSite(pub(crate) Option<SiteId>);
 
 /// Gives each response an `x-request-id`, the caller's own when it is 1–128 visible ASCII
-/// characters; refuses what does not say properly whom it is for; writes out problems; turns a panic into a 500 and a request that takes longer than
-/// the time-out into a 503; and logs one line a request.
+/// characters; refuses what does not say properly whom it is for; writes out problems; turns a panic
+/// into a 500 and a request that takes longer than the time-out into a 503; and logs one line a
+/// request. That of a refusal says its code, and that of somebody who was not known, or tried too
+/// often, the client's address: which site sends a wrong secret, and whom to keep out.
 #[derive(Clone, Debug)]
 pub struct EdgeLayer {
     clock: Clock,
@@ -171,6 +174,7 @@ struct Seen {
     path: Option<MatchedPath>,
     shape: Shape,
     request_id: HeaderValue,
+    client: Option<ClientAddress>,
     started: Monotonic,
     layer: Arc<EdgeLayer>,
 }
@@ -189,6 +193,7 @@ impl Seen {
             },
             path,
             request_id: request_id(request.headers(), layer),
+            client: request.extensions().get().copied(),
             started: layer.clock.monotonic(),
             layer: Arc::clone(layer),
         }
@@ -212,6 +217,8 @@ impl Seen {
         let site_id = site.and_then(|LoggedSite(site_id)| *site_id);
         let route = self.path.as_ref().map(MatchedPath::as_str);
         let status = response.status();
+        let client = self.client.filter(|_| is_told_of_client(status));
+        let client = client.map(|ClientAddress(address)| address);
         let duration = self.layer.clock.monotonic().since(self.started);
         self.layer
             .metrics
@@ -220,6 +227,8 @@ impl Seen {
             method = self.method.as_str(),
             path = route,
             status = status.as_u16(),
+            error.code = code,
+            client.address = client.map(tracing::field::display),
             duration_ms = milliseconds(duration),
             request.id = request_id,
             site.id = site_id.map(tracing::field::display),
@@ -240,6 +249,13 @@ impl Seen {
         );
         response
     }
+}
+
+fn is_told_of_client(status: StatusCode) -> bool {
+    matches!(
+        status,
+        StatusCode::UNAUTHORIZED | StatusCode::TOO_MANY_REQUESTS
+    )
 }
 
 /// To the microsecond, so that the number is no longer than it needs to be.

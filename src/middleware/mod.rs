@@ -7,6 +7,6 @@ pub mod cors;
 pub mod edge;
 mod host;
 
-/// What every request passes first: the edge, which must see every answer, also the router's own; then
-/// the client's address, which a refusal is counted by.
-pub(crate) type Outermost = (edge::EdgeLayer, client_address::ClientAddressLayer);
+/// What every request passes first: the client's address, which a refusal is counted by and logged
+/// with; then the edge, which must see every answer, also the router's own.
+pub(crate) type Outermost = (client_address::ClientAddressLayer, edge::EdgeLayer);

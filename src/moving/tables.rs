@@ -216,6 +216,7 @@ pub(super) static TABLES: &[Table] = &[
         last_step: number,
         failures: number,
         locked_until: number,
+        locks: number,
     }),
     table!(recovery_codes by (account_id, digest) {
         account_id: id,

@@ -70,7 +70,12 @@ problems! {
     ]))
     /// Of making an API token.
     CreateApiTokenProblems: responses(
-        confirmed("expires_at", "must be in the future").into_iter().chain([TOO_MANY])
+        confirmed("expires_at", "must be in the future").into_iter().chain([
+            TOO_MANY,
+            ApiError::OtpRequired,
+            ApiError::InvalidOtp,
+            locked(),
+        ])
     )
     /// Of turning the second factor on and off.
     TwoFactorProblems: responses(confirmed("password", PASSWORD).into_iter().chain([

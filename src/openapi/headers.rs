@@ -100,17 +100,19 @@ fn replayed() -> Header {
 
 fn link() -> Header {
     header(
-        "Where the next page is (RFC 8288), relative to this one; absent from the last page.",
-        string("^<[^>]+>; rel=\"next\"$"),
-        json!("</api/v1/sites?limit=50&cursor=AZq_Pn0qfGSaUT8OimscLQ>; rel=\"next\""),
+        "Where the next page is (RFC 8288), relative to the URL of the request (RFC 3986, section \
+         5.2); absent from the last page.",
+        string("^<\\?[^>]+>; rel=\"next\"$"),
+        json!("<?limit=50&cursor=AZq_Pn0qfGSaUT8OimscLQ>; rel=\"next\""),
     )
 }
 
 fn location() -> Header {
     always(header(
-        "Where what was made is (RFC 9110, section 10.2.2), relative to this one.",
-        string("^/api/v1/"),
-        json!("/api/v1/sites/site_01h455vb4pex5vsknk084sn02q"),
+        "Where what was made is (RFC 9110, section 10.2.2), relative to the URL of the request (RFC \
+         3986, section 5.2).",
+        string("^sites/"),
+        json!("sites/site_01h455vb4pex5vsknk084sn02q"),
     ))
 }
 

@@ -4,6 +4,7 @@
 //! the same for an unknown name, a wrong password and a disabled account. Both limits and the
 //! hashing queue come before anything is looked up.
 
+mod beginning;
 pub(crate) mod fields;
 pub(crate) mod jwt;
 pub(crate) mod login;

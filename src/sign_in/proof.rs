@@ -62,7 +62,7 @@ impl SignInError {
 
 /// Signs people in.
 #[derive(Clone)]
-pub struct SignIn(AppState);
+pub struct SignIn(pub(super) AppState);
 
 impl FromRef<AppState> for SignIn {
     fn from_ref(state: &AppState) -> Self {

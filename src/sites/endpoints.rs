@@ -167,7 +167,8 @@ pub(crate) async fn create_site(
     let by = caller.context();
     let (site, secret) = state.sites.create(&mut tx, by, &site).await?;
     tx.commit().await?;
-    let location = [(header::LOCATION, format!("/api/v1/sites/{}", site.id))];
+    // Relative to `…/sites`: what stands before it, a proxy may have cut.
+    let location = [(header::LOCATION, format!("sites/{}", site.id))];
     let shown = CreateSiteResponse::new(site, &secret);
     Ok((StatusCode::CREATED, location, Unstored(shown)))
 }

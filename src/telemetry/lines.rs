@@ -10,6 +10,8 @@ use std::{
 
 use tracing_subscriber::fmt::MakeWriter;
 
+use super::floods::Floods;
+
 /// How long the first of many lines waits for others. Waking a thread for each line, and a system
 /// call, cost more than making the line.
 const GATHERED_FOR: Duration = Duration::from_millis(50);
@@ -54,11 +56,15 @@ impl Default for Queue {
 #[must_use = "log lines are lost when this is dropped early"]
 pub struct Guard {
     lines: Lines,
+    floods: Floods,
     written: mpsc::Receiver<()>,
 }
 
 /// Starts the thread that writes to `output`.
-pub(super) fn background(output: impl Write + Send + 'static) -> io::Result<(Lines, Guard)> {
+pub(super) fn background(
+    output: impl Write + Send + 'static,
+    floods: Floods,
+) -> io::Result<(Lines, Guard)> {
     let lines = Lines(Arc::default());
     let (is_written, written) = mpsc::channel();
     let writer = lines.clone();
@@ -70,6 +76,7 @@ pub(super) fn background(output: impl Write + Send + 'static) -> io::Result<(Lin
         })?;
     let guard = Guard {
         lines: lines.clone(),
+        floods,
         written,
     };
     Ok((lines, guard))
@@ -147,6 +154,7 @@ impl Drop for Guard {
         if lines > 0 {
             tracing::warn!(lines, "log lines were dropped, for stderr was too slow");
         }
+        self.floods.tell_all();
         self.lines.0.queue().is_closed = true;
         self.lines.0.changed.notify_one();
         let _is_written = self.written.recv_timeout(PATIENCE);

@@ -2,9 +2,11 @@
 //!
 //! The log is one line an event on stderr, for people or as JSON.
 //! Events are queued and written by a thread of their own, so that no request waits for the log.
+//! Of warnings and errors of one kind, one a second is written, with how many more there were.
 //! JSON lines are flat: `timestamp`, `level`, `target`, `message` and the event's own fields, so an
 //! event must not have a field of one of these names.
 
+mod floods;
 mod json;
 mod lines;
 pub mod metrics;
@@ -26,8 +28,8 @@ use tracing_subscriber::{
     util::{SubscriberInitExt, TryInitError},
 };
 
-use self::json::JsonLine;
 pub use self::lines::Guard;
+use self::{floods::Floods, json::JsonLine};
 use crate::types::clock::Clock;
 
 /// How log lines look.
@@ -102,10 +104,13 @@ pub fn init(format: LogFormat) -> Result<Guard, TelemetryError> {
         Err(std::env::VarError::NotUnicode(_)) => return Err(TelemetryError::FilterNotUnicode),
     };
     let filter = filter(&directives)?;
-    let (writer, guard) = lines::background(io::stderr()).map_err(TelemetryError::NoThread)?;
+    let floods = Floods::new(Clock::system());
+    floods.watch().map_err(TelemetryError::NoThread)?;
+    let (writer, guard) =
+        lines::background(io::stderr(), floods.clone()).map_err(TelemetryError::NoThread)?;
     let colours_wanted = std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty());
     let ansi = colours_wanted && io::stderr().is_terminal();
-    subscriber(format, ansi, filter, writer)
+    subscriber(format, ansi, filter, writer, floods)
         .try_init()
         .map_err(TelemetryError::AlreadyStarted)?;
     std::panic::set_hook(Box::new(log_panic));
@@ -151,6 +156,7 @@ fn subscriber<W>(
     ansi: bool,
     filter: EnvFilter,
     writer: W,
+    floods: Floods,
 ) -> impl Subscriber + Send + Sync
 where
     W: for<'writer> MakeWriter<'writer> + Send + Sync + 'static,
@@ -163,7 +169,8 @@ where
             lines.event_format(JsonLine { clock }).boxed()
         }
     };
-    Registry::default().with(lines).with(filter).with(caps())
+    let layered = Registry::default().with(lines).with(filter).with(caps());
+    layered.with(floods)
 }
 
 #[cfg(test)]

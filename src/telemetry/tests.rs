@@ -1,3 +1,5 @@
+mod floods;
+
 use std::{
     io::{self, Write},
     panic,
@@ -11,7 +13,8 @@ use tracing::subscriber::with_default;
 
 use super::{
     LogFormat, TelemetryError, filter,
-    lines::{MOST_BYTES, background},
+    floods::Floods,
+    lines::{Guard, Lines, MOST_BYTES, background},
     log_panic, subscriber,
 };
 use crate::types::clock::Clock;
@@ -38,14 +41,38 @@ impl Write for Output {
 
 /// What is written when `log` runs under `RUST_LOG=directives`.
 fn logged(format: LogFormat, directives: &str, log: impl FnOnce()) -> String {
+    let floods = Floods::new(Clock::system());
+    logged_through(&floods, format, directives, log)
+}
+
+fn logged_through(
+    floods: &Floods,
+    format: LogFormat,
+    directives: &str,
+    log: impl FnOnce(),
+) -> String {
     let output = Output::default();
-    let (writer, guard) = background(output.clone()).unwrap();
+    let (writer, guard) = background(output.clone(), floods.clone()).unwrap();
+    let filter = filter(directives).unwrap();
     with_default(
-        subscriber(format, false, filter(directives).unwrap(), writer),
-        log,
+        subscriber(format, false, filter, writer, floods.clone()),
+        || {
+            log();
+            drop(guard);
+        },
     );
-    drop(guard);
     output.text()
+}
+
+/// Writes JSON lines to an output while `log` runs.
+fn write_to(output: impl Write + Send + 'static, log: impl FnOnce(Guard)) {
+    let floods = Floods::new(Clock::system());
+    let (writer, guard): (Lines, Guard) = background(output, floods.clone()).unwrap();
+    let filter = filter("").unwrap();
+    with_default(
+        subscriber(LogFormat::Json, false, filter, writer, floods),
+        || log(guard),
+    );
 }
 
 #[test]
@@ -207,16 +234,14 @@ fn other_crates_stay_capped_at_trace() {
 #[test]
 fn line_is_written_within_a_second_when_nothing_follows() {
     let output = Output::default();
-    let (writer, _guard) = background(output.clone()).unwrap();
-    with_default(
-        subscriber(LogFormat::Json, false, filter("").unwrap(), writer),
-        || tracing::info!("alone"),
-    );
-    let written = (0..100).any(|_| {
-        thread::sleep(Duration::from_millis(10));
-        output.text().contains("alone")
+    write_to(output.clone(), |_guard| {
+        tracing::info!("alone");
+        let written = (0..100).any(|_| {
+            thread::sleep(Duration::from_millis(10));
+            output.text().contains("alone")
+        });
+        assert!(written);
     });
-    assert!(written);
 }
 
 #[test]
@@ -251,26 +276,22 @@ impl Write for Stuck {
 fn blocked_output_costs_lines_and_no_time_and_the_loss_is_told() {
     let output = Output::default();
     let gate = Arc::new(Mutex::new(()));
-    let (writer, guard) = background(Stuck(Arc::clone(&gate), output.clone())).unwrap();
     let blocked = gate.lock().unwrap();
     // More than may wait, and what the writer has taken before.
     let lines = 2 * MOST_BYTES / 64;
-    with_default(
-        subscriber(LogFormat::Json, false, filter("").unwrap(), writer),
-        || {
-            for number in 0..lines {
-                tracing::info!(number);
-            }
-            drop(blocked);
-            // The queue has to have room for the last line.
-            let drained = (0..500).any(|_| {
-                thread::sleep(Duration::from_millis(10));
-                output.text().lines().count() > 1000
-            });
-            assert!(drained);
-            drop(guard);
-        },
-    );
+    write_to(Stuck(Arc::clone(&gate), output.clone()), |guard| {
+        for number in 0..lines {
+            tracing::info!(number);
+        }
+        drop(blocked);
+        // The queue has to have room for the last line.
+        let drained = (0..500).any(|_| {
+            thread::sleep(Duration::from_millis(10));
+            output.text().lines().count() > 1000
+        });
+        assert!(drained);
+        drop(guard);
+    });
     let text = output.text();
     assert!(text.lines().count() < lines);
     assert!(

@@ -149,15 +149,13 @@ pub(crate) async fn confirm_two_factor(
     )
 )]
 pub(crate) async fn replace_recovery_codes(
-    State(transactions): State<Transactions>,
     State(sign_in): State<SignIn>,
     State(two_factor): State<TwoFactor>,
     caller: Caller,
     Body(given): Body<GivenBoth>,
 ) -> Result<Unstored<RecoveryCodesResponse>, ApiError> {
     let by = caller.context();
-    let begun = begin_with_code(&caller, &given, &transactions, &sign_in, &two_factor);
-    let mut tx = begun.await?;
+    let mut tx = begin(&sign_in, &two_factor, &caller, &given).await?;
     let codes = two_factor.replace_codes(&mut tx, &by, caller.account_id);
     let codes = codes.await?;
     tx.commit().await?;
@@ -179,36 +177,28 @@ pub(crate) async fn replace_recovery_codes(
     )
 )]
 pub(crate) async fn disable_two_factor(
-    State(transactions): State<Transactions>,
     State(sign_in): State<SignIn>,
     State(two_factor): State<TwoFactor>,
     caller: Caller,
     Body(given): Body<GivenBoth>,
 ) -> Result<Json<Done>, ApiError> {
     let by = caller.context();
-    let begun = begin_with_code(&caller, &given, &transactions, &sign_in, &two_factor);
-    let mut tx = begun.await?;
+    let mut tx = begin(&sign_in, &two_factor, &caller, &given).await?;
     two_factor.disable(&mut tx, &by, caller.account_id).await?;
     tx.commit().await?;
     Ok(Json(Done {}))
 }
 
-/// Begins a change that asks for password and code, with the code used up in it.
-async fn begin_with_code(
-    caller: &Caller,
-    given: &GivenBoth,
-    transactions: &Transactions,
+/// Begins a change of somebody for whom it must be on.
+async fn begin(
     sign_in: &SignIn,
     two_factor: &TwoFactor,
+    caller: &Caller,
+    GivenBoth { password, code }: &GivenBoth,
 ) -> Result<Tx, ApiError> {
-    let proven = sign_in.confirm(caller, &given.password).await?;
-    let judged = two_factor.require(caller.account_id, &given.code);
-    let presented = sign_in.confirm_code(caller, judged).await?;
-    let mut tx = transactions.begin_proven(caller, &proven).await?;
-    let by = caller.context();
-    if !two_factor.use_up(&mut tx, &by, &presented).await? {
-        drop(tx);
-        return Err(two_factor.failed(caller.account_id).await?.into());
-    }
-    Ok(tx)
+    let judged = async {
+        let presented = two_factor.require(caller.account_id, code).await?;
+        Ok(Some(presented))
+    };
+    sign_in.begin_with_code(caller, password, judged).await
 }

@@ -11,9 +11,7 @@ mod store;
 use axum::{Router, routing::post};
 
 pub use code::{Code, InvalidCode};
-pub use registry::{
-    Enrolment, FirstCode, LOCKED_FOR, Presented, TwoFactor, TwoFactorError, disable,
-};
+pub use registry::{Enrolment, FirstCode, Presented, TwoFactor, TwoFactorError, disable};
 
 use crate::{
     callers::{CallerLayer, Door},

@@ -21,9 +21,6 @@ use crate::{
     },
 };
 
-/// How long five wrong codes in a row lock it.
-pub const LOCKED_FOR: Duration = Duration::from_mins(15);
-
 /// How long a secret that was begun with can be confirmed.
 const PENDING_FOR: Duration = Duration::from_hours(1);
 
@@ -253,6 +250,8 @@ impl TwoFactor {
                 store::use_step(tx, account_id, sealed, *step, self.clock.now()).await
             }
             Kind::Recovery(code) => {
+                // In this order, as those who remove both take them. Undone if the code is no good.
+                store::end_row(tx, account_id).await?;
                 let used = store::use_recovery_code(tx, account_id, &code.digest()).await?;
                 if used {
                     let change = AccountChange::RecoveryCodeUsed;
@@ -268,9 +267,8 @@ impl TwoFactor {
     /// # Errors
     /// When the store fails.
     pub async fn failed(&self, account_id: AccountId) -> Result<TwoFactorError, StoreError> {
-        let now = self.clock.now();
         self.store
-            .count_failure(account_id, now, now.after(LOCKED_FOR))
+            .count_failure(account_id, self.clock.now())
             .await?;
         Ok(TwoFactorError::InvalidCode)
     }

@@ -1,5 +1,7 @@
 //! The only SQL of the two-factor room.
 
+use std::time::Duration;
+
 use crate::{
     store::{Database, StoreError, Tx, affected, in_tx, read, write},
     types::{clock::Timestamp, ids::AccountId, secret::SecretDigest},
@@ -15,20 +17,29 @@ const FIND: &str = "\
 SELECT sealed, created_at, confirmed_at, locked_until FROM two_factor WHERE account_id = $1";
 
 const CONFIRM: &str = "\
-UPDATE two_factor SET confirmed_at = $4, last_step = $3 \
-WHERE account_id = $1 AND sealed = $2 AND confirmed_at IS NULL";
+UPDATE two_factor SET confirmed_at = $4, last_step = $3, \
+failures = 0, locked_until = NULL, locks = NULL \
+WHERE account_id = $1 AND sealed = $2 AND confirmed_at IS NULL \
+AND (locked_until IS NULL OR locked_until <= $4)";
 
 /// Each step counts once, and only after the last one.
 const USE_STEP: &str = "\
-UPDATE two_factor SET last_step = $3, failures = 0, locked_until = NULL \
+UPDATE two_factor SET last_step = $3, failures = 0, locked_until = NULL, locks = NULL \
 WHERE account_id = $1 AND sealed = $2 AND confirmed_at IS NOT NULL AND last_step < $3 \
 AND (locked_until IS NULL OR locked_until <= $4)";
 
+/// Each lock in a row is longer than the one before it. One that goes on is left as it is, so that of
+/// failures that race one alone locks, and none while it is locked prolongs it.
 const COUNT_FAILURE: &str = "\
 UPDATE two_factor SET \
-failures = CASE WHEN failures + 1 >= $4 THEN 0 ELSE failures + 1 END, \
-locked_until = CASE WHEN failures + 1 >= $4 THEN $3 ELSE NULL END \
+failures = CASE WHEN failures + 1 >= $3 THEN 0 ELSE failures + 1 END, \
+locks = CASE WHEN failures + 1 >= $3 THEN COALESCE(locks, 0) + 1 ELSE locks END, \
+locked_until = CASE WHEN failures + 1 < $3 THEN NULL \
+WHEN locks IS NULL THEN $4 WHEN locks = 1 THEN $5 WHEN locks = 2 THEN $6 ELSE $7 END \
 WHERE account_id = $1 AND (locked_until IS NULL OR locked_until <= $2)";
+
+const END_ROW: &str = "\
+UPDATE two_factor SET failures = 0, locked_until = NULL, locks = NULL WHERE account_id = $1";
 
 const INSERT_CODE: &str = "INSERT INTO recovery_codes (account_id, digest) VALUES ($1, $2)";
 
@@ -40,6 +51,15 @@ const REMOVE: &str = "DELETE FROM two_factor WHERE account_id = $1";
 
 /// How many wrong codes in a row lock it.
 const FAILURES: i64 = 5;
+
+/// How long it is locked the first time, the second, the third and each later one, until a right code
+/// comes.
+const LOCKS: [Duration; 4] = [
+    Duration::from_mins(15),
+    Duration::from_hours(1),
+    Duration::from_hours(4),
+    Duration::from_hours(24),
+];
 
 /// What the store holds of a second factor.
 #[derive(Clone, Debug, sqlx::FromRow)]
@@ -70,14 +90,17 @@ impl TwoFactorStore {
         &self,
         account_id: AccountId,
         now: Timestamp,
-        locked_until: Timestamp,
     ) -> Result<(), StoreError> {
+        let [first, second, third, later] = LOCKS.map(|lock| now.after(lock));
         write!(self.database, |connection| affected(
             sqlx::query(COUNT_FAILURE)
                 .bind(account_id)
                 .bind(now)
-                .bind(locked_until)
                 .bind(FAILURES)
+                .bind(first)
+                .bind(second)
+                .bind(third)
+                .bind(later)
                 .execute(connection)
         ))?;
         Ok(())
@@ -152,6 +175,14 @@ pub(super) async fn use_recovery_code(
             .execute(connection)
     ))?;
     Ok(used == 1)
+}
+
+/// Ends the row of wrong codes, and the lock that came of it.
+pub(super) async fn end_row(tx: &mut Tx, account_id: AccountId) -> Result<(), StoreError> {
+    in_tx!(tx, |connection| affected(
+        sqlx::query(END_ROW).bind(account_id).execute(connection)
+    ))?;
+    Ok(())
 }
 
 pub(super) async fn insert_code(

@@ -12,16 +12,26 @@ use std::{
     time::{Duration, Instant, SystemTime},
 };
 
+use jiff::{SignedDuration, civil::DateTime};
 use serde::{Serialize, Serializer};
 
 /// A moment in UTC, in microseconds since the Unix epoch; stored as a `BIGINT` in both databases.
 ///
-/// Shown and serialised as RFC 3339 in whole seconds: `2026-12-31T23:59:59Z`.
+/// Shown and serialised as RFC 3339 in whole seconds: `2026-12-31T23:59:59Z`. What lies before the
+/// year 0 or after 9999, which that cannot say, is shown as the first or the last second that it can.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, sqlx::Type)]
 #[sqlx(transparent)]
 pub struct Timestamp(i64);
 
 const MICROS_PER_SECOND: i64 = 1_000_000;
+
+const EPOCH: DateTime = DateTime::constant(1970, 1, 1, 0, 0, 0, 0);
+
+/// 0000-01-01T00:00:00Z.
+const FIRST_SECOND: i64 = -62_167_219_200;
+
+/// 9999-12-31T23:59:59Z.
+const LAST_SECOND: i64 = 253_402_300_799;
 
 /// How far the last use of a token or session may lie behind: it is written at most as often,
 /// whichever instances it is used at.
@@ -62,8 +72,9 @@ impl Timestamp {
         if !is_fraction || !is_of_form("0000-00-00T00:00:00", whole) {
             return None;
         }
-        let parsed: jiff::Timestamp = text.parse().ok()?;
-        Some(Self(parsed.as_microsecond()))
+        let parsed: DateTime = text.strip_suffix('Z')?.parse().ok()?;
+        let since = parsed.duration_since(EPOCH);
+        Some(Self(i64::try_from(since.as_micros()).ok()?))
     }
 
     /// Microseconds since the Unix epoch.
@@ -122,10 +133,13 @@ fn micros(duration: Duration) -> i64 {
 
 impl fmt::Display for Timestamp {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match jiff::Timestamp::from_second(self.as_seconds()) {
-            Ok(timestamp) => write!(formatter, "{timestamp}"),
-            Err(_) => formatter.write_str("out of range"),
+        let seconds = self.as_seconds().clamp(FIRST_SECOND, LAST_SECOND);
+        if let Ok(timestamp) = jiff::Timestamp::from_second(seconds) {
+            return write!(formatter, "{timestamp}");
         }
+        // Its last moment is of that year in every time zone, and so comes before the last of UTC.
+        let date_time = EPOCH.saturating_add(SignedDuration::from_secs(seconds));
+        write!(formatter, "{date_time}Z")
     }
 }
 
@@ -299,6 +313,10 @@ mod tests {
             ("2026-12-31T23:59:59Z", 1_798_761_599_000_000),
             ("2026-12-31T23:59:59.5Z", 1_798_761_599_500_000),
             ("2026-12-31T23:59:59.000001Z", 1_798_761_599_000_001),
+            ("0000-01-01T00:00:00Z", -62_167_219_200_000_000),
+            ("9999-12-30T22:00:01Z", 253_402_207_201_000_000),
+            ("9999-12-31T23:59:59Z", 253_402_300_799_000_000),
+            ("9999-12-31T23:59:59.999999Z", 253_402_300_799_999_999),
         ] {
             let expected = Timestamp::from_micros(micros);
             assert_eq!(Timestamp::parse(text), Some(expected), "{text}");
@@ -318,10 +336,37 @@ mod tests {
             "2026-12-31T23:59:59.1234567890Z",
             "2026-02-30T23:59:59Z",
             "2026-12-31T24:00:00Z",
+            "10000-01-01T00:00:00Z",
             "２026-12-31T23:59:59Z",
             "",
         ] {
             assert_eq!(Timestamp::parse(text), None, "{text}");
+        }
+    }
+
+    #[test]
+    fn a_moment_is_shown_as_it_is_read() {
+        for text in [
+            "0000-01-01T00:00:00Z",
+            "1969-12-31T23:59:59Z",
+            "9999-12-30T22:00:00Z",
+            "9999-12-30T22:00:01Z",
+            "9999-12-31T23:59:59Z",
+        ] {
+            let moment = Timestamp::parse(text).unwrap();
+            assert_eq!(moment.to_string(), text);
+        }
+    }
+
+    #[test]
+    fn what_no_date_can_say_is_shown_as_the_nearest_that_one_can() {
+        for (micros, shown) in [
+            (i64::MIN, "0000-01-01T00:00:00Z"),
+            (-62_167_219_200_000_001, "0000-01-01T00:00:00Z"),
+            (253_402_300_800_000_000, "9999-12-31T23:59:59Z"),
+            (i64::MAX, "9999-12-31T23:59:59Z"),
+        ] {
+            assert_eq!(Timestamp::from_micros(micros).to_string(), shown);
         }
     }
 

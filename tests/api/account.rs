@@ -148,10 +148,10 @@ async fn a_changed_password_races_a_sign_in_with_the_old_one(store: Store) {
 async fn an_account_is_deleted_with_all_that_is_its_own(store: Store) {
     let app = TestApp::start(store).await;
     let (ada, session) = signed_in(&app).await;
-    app.enrol(&session).await;
     let body = json!({"name": "n", "scopes": ["sites:read"], "password": PASSWORD});
     let created = app.ask(&session, "POST", "/api/v1/api-tokens", body).await;
     assert_eq!(created.status, 201);
+    app.enrol(&session).await;
     let answer = app.ask(
         &session,
         "DELETE",

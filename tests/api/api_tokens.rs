@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use futures_util::{StreamExt, future::join, stream::FuturesUnordered};
 use mirrory::{
     api_tokens::NewApiToken,
     callers::Scopes,
@@ -18,9 +19,14 @@ on_both_stores! {
     a_token_is_accepted_with_its_scheme_alone,
     a_token_ends_when_it_was_told_to,
     a_revoked_token_is_refused_at_once,
-    a_token_of_a_disabled_account_is_refused_until_it_is_enabled,
+    disabling_an_account_ends_its_tokens_for_good,
+    resetting_a_password_ends_the_tokens_and_changing_it_does_not,
+    a_token_that_is_made_while_its_account_is_disabled_is_ended_or_refused,
     neither_api_tokens_nor_one_hour_tokens_reach_the_account,
     making_one_takes_the_password,
+    making_one_takes_a_code_where_two_factor_is_on,
+    wrong_codes_at_the_making_count_as_those_of_a_sign_in,
+    a_token_may_end_on_the_last_day_that_a_date_can_say,
     bad_fields_are_named,
     anothers_token_is_not_found,
 }
@@ -143,16 +149,59 @@ async fn a_revoked_token_is_refused_at_once(store: Store) {
     assert_eq!(revoked.count(), 2);
 }
 
-async fn a_token_of_a_disabled_account_is_refused_until_it_is_enabled(store: Store) {
+/// The subjects of the rows that say that a token was revoked.
+async fn revoked(app: &TestApp) -> Vec<String> {
+    let rows = "SELECT subject FROM audit_log WHERE event = 'api_token.revoked' ORDER BY subject";
+    app.column(rows).await
+}
+
+async fn disabling_an_account_ends_its_tokens_for_good(store: Store) {
+    let app = TestApp::start(store).await;
+    let (ada, bob) = (app.owner("ada").await, app.owner("bob").await);
+    let session = app.sign_in(&ada).await;
+    let (first_id, first) = token(&app, &session).await;
+    let (second_id, second) = token(&app, &session).await;
+    let (_, of_bob) = token(&app, &app.sign_in(&bob).await).await;
+    app.disable(&ada).await;
+    app.enable(&ada).await;
+    for token in [first, second] {
+        let answer = tried(&app, &format!("token {token}")).await;
+        assert_eq!(answer.problem(), (401, "unauthorized"));
+    }
+    tried(&app, &format!("token {of_bob}")).await.ok();
+    let mut both = [first_id, second_id];
+    both.sort();
+    assert_eq!(revoked(&app).await, both);
+}
+
+async fn resetting_a_password_ends_the_tokens_and_changing_it_does_not(store: Store) {
     let app = TestApp::start(store).await;
     let ada = app.owner("ada").await;
     let session = app.sign_in(&ada).await;
-    let (_, token) = token(&app, &session).await;
+    let (id, token) = token(&app, &session).await;
     let authorization = format!("token {token}");
-    app.disable(&ada).await;
-    assert_eq!(tried(&app, &authorization).await.status, 401);
-    app.enable(&ada).await;
+    let body = json!({"current_password": PASSWORD, "new_password": "another horse battery"});
+    let change = app.ask(&session, "POST", "/api/v1/account/password", body);
+    change.await.ok();
     tried(&app, &authorization).await.ok();
+    app.reset_password(&ada, PASSWORD).await;
+    assert_eq!(tried(&app, &authorization).await.status, 401);
+    assert_eq!(revoked(&app).await, [id]);
+}
+
+/// Whichever comes first: none is left that works.
+async fn a_token_that_is_made_while_its_account_is_disabled_is_ended_or_refused(store: Store) {
+    let app = TestApp::start(store).await;
+    let ada = app.owner("ada").await;
+    let session = app.sign_in(&ada).await;
+    let mut making: FuturesUnordered<_> = (0..4).map(|_| make(&app, &session, &[])).collect();
+    let first = making.next().await.unwrap();
+    assert_eq!(first.status, 201);
+    let (others, ()) = join(making.collect::<Vec<_>>(), app.disable(&ada)).await;
+    for made in others {
+        assert!([201, 401].contains(&made.status), "{}", made.body);
+    }
+    assert_eq!(app.number("SELECT count(*) FROM api_tokens").await, 0);
 }
 
 async fn neither_api_tokens_nor_one_hour_tokens_reach_the_account(store: Store) {
@@ -198,6 +247,77 @@ async fn making_one_takes_the_password(store: Store) {
     let answer = make(&app, &session, &wrong).await;
     assert_eq!(answer.problem(), (401, "invalid_credentials"));
     assert_eq!(app.number("SELECT count(*) FROM api_tokens").await, 0);
+}
+
+async fn making_one_takes_a_code_where_two_factor_is_on(store: Store) {
+    let app = TestApp::start(store).await;
+    let session = signed_in(&app).await;
+    let unneeded = [("otp_attempt", json!("000000"))];
+    assert_eq!(make(&app, &session, &unneeded).await.status, 201);
+    let (secret, codes) = app.enrol(&session).await;
+    let with = async |code: &str| make(&app, &session, &[("otp_attempt", json!(code))]).await;
+    let answer = make(&app, &session, &[]).await;
+    assert_eq!(answer.problem(), (401, "otp_required"));
+    let used = app.code(&secret);
+    assert_eq!(with(&used).await.problem(), (401, "invalid_otp"));
+    app.advance(Duration::from_secs(30));
+    let wrong_password = [
+        ("password", json!("a wrong password")),
+        ("otp_attempt", json!(app.code(&secret))),
+    ];
+    let answer = make(&app, &session, &wrong_password).await;
+    assert_eq!(answer.problem(), (401, "invalid_credentials"));
+    assert_eq!(with(&app.code(&secret)).await.status, 201);
+    assert_eq!(
+        with(&app.code(&secret)).await.problem(),
+        (401, "invalid_otp")
+    );
+    assert_eq!(with(&codes[0]).await.status, 201);
+    assert_eq!(with(&codes[0]).await.problem(), (401, "invalid_otp"));
+    assert_eq!(app.number("SELECT count(*) FROM api_tokens").await, 3);
+}
+
+async fn wrong_codes_at_the_making_count_as_those_of_a_sign_in(store: Store) {
+    let app = TestApp::start(store).await;
+    let session = signed_in(&app).await;
+    let (secret, _) = app.enrol(&session).await;
+    app.advance(Duration::from_secs(30));
+    let with = async |code: &str| make(&app, &session, &[("otp_attempt", json!(code))]).await;
+    let wrong = app.wrong_code(&secret);
+    for code in [&*wrong, "0000-0000-0000-0000", &wrong, &wrong, &wrong] {
+        assert_eq!(with(code).await.problem(), (401, "invalid_otp"));
+    }
+    let answer = with(&app.code(&secret)).await;
+    assert_eq!(answer.problem(), (429, "two_factor_locked"));
+    // Recovery codes are looked at while it is locked, and count for the address.
+    for _ in 0..2 {
+        let answer = with("0000-0000-0000-0000").await;
+        assert_eq!(answer.problem(), (401, "invalid_otp"));
+    }
+    let answer = with("0000-0000-0000-0000").await;
+    assert_eq!(answer.problem(), (429, "too_many_attempts"));
+    let rows = app.audit().await;
+    let failed = "nobody sign_in.failed refused 8".to_owned();
+    assert!(rows.contains(&failed), "{rows:?}");
+}
+
+async fn a_token_may_end_on_the_last_day_that_a_date_can_say(store: Store) {
+    let app = TestApp::start(store).await;
+    let session = signed_in(&app).await;
+    let last = json!("9999-12-31T23:59:59Z");
+    let made = make(&app, &session, &[("expires_at", last.clone())]).await;
+    assert_eq!(made.body["expires_at"], last);
+    let authorization = format!("token {}", made.body["token"].as_str().unwrap());
+    tried(&app, &authorization).await.ok();
+    let listed = app.signed_in(&session, "GET", PATH).send().await.ok();
+    assert_eq!(listed[0]["expires_at"], last);
+    let answer = make(
+        &app,
+        &session,
+        &[("expires_at", json!("10000-01-01T00:00:00Z"))],
+    )
+    .await;
+    assert_eq!(answer.bad_fields(), ["expires_at"]);
 }
 
 async fn bad_fields_are_named(store: Store) {

@@ -41,7 +41,7 @@ pub use self::{
     accounts::{PASSWORD, Person, SignedIn},
     answer::Answer,
     database::eventually,
-    managing::Manager,
+    managing::{Manager, next_page, resolve},
     request::Call,
     stores::Store,
 };

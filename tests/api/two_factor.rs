@@ -14,6 +14,10 @@ on_both_stores! {
     one_step_either_side_is_taken,
     five_wrong_codes_lock_it_for_fifteen_minutes,
     a_right_code_ends_the_row_of_wrong_ones,
+    each_lock_in_a_row_is_longer_and_a_right_code_makes_the_next_short_again,
+    a_right_recovery_code_ends_the_row_and_the_lock,
+    of_wrong_codes_that_race_one_locks_and_none_prolongs_it,
+    a_confirmation_ends_the_row_and_is_refused_while_it_is_locked,
     a_recovery_code_is_good_once_also_while_it_is_locked,
     a_recovery_code_that_is_used_twice_at_once_is_good_once,
     recovery_codes_are_replaced,
@@ -216,6 +220,98 @@ async fn a_right_code_ends_the_row_of_wrong_ones(store: Store) {
         // Beyond what failures of an address cost.
         app.advance(Duration::from_hours(25));
     }
+}
+
+/// Counts wrong codes, as those of sign-ins are that fail.
+async fn fail(app: &TestApp, person: &Person, count: usize) {
+    for _ in 0..count {
+        let failed = app.state.two_factor.failed(person.id).await;
+        failed.unwrap();
+    }
+}
+
+/// How many minutes a right code has to wait.
+async fn locked_for(app: &TestApp, person: &Person, secret: &str) -> u64 {
+    let answer = app.try_code(person, &app.code(secret)).await;
+    assert_eq!(answer.problem(), (429, "two_factor_locked"));
+    answer.retry_after() / 60
+}
+
+async fn each_lock_in_a_row_is_longer_and_a_right_code_makes_the_next_short_again(store: Store) {
+    let app = TestApp::start(store).await;
+    let (ada, _, secret, _) = enrolled(&app).await;
+    for _ in 0..2 {
+        for minutes in [15, 60, 4 * 60, 24 * 60, 24 * 60] {
+            fail(&app, &ada, 5).await;
+            assert_eq!(locked_for(&app, &ada, &secret).await, minutes);
+            // Those while it is locked make neither this lock longer nor the next.
+            fail(&app, &ada, 10).await;
+            assert_eq!(locked_for(&app, &ada, &secret).await, minutes);
+            app.advance(Duration::from_mins(minutes));
+        }
+        app.try_code(&ada, &app.code(&secret)).await.ok();
+    }
+}
+
+async fn a_right_recovery_code_ends_the_row_and_the_lock(store: Store) {
+    let app = TestApp::start(store).await;
+    let (ada, _, secret, codes) = enrolled(&app).await;
+    fail(&app, &ada, 5).await;
+    app.advance(Duration::from_mins(15));
+    fail(&app, &ada, 5).await;
+    assert_eq!(locked_for(&app, &ada, &secret).await, 60);
+    app.try_code(&ada, &codes[0]).await.ok();
+    fail(&app, &ada, 4).await;
+    app.try_code(&ada, &codes[1]).await.ok();
+    fail(&app, &ada, 4).await;
+    app.try_code(&ada, &app.code(&secret)).await.ok();
+    fail(&app, &ada, 5).await;
+    assert_eq!(locked_for(&app, &ada, &secret).await, 15);
+}
+
+async fn of_wrong_codes_that_race_one_locks_and_none_prolongs_it(store: Store) {
+    let app = TestApp::start(store).await;
+    let other = app.another().await;
+    let (ada, _, secret, _) = enrolled(&app).await;
+    other.advance(Duration::from_secs(30));
+    for minutes in [15, 60, 4 * 60, 24 * 60] {
+        fail(&app, &ada, 3).await;
+        let racing = (0..6).flat_map(|_| [fail(&app, &ada, 3), fail(&other, &ada, 3)]);
+        join_all(racing).await;
+        assert_eq!(locked_for(&app, &ada, &secret).await, minutes);
+        for instance in [&app, &other] {
+            instance.advance(Duration::from_mins(minutes));
+        }
+    }
+    // However a right code and wrong ones race, the row that it ends is over.
+    let code = app.code(&secret);
+    let wrong = (0..4).map(|_| fail(&other, &ada, 1));
+    let (right, _) = futures_util::join!(app.try_code(&ada, &code), join_all(wrong));
+    right.ok();
+    app.advance(Duration::from_mins(1));
+    fail(&app, &ada, 5).await;
+    assert_eq!(locked_for(&app, &ada, &secret).await, 15);
+}
+
+async fn a_confirmation_ends_the_row_and_is_refused_while_it_is_locked(store: Store) {
+    let app = TestApp::start(store).await;
+    let ada = app.owner("ada").await;
+    let session = app.sign_in(&ada).await;
+    let begun = app.ask(&session, "POST", PATH, json!({"password": PASSWORD}));
+    let secret = begun.await.ok()["secret"].as_str().unwrap().to_owned();
+    let path = format!("{PATH}/confirm");
+    let confirm = async |session: &SignedIn| {
+        let body = json!({"otp_attempt": app.code(&secret)});
+        app.ask(session, "POST", &path, body).await
+    };
+    fail(&app, &ada, 5).await;
+    let answer = confirm(&session).await;
+    assert_eq!(answer.problem(), (429, "two_factor_locked"));
+    app.advance(Duration::from_mins(15));
+    confirm(&app.sign_in(&ada).await).await.ok();
+    app.advance(Duration::from_mins(1));
+    fail(&app, &ada, 5).await;
+    assert_eq!(locked_for(&app, &ada, &secret).await, 15);
 }
 
 async fn a_recovery_code_is_good_once_also_while_it_is_locked(store: Store) {

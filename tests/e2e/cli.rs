@@ -1,6 +1,7 @@
 //! The command line beside a running server, which follows each change within a second.
 
 pub mod accounts;
+mod api_tokens;
 mod audit;
 mod keys;
 mod master_key;
@@ -91,6 +92,8 @@ async fn what_is_not_there_fails_with_1(place: Place) {
         &["token", "show", token],
         &["token", "revoke", token],
         &["token", "release", token],
+        &["api-token", "revoke", token],
+        &["api-token", "list", "--account", token],
         &["usage", site],
         &["key", "revoke", "0000000000000000000000000c"],
     ] {

@@ -1,9 +1,10 @@
 //! PostgreSQL goes away under load, and comes back: 503 meanwhile, service again at once, and
 //! nothing was answered that the store did not back.
 
-use std::{ops::Range, time::Duration};
+use std::{collections::BTreeSet, ops::Range, time::Duration};
 
 use futures_util::future::join_all;
+use serde_json::Value;
 use tokio::time::Instant;
 
 use crate::{
@@ -84,6 +85,7 @@ async fn survive(outage: Outage) {
         .wait_for_status("/mirrory/health", 200, BACK_WITHIN)
         .await;
     let calls = load.stop().await;
+    let ended = Instant::now();
 
     assert_refused_meanwhile(&calls, leaving, gone..before_return);
     assert!(
@@ -95,6 +97,9 @@ async fn survive(outage: Outage) {
     assert!(server.is_running());
     assert!(assert_all_validate(&server, &calls).await > 60);
     assert_charged(&place, &site, &calls);
+    server.signal("TERM");
+    assert_eq!(server.ended().await, Some(0), "{}", server.stderr());
+    assert_told_once_a_second(&server, ended - leaving);
 }
 
 /// Every call during the outage is a prompt 503 that says so, and none at any time is a 500.
@@ -158,16 +163,55 @@ async fn assert_bears_many_probes(server: &Server) {
     let slowest = answers.iter().map(|answer| answer.took).max().unwrap();
     assert!(slowest < ANSWERED_WITHIN, "{slowest:?}");
     let asked = times_the_store_was_asked(server) - asked_before;
-    let seconds = usize::try_from(began.elapsed().as_secs()).unwrap();
+    let seconds = began.elapsed().as_secs();
     assert!(asked <= 2 + seconds, "{asked} times in {seconds} s");
 }
 
-/// Each time that it does not answer leaves a line.
-fn times_the_store_was_asked(server: &Server) -> usize {
-    server
-        .stderr()
-        .matches("did not answer a health check")
-        .count()
+/// Each time that it does not answer is told.
+fn times_the_store_was_asked(server: &Server) -> u64 {
+    told(server, "did not answer a health check").1
+}
+
+/// How many lines have this in them, and of how many they tell: some were left out, and counted.
+fn told(server: &Server, text: &str) -> (usize, u64) {
+    let stderr = server.stderr();
+    let whole = stderr
+        .lines()
+        .filter_map(|line| serde_json::from_str(line).ok());
+    let lines: Vec<Value> = whole
+        .filter(|line: &Value| {
+            let said = [&line["message"], &line["line"]];
+            said.iter()
+                .any(|said| said.as_str().is_some_and(|said| said.contains(text)))
+        })
+        .collect();
+    let counts = lines
+        .iter()
+        .map(|line| line["left_out"].as_u64().unwrap_or(1));
+    (lines.len(), counts.sum())
+}
+
+/// Every request that failed for the store is told with its cause, and of each cause there is one line
+/// at first and one a second.
+fn assert_told_once_a_second(server: &Server, outage: Duration) {
+    let stderr = server.stderr();
+    let (lines, failures) = told(server, "a request failed on our side");
+    let refused = stderr
+        .matches(r#""error.code":"store_unavailable""#)
+        .count();
+    assert_eq!(failures, u64::try_from(refused).unwrap(), "{stderr}");
+    let seconds = usize::try_from(outage.as_secs()).unwrap() + 2;
+    let causes: BTreeSet<_> = stderr
+        .lines()
+        .filter_map(|line| serde_json::from_str::<Value>(line).ok())
+        .filter(|line| line["message"] == "a request failed on our side")
+        .map(|line| line["error"].to_string())
+        .collect();
+    assert!(
+        lines <= causes.len() * seconds,
+        "{lines} in {outage:?}: {stderr}"
+    );
+    assert!(lines < refused, "{lines} lines of {refused}");
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -11,7 +11,10 @@ use std::net::TcpStream;
 
 use tokio::time::Instant;
 
-use crate::harness::{PATIENCE, POLL};
+use crate::{
+    harness::{PATIENCE, POLL},
+    postgres::Cluster,
+};
 
 /// Where a program lies that Debian keeps out of the path of ordinary users.
 pub fn find(name: &str) -> PathBuf {
@@ -39,6 +42,26 @@ impl Program {
         }
         program
     }
+}
+
+/// Starts nginx with these servers, of which one listens on this port, beside a cluster.
+pub fn nginx(cluster: &Cluster, port: u16, servers: &str) -> Program {
+    let log = cluster.write(&format!("nginx{port}.log"), "");
+    let folders = ["client_body", "proxy", "fastcgi", "uwsgi", "scgi"]
+        .map(|kind| format!("{kind}_temp_path {kind}{port};\n"))
+        .concat();
+    let settings = cluster.write(
+        &format!("nginx{port}.conf"),
+        &format!(
+            "daemon off;\nmaster_process off;\npid nginx{port}.pid;\nevents {{}}\n\
+             http {{\naccess_log off;\nkeepalive_requests 1000000;\n{folders}{servers}}}\n"
+        ),
+    );
+    let mut command = cluster.beside(&find("nginx"));
+    command.arg("-p").arg(settings.parent().unwrap());
+    command.arg("-c").arg(&settings).args(["-e", "stderr"]);
+    command.stderr(fs::File::create(&log).unwrap());
+    Program::start(command, port, &log)
 }
 
 impl Drop for Program {

@@ -8,7 +8,7 @@ use crate::{
     harness::{PATIENCE, Place, free_address},
     load::{Call, Load, assert_all_validate},
     postgres::{Cluster, free_ports, shared},
-    programs::{Program, find},
+    programs::{Program, nginx},
     server::Server,
 };
 
@@ -17,9 +17,6 @@ const WORKERS: u64 = 3;
 /// Half of it is longer than nginx leaves an instance alone that refused connections: it counts
 /// whole seconds.
 const DRAIN_SECONDS: &str = "4";
-
-const TEMPORARY_FOLDERS: &str = "client_body_temp_path body;\nproxy_temp_path proxy;\n\
-    fastcgi_temp_path fastcgi;\nuwsgi_temp_path uwsgi;\nscgi_temp_path scgi;\n";
 
 /// Starts nginx with the configuration that is handed out, before these two instances.
 fn balance(cluster: &Cluster, instances: [&str; 2]) -> (Program, SocketAddr) {
@@ -33,23 +30,8 @@ fn balance(cluster: &Cluster, instances: [&str; 2]) -> (Program, SocketAddr) {
     for address in instances {
         assert!(server.contains(address), "{server}");
     }
-    let log = cluster.write("nginx.log", "");
-    let settings = cluster.write(
-        "nginx.conf",
-        &format!(
-            "daemon off;\nmaster_process off;\npid nginx.pid;\nevents {{}}\n\
-             http {{\naccess_log off;\nkeepalive_requests 1000000;\n\
-             {TEMPORARY_FOLDERS}{server}}}\n"
-        ),
-    );
-    let mut command = cluster.beside(&find("nginx"));
-    command.arg("-p").arg(settings.parent().unwrap());
-    command.arg("-c").arg(&settings).args(["-e", "stderr"]);
-    command.stderr(fs::File::create(&log).unwrap());
-    (
-        Program::start(command, port, &log),
-        ([127, 0, 0, 1], port).into(),
-    )
+    let program = nginx(cluster, port, &server);
+    (program, ([127, 0, 0, 1], port).into())
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -228,6 +228,7 @@ pub const TABLES: &[Table] = &[
             ("last_step", Number),
             ("failures", Number),
             ("locked_until", OptionalNumber),
+            ("locks", OptionalNumber),
         ],
     ),
     table(

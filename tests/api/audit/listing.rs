@@ -5,11 +5,12 @@ use std::time::Duration;
 use serde_json::{Value, json};
 
 use super::{LOG, change, events, rows};
-use crate::harness::{Store, TestApp};
+use crate::harness::{Manager, Store, TestApp};
 
 on_both_stores! {
     an_owner_sees_its_own_account_and_sites_and_an_admin_all,
     an_owner_sees_that_its_site_was_deleted,
+    an_owner_does_not_see_where_another_account_called_from,
     rows_are_found_by_event_site_and_time,
     rows_are_told_page_by_page,
     bad_filters_are_refused,
@@ -73,6 +74,48 @@ async fn an_owner_sees_that_its_site_was_deleted(store: Store) {
     let gone = "SELECT CAST(count(*) AS TEXT) FROM sites";
     assert_eq!(app.column(gone).await, ["0"]);
     assert_eq!(rows(&app, &ada, "event=site.deleted").await.len(), 1);
+}
+
+async fn an_owner_does_not_see_where_another_account_called_from(store: Store) {
+    let app = TestApp::start(store).await;
+    let (ada, bob) = (app.manager("ada").await, app.manager("bob").await);
+    let root = app.admin("root").await;
+    let site = app.site_of(&ada).await;
+    let path = format!("/api/v1/sites/{}", site.id);
+    let change = async |by: &Manager, peer: &str, body: Value| {
+        let call = app.signed_in(&by.session, "PATCH", &path);
+        let call = call.header("user-agent", "a browser").peer(peer);
+        call.json(&body).send().await.ok();
+    };
+    change(&ada, "198.51.100.1:1", json!({"name": "One"})).await;
+    app.advance(Duration::from_secs(1));
+    change(&root, "198.51.100.2:1", json!({"name": "Two"})).await;
+    // Who tried to get in is the owner's business, and so is a machine or a proxy of its site.
+    app.try_sign_in(&ada.person.email, "a wrong password").await;
+    let issued = app.issue(&site).await;
+    app.revoke(&site, &issued.token_id).await.ok();
+    let seen = async |by: &Manager, event: &str| {
+        let rows = rows(&app, by, &format!("event={event}")).await;
+        let text = |row: &Value, field: &str| row[field].as_str().unwrap_or("-").to_owned();
+        let called = rows
+            .iter()
+            .map(|row| text(row, "address") + " " + &text(row, "user_agent"));
+        called.collect::<Vec<_>>()
+    };
+    let both = ["198.51.100.2 a browser", "198.51.100.1 a browser"];
+    assert_eq!(seen(&root, "site.updated").await, both);
+    assert_eq!(
+        seen(&ada, "site.updated").await,
+        ["- -", "198.51.100.1 a browser"]
+    );
+    for event in ["sign_in.failed", "token.revoked"] {
+        assert_eq!(seen(&ada, event).await, ["192.0.2.1 -"], "{event}");
+    }
+    app.advance(Duration::from_secs(1));
+    let owner = json!({"owner": bob.person.id.to_string()});
+    change(&root, "198.51.100.2:1", owner).await;
+    assert_eq!(seen(&bob, "site.updated").await, ["- -", "- -", "- -"]);
+    assert_eq!(seen(&bob, "token.revoked").await, ["192.0.2.1 -"]);
 }
 
 async fn rows_are_found_by_event_site_and_time(store: Store) {

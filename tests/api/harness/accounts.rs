@@ -77,6 +77,18 @@ impl TestApp {
         tx.commit().await.unwrap();
     }
 
+    /// Gives an account another password, as the command line does.
+    pub async fn reset_password(&self, person: &Person, password: &str) {
+        let password = NewPassword::parse(password.to_owned()).unwrap();
+        let turn = self.state.passwords.enter().unwrap();
+        let hash = turn.hash(&password).await.unwrap();
+        let mut tx = self.state.database.begin().await.unwrap();
+        let accounts = &self.state.accounts;
+        let reset = accounts.reset_password(&mut tx, Actor::Operator, person.id, &hash);
+        reset.await.unwrap();
+        tx.commit().await.unwrap();
+    }
+
     /// Enables it again.
     pub async fn enable(&self, person: &Person) {
         let mut tx = self.state.database.begin().await.unwrap();
@@ -141,14 +153,15 @@ impl TestApp {
 
     /// The code of now (RFC 6238), worked out apart from the service.
     pub fn code(&self, secret: &str) -> String {
-        let step = u64::try_from(self.now().as_seconds()).unwrap() / 30;
-        let secret = BASE32_NOPAD.decode(secret.as_bytes()).unwrap();
-        let key = hmac::Key::new(hmac::HMAC_SHA1_FOR_LEGACY_USE_ONLY, &secret);
-        let tag = hmac::sign(&key, &step.to_be_bytes());
-        let tag = tag.as_ref();
-        let offset = usize::from(tag[19] & 0xf);
-        let number = u32::from_be_bytes(tag[offset..offset + 4].try_into().unwrap());
-        format!("{:06}", (number & 0x7fff_ffff) % 1_000_000)
+        code_at(secret, u64::try_from(self.now().as_seconds()).unwrap())
+    }
+
+    /// A code that is of no step near now.
+    pub fn wrong_code(&self, secret: &str) -> String {
+        let now = u64::try_from(self.now().as_seconds()).unwrap();
+        let near = [now - 30, now, now + 30].map(|at| code_at(secret, at));
+        let mut codes = (0..4).map(|number| format!("{number:06}"));
+        codes.find(|code| !near.contains(code)).unwrap()
     }
 
     /// The rows of the audit log, sorted: the actor's kind, the event, the outcome, the count.
@@ -187,4 +200,15 @@ impl From<&Value> for SignedIn {
             refresh_token: text("refresh_token"),
         }
     }
+}
+
+fn code_at(secret: &str, seconds: u64) -> String {
+    let step = seconds / 30;
+    let secret = BASE32_NOPAD.decode(secret.as_bytes()).unwrap();
+    let key = hmac::Key::new(hmac::HMAC_SHA1_FOR_LEGACY_USE_ONLY, &secret);
+    let tag = hmac::sign(&key, &step.to_be_bytes());
+    let tag = tag.as_ref();
+    let offset = usize::from(tag[19] & 0xf);
+    let number = u32::from_be_bytes(tag[offset..offset + 4].try_into().unwrap());
+    format!("{:06}", (number & 0x7fff_ffff) % 1_000_000)
 }

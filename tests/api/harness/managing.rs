@@ -1,8 +1,8 @@
 //! People who manage sites, and their scripts.
 
-use axum::http::Uri;
 use mirrory::{accounts::Role, types::ids::SiteId};
 use serde_json::{Value, json};
+use url::{Position, Url};
 
 use super::{Answer, Call, PASSWORD, Person, SignedIn, TestApp, TestSite};
 
@@ -70,7 +70,7 @@ impl TestApp {
         let mut next = Some(path.to_owned());
         while let Some(path) = next {
             let answer = self.see(by, &path).await;
-            next = answer.header("link").map(next_page);
+            next = answer.header("link").map(|link| next_page(&path, link));
             let page = answer.ok();
             let page = page.as_array().unwrap();
             lengths.push(page.len());
@@ -90,10 +90,24 @@ impl From<&Value> for TestSite {
     }
 }
 
-/// The target of a link to the next page (RFC 8288).
-fn next_page(link: &str) -> String {
+/// The target of a link to the next page (RFC 8288), from the page at `path`.
+pub fn next_page(path: &str, link: &str) -> String {
     let (target, relation) = link.split_once('>').unwrap();
     assert_eq!(relation, "; rel=\"next\"");
-    let target: Uri = target.strip_prefix('<').unwrap().parse().unwrap();
-    target.to_string()
+    resolve(path, target.strip_prefix('<').unwrap())
+}
+
+/// Where a reference leads that an answer of `path` has in it, as a client works it out (RFC 3986,
+/// section 5.2), also when it knows the path with another one before it.
+pub fn resolve(path: &str, reference: &str) -> String {
+    let below = |prefix: &str| {
+        let base = Url::parse(&format!("https://shop.example{prefix}{path}")).unwrap();
+        let target = base.join(reference).unwrap();
+        assert_eq!(target.origin(), base.origin(), "{reference}");
+        let found = target[Position::BeforePath..].strip_prefix(prefix);
+        found.unwrap_or_else(|| panic!("{target}")).to_owned()
+    };
+    let target = below("");
+    assert_eq!(below("/some/prefix"), target);
+    target
 }

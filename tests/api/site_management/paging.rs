@@ -3,7 +3,7 @@
 use serde_json::json;
 
 use super::SITES;
-use crate::harness::{Store, TestApp, TestSite};
+use crate::harness::{Store, TestApp, TestSite, next_page};
 
 on_both_stores! {
     lists_are_told_page_by_page,
@@ -32,7 +32,7 @@ async fn lists_are_told_page_by_page(store: Store) {
         .await;
     let link = answer.header("link").unwrap();
     assert!(
-        link.starts_with("</api/v1/sites?unknown=%26x&unknown=y&limit=2&cursor="),
+        link.starts_with("<?unknown=%26x&unknown=y&limit=2&cursor="),
         "{link}"
     );
 }
@@ -45,15 +45,14 @@ async fn a_page_misses_nothing_when_a_site_goes(store: Store) {
     }
     let all = app.see(&root, SITES).await.ok();
     let first = app.see(&root, &format!("{SITES}?limit=2")).await;
-    let link = first.header("link").unwrap().to_owned();
-    let next = &link[1..link.find('>').unwrap()];
+    let next = next_page(SITES, first.header("link").unwrap());
     let last_seen = all[1]["id"].as_str().unwrap();
     let gone = TestSite {
         id: last_seen.parse().unwrap(),
         secret: String::new(),
     };
     app.delete(&gone).await;
-    assert_eq!(app.see(&root, next).await.ok(), json!([all[2], all[3]]));
+    assert_eq!(app.see(&root, &next).await.ok(), json!([all[2], all[3]]));
 }
 
 async fn bad_pages_are_refused(store: Store) {

@@ -33,7 +33,7 @@ const ACCOUNT: &[&str] = &[
 pub const PASSWORD: &str = "correct horse battery";
 
 /// Runs a command that reads a password from its stdin.
-fn with_password(place: &Place, arguments: &[&str], password: &str) -> Done {
+pub fn with_password(place: &Place, arguments: &[&str], password: &str) -> Done {
     let file = place.work().join("password");
     fs::write(&file, format!("{password}\n")).unwrap();
     let mut command = place.program(arguments);
