@@ -11,7 +11,7 @@ mod server;
 mod start;
 
 pub use background::{Background, Running};
-pub use embedded::{claim_store, missing_store};
+pub use embedded::{claim_store, make_store, make_store_for_import, missing_store};
 pub use gate::Gate;
 pub(crate) use master_key::master_key_file;
 pub use master_key::{

@@ -24,6 +24,7 @@ mod load;
 mod moving;
 mod obedience;
 mod outage;
+mod pasted;
 mod pooler;
 mod programs;
 mod rolling;
