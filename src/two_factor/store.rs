@@ -30,6 +30,9 @@ failures = CASE WHEN failures + 1 >= $4 THEN 0 ELSE failures + 1 END, \
 locked_until = CASE WHEN failures + 1 >= $4 THEN $3 ELSE NULL END \
 WHERE account_id = $1 AND (locked_until IS NULL OR locked_until <= $2)";
 
+const END_ROW: &str = "\
+UPDATE two_factor SET failures = 0, locked_until = NULL WHERE account_id = $1";
+
 const INSERT_CODE: &str = "INSERT INTO recovery_codes (account_id, digest) VALUES ($1, $2)";
 
 const USE_CODE: &str = "DELETE FROM recovery_codes WHERE account_id = $1 AND digest = $2";
@@ -152,6 +155,14 @@ pub(super) async fn use_recovery_code(
             .execute(connection)
     ))?;
     Ok(used == 1)
+}
+
+/// Ends the row of wrong codes, and the lock that came of it.
+pub(super) async fn end_row(tx: &mut Tx, account_id: AccountId) -> Result<(), StoreError> {
+    in_tx!(tx, |connection| affected(
+        sqlx::query(END_ROW).bind(account_id).execute(connection)
+    ))?;
+    Ok(())
 }
 
 pub(super) async fn insert_code(
