@@ -25,6 +25,8 @@ pub enum ApiError {
     MalformedJson(String),
     /// 401: no live secret matches, whichever part was wrong.
     InvalidProxySecret,
+    /// 401: no secret, live or not, has the form of what was presented.
+    MispastedProxySecret,
     /// 401: nobody is signed in.
     Unauthorized,
     /// 401: no such account, not its password, or it is disabled.
@@ -107,6 +109,7 @@ impl ApiError {
         match self {
             Self::MalformedJson(_) => StatusCode::BAD_REQUEST,
             Self::InvalidProxySecret
+            | Self::MispastedProxySecret
             | Self::Unauthorized
             | Self::InvalidCredentials
             | Self::OtpRequired
@@ -137,7 +140,7 @@ impl ApiError {
     const fn code(&self) -> &'static str {
         match self {
             Self::MalformedJson(_) => "malformed_json",
-            Self::InvalidProxySecret => "invalid_proxy_secret",
+            Self::InvalidProxySecret | Self::MispastedProxySecret => "invalid_proxy_secret",
             Self::Unauthorized => "unauthorized",
             Self::InvalidCredentials => "invalid_credentials",
             Self::OtpRequired => "otp_required",

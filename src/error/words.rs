@@ -7,7 +7,9 @@ impl ApiError {
     pub(super) const fn title(&self) -> &'static str {
         match self {
             Self::MalformedJson(_) => "The body is not a JSON object",
-            Self::InvalidProxySecret => "The proxy secret is not valid",
+            Self::InvalidProxySecret | Self::MispastedProxySecret => {
+                "The proxy secret is not valid"
+            }
             Self::Unauthorized => "Nobody is signed in",
             Self::InvalidCredentials => "The credentials are not valid",
             Self::OtpRequired => "A code is needed",
@@ -39,6 +41,10 @@ impl ApiError {
         let detail = match self {
             Self::MalformedJson(reason) => return Some(reason.clone()),
             Self::InvalidProxySecret => "Send a live proxy secret of the site as `proxy_secret`.",
+            Self::MispastedProxySecret => {
+                "It has characters that no secret has, such as white space or quotes around it, or \
+                 capitals: send the secret as it was shown, as `proxy_secret`."
+            }
             Self::InsufficientScope(scope) => {
                 return Some(format!("The API token needs the scope {scope}."));
             }
