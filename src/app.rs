@@ -17,7 +17,7 @@ mod streams;
 mod wire;
 
 pub use background::{Background, Running};
-pub use embedded::{claim_store, missing_store};
+pub use embedded::{claim_store, make_store, make_store_for_import, missing_store};
 pub(crate) use files::{METRICS_CONNECTIONS, Room, make_room, room};
 pub use gate::Gate;
 pub(crate) use master_key::master_key_file;

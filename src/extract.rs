@@ -16,7 +16,7 @@ use serde_json::value::RawValue;
 use crate::{
     error::{ApiError, FieldError},
     state::AppState,
-    types::{name::Name, patience::within},
+    types::{name::Name, patience::within, text::storable},
 };
 
 /// The most that a request body may have, in bytes.
@@ -133,6 +133,12 @@ fn has_json_suffix(subtype: &str) -> bool {
 /// 400 when the body is no UTF-8 (a byte-order mark included), no JSON object, or gives a field of
 /// the struct twice.
 pub(crate) fn parse_object<'a, T: serde::Deserialize<'a>>(body: &'a [u8]) -> Result<T, ApiError> {
+    if let Some(encoding) = byte_order_mark(body) {
+        return Err(ApiError::MalformedJson(format!(
+            "The body begins with the byte-order mark of {encoding}: send the JSON in UTF-8, without \
+             a mark before it."
+        )));
+    }
     let text = std::str::from_utf8(body)
         .map_err(|_| ApiError::MalformedJson("The body is not UTF-8.".to_owned()))?;
     // A struct may also be read from an array; only an object is meant.
@@ -152,6 +158,16 @@ pub(crate) fn parse_object<'a, T: serde::Deserialize<'a>>(body: &'a [u8]) -> Res
             error.column()
         ))
     })
+}
+
+/// What the body says that it is encoded in, as editors on Windows have it. JSON is sent without it
+/// (RFC 8259, section 8.1).
+fn byte_order_mark(body: &[u8]) -> Option<&'static str> {
+    match body {
+        [0xef, 0xbb, 0xbf, ..] => Some("UTF-8"),
+        [0xff, 0xfe, ..] | [0xfe, 0xff, ..] => Some("UTF-16"),
+        _ => None,
+    }
 }
 
 /// Takes a field that is there also when it is null; to be named in `deserialize_with`, beside
@@ -211,8 +227,14 @@ impl Fields {
     }
 }
 
-/// A field's text, when it is a JSON string.
-pub(crate) fn string(value: &RawValue) -> Result<String, String> {
+/// A field that is a text which a store can hold.
+pub(crate) fn text(value: &RawValue) -> Result<String, String> {
+    storable(opaque(value)?).map_err(|refused| refused.to_string())
+}
+
+/// A field that proves something, whatever text it is: to be hashed, decoded or compared, and bound to
+/// no statement. For all else there is [`text`].
+pub(crate) fn opaque(value: &RawValue) -> Result<String, String> {
     let text = value.get();
     let quoted = text
         .strip_prefix('"')
@@ -226,7 +248,7 @@ pub(crate) fn string(value: &RawValue) -> Result<String, String> {
 
 /// A field that is what people call something.
 pub(crate) fn name(value: &RawValue) -> Result<Name, String> {
-    Name::parse(&string(value)?).map_err(|invalid| invalid.to_string())
+    Name::parse(&text(value)?).map_err(|invalid| invalid.to_string())
 }
 
 /// A JSON response. Serialising one of our own types cannot fail but for a fault of ours, which is

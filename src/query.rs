@@ -11,7 +11,7 @@ use utoipa::openapi::{
 use crate::{
     error::ApiError,
     extract::Fields,
-    types::{clock::Timestamp, ids::InvalidId},
+    types::{clock::Timestamp, ids::InvalidId, text::storable},
 };
 
 /// What is read from a request's query. What is wrong is noted in `fields`, and the value then not
@@ -54,7 +54,10 @@ impl Parameters {
         let mut values = self.0.iter().filter(|(known, _)| known == name);
         let (_, value) = values.next()?;
         let parsed = match values.next() {
-            None => parse(value),
+            None => match storable(value.as_str()) {
+                Ok(value) => parse(value),
+                Err(refused) => Err(refused.to_string()),
+            },
             Some(_) => Err("must be given once".to_owned()),
         };
         parsed.map_err(|message| fields.refuse(name, message)).ok()

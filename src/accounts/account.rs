@@ -111,12 +111,13 @@ pub enum InvalidAccount {
 }
 
 impl EmailAddress {
-    /// Takes what has one `@` between two texts, and neither spaces nor control characters. Whether
-    /// mail arrives there only mail can tell.
+    /// Takes what has one `@` between two texts, and neither spaces nor control characters; white space
+    /// around it is cut off. Whether mail arrives there only mail can tell.
     ///
     /// # Errors
     /// When the text has another form.
     pub fn parse(raw: &str) -> Result<Self, InvalidAccount> {
+        let raw = raw.trim();
         let is_plain = raw.len() <= 254
             && !raw
                 .chars()
@@ -140,11 +141,13 @@ impl EmailAddress {
 }
 
 impl Username {
-    /// Takes 3 to 64 ASCII letters, digits, dots, hyphens and underscores.
+    /// Takes 3 to 64 ASCII letters, digits, dots, hyphens and underscores; white space around them is
+    /// cut off.
     ///
     /// # Errors
     /// When the text has another form.
     pub fn parse(raw: &str) -> Result<Self, InvalidAccount> {
+        let raw = raw.trim();
         let is_allowed =
             |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'-' | b'_');
         if (3..=64).contains(&raw.len()) && raw.bytes().all(is_allowed) {
@@ -177,10 +180,10 @@ impl Role {
 pub struct LoginName(String);
 
 impl LoginName {
-    /// What is looked for: the text in lower case.
+    /// What is looked for: the text in lower case, without the white space around it.
     #[must_use]
     pub fn new(typed: &str) -> Self {
-        Self(typed.to_lowercase())
+        Self(typed.trim().to_lowercase())
     }
 
     pub(crate) fn as_str(&self) -> &str {

@@ -9,7 +9,7 @@ use super::{Account, Accounts, InvalidAccount, NewAccount, Role, Username, own::
 use crate::{
     callers::{Caller, Transactions},
     error::ApiError,
-    extract::{Body, Fields, FromBody, Json, name, parse_object, string},
+    extract::{Body, Fields, FromBody, Json, name, parse_object, text},
     openapi::CreateAccountProblems,
     passwords::{NewPassword, Passwords},
     sign_in::fields::new_password,
@@ -41,7 +41,8 @@ struct CreateAccountRequest<'a> {
     #[serde(borrow)]
     #[schema(value_type = Option<Role>, nullable = true)]
     role: Option<&'a RawValue>,
-    /// Its password: at least 10 characters, at most 1024 bytes, and none of the commonest ones.
+    /// Its password: at least 10 characters, none of them a control character, at most 1024 bytes, and
+    /// none of the commonest ones.
     #[serde(borrow)]
     #[schema(value_type = String, examples("an example and no password"), format = Password)]
     password: Option<&'a RawValue>,
@@ -75,11 +76,11 @@ impl FromBody for GivenAccount {
 }
 
 fn username(value: &RawValue) -> Result<Username, String> {
-    Username::parse(&string(value)?).map_err(|invalid: InvalidAccount| invalid.to_string())
+    Username::parse(&text(value)?).map_err(|invalid: InvalidAccount| invalid.to_string())
 }
 
 fn role(value: &RawValue) -> Result<Role, String> {
-    Role::parse(&string(value)?).map_err(|invalid: InvalidAccount| invalid.to_string())
+    Role::parse(&text(value)?).map_err(|invalid: InvalidAccount| invalid.to_string())
 }
 
 /// Make an account

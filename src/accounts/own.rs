@@ -9,7 +9,7 @@ use super::{Account, AccountUpdate, Accounts, EmailAddress, InvalidAccount};
 use crate::{
     callers::{Caller, Transactions},
     error::ApiError,
-    extract::{Body, Done, Fields, FromBody, Json, name, parse_object, string},
+    extract::{Body, Done, Fields, FromBody, Json, name, parse_object, text},
     openapi::{
         ChangePasswordProblems, DeleteAccountProblems, SignedInProblems, UpdateAccountProblems,
     },
@@ -86,7 +86,7 @@ impl FromBody for GivenUpdate {
 }
 
 pub(super) fn email_address(value: &RawValue) -> Result<EmailAddress, String> {
-    EmailAddress::parse(&string(value)?).map_err(|invalid: InvalidAccount| invalid.to_string())
+    EmailAddress::parse(&text(value)?).map_err(|invalid: InvalidAccount| invalid.to_string())
 }
 
 /// Change the account
@@ -164,7 +164,8 @@ struct ChangePasswordRequest<'a> {
     #[serde(borrow)]
     #[schema(value_type = String, examples("an example and no password"), format = Password)]
     current_password: Option<&'a RawValue>,
-    /// At least 10 characters, at most 1024 bytes, and none of the commonest passwords.
+    /// At least 10 characters, none of them a control character, at most 1024 bytes, and none of the
+    /// commonest passwords.
     #[serde(borrow)]
     #[schema(value_type = String, examples("another example and no password"), format = Password)]
     new_password: Option<&'a RawValue>,

@@ -12,7 +12,7 @@ use super::{ApiToken, ApiTokens, NewApiToken};
 use crate::{
     callers::{Caller, Scope, Scopes, Transactions},
     error::ApiError,
-    extract::{Body, Done, Fields, FromBody, Json, Unstored, name, parse_object, string},
+    extract::{Body, Done, Fields, FromBody, Json, Unstored, name, parse_object, text},
     openapi::{CreateApiTokenProblems, OwnItemProblems, SignedInProblems},
     passwords::Password,
     query,
@@ -100,7 +100,7 @@ fn scopes(value: &RawValue) -> Result<Scopes, String> {
 }
 
 fn moment(value: &RawValue) -> Result<Timestamp, String> {
-    query::moment(&string(value)?)
+    query::moment(&text(value)?)
 }
 
 /// A new API token.

@@ -61,6 +61,20 @@ pub enum StartError {
         .0.display()
     )]
     NoStore(PathBuf),
+    /// A master key is there, and the embedded store that it is of is not.
+    #[error(
+        "there is no store {}, but a master key, {}: restore the store from your back-up, or set \
+         database.url to where it is; to bring an export in, run `mirrory import`; for a new store, \
+         move the master key away",
+        store.display(),
+        key.display()
+    )]
+    OrphanedMasterKey {
+        /// The key's file.
+        key: PathBuf,
+        /// Where the store should be.
+        store: PathBuf,
+    },
     /// The tables could not be brought up to date.
     #[error(transparent)]
     Migrate(#[from] migrations::MigrationError),
@@ -143,7 +157,16 @@ pub async fn open_store(
     if !standing.is_current() {
         database.migrate().await?;
         let (store, migrations) = (settings.redacted(), standing.missing.len());
-        tracing::info!(store, migrations, "brought the tables up to date");
+        if settings.kind() == DatabaseKind::Postgres && standing.applied == 0 {
+            // Meant, or another database than was meant; of a new file it is told by those who make it.
+            tracing::warn!(
+                store,
+                migrations,
+                "the database was empty: brought the tables up to date"
+            );
+        } else {
+            tracing::info!(store, migrations, "brought the tables up to date");
+        }
     }
     Ok(database)
 }

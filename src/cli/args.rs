@@ -19,8 +19,9 @@ use crate::{
 #[derive(Debug, Parser)]
 #[command(name = "mirrory", version, propagate_version = true)]
 pub(super) struct Args {
-    /// A configuration file (TOML); the environment's `MIRRORY__SECTION__KEY` goes before it.
-    #[arg(long, global = true, env = "MIRRORY_CONFIG", value_name = "FILE")]
+    /// A configuration file (TOML), in the place of the one that `MIRRORY_CONFIG` names; the
+    /// environment's `MIRRORY__SECTION__KEY` goes before it.
+    #[arg(long, global = true, value_name = "FILE")]
     pub(super) config: Option<PathBuf>,
     /// Print one JSON document and nothing else on stdout.
     #[arg(long, global = true)]

@@ -18,7 +18,7 @@ mod site;
 mod token;
 mod usage;
 
-use std::process::ExitCode;
+use std::{path::PathBuf, process::ExitCode};
 
 use clap::Parser;
 use serde_json::json;
@@ -28,8 +28,8 @@ use self::{
     output::{Answer, Failure, Format},
 };
 use crate::{
-    app::{StartError, missing_store, open_store},
-    config::{Config, process_environment},
+    app::{StartError, make_store, missing_store, open_store},
+    config::{Config, ConfigError, process_environment, process_file},
     openapi,
     store::{Database, database::COMMAND_DEADLINE},
     telemetry::{self, LogFormat},
@@ -46,13 +46,7 @@ struct Context {
 impl Context {
     /// Opens the store, and makes an embedded one that is not there.
     async fn make_store(&self) -> Result<Database, StartError> {
-        let settings = &self.config.database;
-        let missing = missing_store(settings)?;
-        let database = open_store(settings, COMMAND_DEADLINE).await?;
-        if let Some(file) = missing {
-            tracing::warn!(file = %file.display(), "there was no store: made a new one");
-        }
-        Ok(database)
+        make_store(&self.config.database, COMMAND_DEADLINE).await
     }
 
     /// Opens the store, which must be there: a mistyped path is no empty store.
@@ -78,7 +72,7 @@ pub fn run() -> ExitCode {
 
 fn start(args: Args, format: Format) -> Result<ExitCode, Failure> {
     let command = args.command.unwrap_or(Command::Serve);
-    let config = match Config::load(args.config.as_deref(), process_environment()?) {
+    let config = match load(args.config) {
         Err(error) if matches!(command, Command::Doctor) => {
             return doctor::without_configuration(&error)?.print(format);
         }
@@ -99,6 +93,10 @@ fn start(args: Args, format: Format) -> Result<ExitCode, Failure> {
     // A thread that still waits for a lock must not keep the process.
     runtime.shutdown_background();
     outcome?.print(format)
+}
+
+fn load(file: Option<PathBuf>) -> Result<Config, ConfigError> {
+    Config::load(process_file(file)?.as_deref(), process_environment()?)
 }
 
 async fn execute(context: Context, command: Command, format: Format) -> Result<Answer, Failure> {

@@ -14,9 +14,10 @@ use super::{
     progress::{Progress, Unit},
 };
 use crate::{
-    app::{present_master_keys, warn_of_unknown_plans},
+    app::{make_store_for_import, present_master_keys, warn_of_unknown_plans},
     moving::{self, Export, Exported},
     new_file::NewFile,
+    store::database::COMMAND_DEADLINE,
 };
 
 /// How much is read or written at once.
@@ -81,7 +82,7 @@ pub(super) async fn import(context: &Context, file: &Path) -> Result<Answer, Fai
         randomness,
     } = context;
     let master_keys = present_master_keys(config)?;
-    let database = context.make_store().await?;
+    let database = make_store_for_import(&config.database, COMMAND_DEADLINE).await?;
     let mut progress = Progress::new("imported", Unit::Bytes, length, clock);
     let reached = |bytes| progress.reach(bytes);
     let sources = (clock, randomness);

@@ -12,7 +12,7 @@ use super::{
 use crate::{
     app::{
         Background, Gate, Limits, METRICS_CONNECTIONS, Room, Running, StartError, claim_store,
-        make_room, open_state, open_store, require_master_key, serve_until, warn_of_unknown_plans,
+        make_room, make_store, open_state, require_master_key, serve_until, warn_of_unknown_plans,
     },
     config::Config,
     error::Chain,
@@ -62,7 +62,7 @@ pub(super) async fn run(context: Context, format: Format) -> Result<Answer, Fail
     });
 
     let starting = async {
-        let database = open_store(&config.database, SERVING_DEADLINE).await?;
+        let database = make_store(&config.database, SERVING_DEADLINE).await?;
         warn_of_unknown_plans(&config, &database).await;
         let freshness = Freshness::new(clock.clone());
         let state = open_state(config, database, clock, randomness, freshness.clone()).await?;

@@ -1,11 +1,13 @@
 //! The database's URL, whose password is shown to nobody.
 
-use std::{fmt, str::FromStr};
+use std::{borrow::Cow, fmt, str::FromStr};
 
 use secrecy::{ExposeSecret, SecretString};
 use serde::{Serialize, Serializer};
 use sqlx::{postgres::PgConnectOptions, sqlite::SqliteConnectOptions};
 use url::{Url, form_urlencoded};
+
+use super::url_parameters::require_taken;
 
 /// Where the data is: an embedded SQLite file or a PostgreSQL database.
 ///
@@ -30,7 +32,13 @@ pub enum DatabaseKind {
 /// Why a text is no database URL; never quotes it.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{0}")]
-pub struct InvalidDatabaseUrl(&'static str);
+pub struct InvalidDatabaseUrl(Cow<'static, str>);
+
+impl InvalidDatabaseUrl {
+    const fn new(problem: &'static str) -> Self {
+        Self(Cow::Borrowed(problem))
+    }
+}
 
 impl DatabaseUrl {
     /// Which kind of store it names.
@@ -62,7 +70,7 @@ impl FromStr for DatabaseUrl {
         } else if text.starts_with("postgres://") || text.starts_with("postgresql://") {
             (redact_postgres(text)?, DatabaseKind::Postgres)
         } else {
-            return Err(InvalidDatabaseUrl(
+            return Err(InvalidDatabaseUrl::new(
                 "must begin with `sqlite:`, `postgres://` or `postgresql://`",
             ));
         };
@@ -80,12 +88,13 @@ fn check_sqlite(text: &str) -> Result<(), InvalidDatabaseUrl> {
         return Err(IN_MEMORY);
     }
     if !matches!(parameters, "" | "mode=rw" | "mode=rwc") {
-        return Err(InvalidDatabaseUrl(
+        return Err(InvalidDatabaseUrl::new(
             "may have no parameter but `mode=rwc`: journal, locks and cache are the service's own",
         ));
     }
-    let options = SqliteConnectOptions::from_str(text)
-        .map_err(|_| InvalidDatabaseUrl("must be `sqlite:` and the path of a file, in UTF-8"))?;
+    let options = SqliteConnectOptions::from_str(text).map_err(|_| {
+        InvalidDatabaseUrl::new("must be `sqlite:` and the path of a file, in UTF-8")
+    })?;
     // An empty name is a temporary database; the driver writes `file:` for one in memory, and
     // otherwise such a name has parameters of its own.
     let name = options.get_filename().as_os_str().as_encoded_bytes();
@@ -95,54 +104,48 @@ fn check_sqlite(text: &str) -> Result<(), InvalidDatabaseUrl> {
     Ok(())
 }
 
-const IN_MEMORY: InvalidDatabaseUrl =
-    InvalidDatabaseUrl("must name a file: a database in memory would lose every token at the end");
-
-/// What the driver takes in a URL. It would log any other parameter with its value, which may be
-/// a misspelt password, and go on without it.
-const POSTGRES_PARAMETERS: [&str; 18] = [
-    "sslmode",
-    "ssl-mode",
-    "sslrootcert",
-    "ssl-root-cert",
-    "ssl-ca",
-    "sslcert",
-    "ssl-cert",
-    "sslkey",
-    "ssl-key",
-    "statement-cache-capacity",
-    "host",
-    "hostaddr",
-    "port",
-    "dbname",
-    "user",
-    "password",
-    "application_name",
-    "options",
-];
+const IN_MEMORY: InvalidDatabaseUrl = InvalidDatabaseUrl::new(
+    "must name a file: a database in memory would lose every token at the end",
+);
 
 fn redact_postgres(text: &str) -> Result<String, InvalidDatabaseUrl> {
+    if text.contains("%00") {
+        return Err(MALFORMED);
+    }
+    if has_several_hosts(text) {
+        return Err(SEVERAL_HOSTS);
+    }
     let url = Url::parse(text).map_err(|_| MALFORMED)?;
     let query = url.query().unwrap_or_default();
     // A `/`, `?` or `#` in a password ends it early, and the rest would be shown as path or query.
     if url.fragment().is_some() || url.path().contains('@') || query.contains('@') {
-        return Err(InvalidDatabaseUrl(
+        return Err(InvalidDatabaseUrl::new(
             "must have `@`, `/`, `?` and `#` percent-encoded in the user name and the password",
         ));
     }
-    let known = |name: &str| POSTGRES_PARAMETERS.contains(&name) || name.starts_with("options[");
-    if !form_urlencoded::parse(query.as_bytes()).all(|(name, _)| known(&name)) {
-        return Err(InvalidDatabaseUrl(
-            "has a parameter that is not known here; known are sslmode, sslrootcert, sslcert, \
-             sslkey, statement-cache-capacity, host, hostaddr, port, dbname, user, password, \
-             application_name and options",
-        ));
+    for (name, _) in form_urlencoded::parse(query.as_bytes()) {
+        require_taken(&name).map_err(|problem| InvalidDatabaseUrl(problem.into()))?;
     }
     PgConnectOptions::from_str(text).map_err(|_| MALFORMED)?;
     Ok(show_postgres(&url))
 }
 
-const MALFORMED: InvalidDatabaseUrl = InvalidDatabaseUrl(
+/// Whether it names more than one server, as libpq allows; the driver would look for one of this name.
+fn has_several_hosts(text: &str) -> bool {
+    let (_, rest) = text.split_once("://").unwrap_or(("", text));
+    let end = rest.find(['/', '?', '#']).unwrap_or(rest.len());
+    let (authority, after) = rest.split_at(end);
+    let (_, hosts) = authority.rsplit_once('@').unwrap_or(("", authority));
+    // With an `@` behind it this is a part of a password.
+    hosts.contains(',') && !after.contains('@')
+}
+
+const SEVERAL_HOSTS: InvalidDatabaseUrl = InvalidDatabaseUrl::new(
+    "must name one server: list several in database.urls, a URL each, and the one that takes writes \
+     is used",
+);
+
+const MALFORMED: InvalidDatabaseUrl = InvalidDatabaseUrl::new(
     "must be postgres://USER:PASSWORD@HOST:PORT/DATABASE, with special characters percent-encoded \
      and parameters that PostgreSQL knows",
 );

@@ -54,6 +54,8 @@ pub enum Origin {
     Defaults,
     /// The configuration file.
     File(PathBuf),
+    /// An option of the command line.
+    CommandLine,
     /// The environment variable of this name.
     Environment(String),
 }
@@ -62,6 +64,7 @@ impl fmt::Display for Origin {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Defaults => formatter.write_str("in the defaults"),
+            Self::CommandLine => formatter.write_str("on the command line"),
             Self::File(path) => {
                 let path = path.to_string_lossy();
                 write!(formatter, "in the file \"{}\"", path.escape_debug())

@@ -14,6 +14,7 @@ use super::{
     error::{ConfigError, Origin},
     plan::PlanName,
 };
+use crate::types::text::plain;
 
 const DEFAULTS: &str = include_str!("../../config/default.toml");
 const IS_SECTION: &str = "is a section with settings in it, not a setting";
@@ -101,6 +102,10 @@ impl Layers {
         // In this order DATABASE_URL comes before MIRRORY__DATABASE__URL, which wins.
         for (variable, value) in environment.into_iter().collect::<BTreeMap<_, _>>() {
             if let Some(name) = name_of(&variable) {
+                // An env file names a setting that is not set by giving it nothing.
+                if value.trim().is_empty() && WITHOUT_DEFAULT.contains(&dotted(name).as_str()) {
+                    continue;
+                }
                 layers.note_variable(&variable, name)?;
                 values.insert(name.to_owned(), value);
             } else {
@@ -113,7 +118,36 @@ impl Layers {
             .build()
             .and_then(config::Config::try_deserialize)
             .map_err(|_| ConfigError::Unmergeable)?;
+        let mut merged = std::mem::take(&mut layers.merged);
+        layers.make_plain("", &mut merged, Some(&defaults))?;
+        layers.merged = merged;
         Ok(layers)
+    }
+
+    /// Cuts off the white space around every text. Lists are left as they are: each of their entries is
+    /// a text of its own, also of those with commas between them.
+    fn make_plain(
+        &self,
+        parent: &str,
+        table: &mut Table,
+        defaults: Option<&Table>,
+    ) -> Result<(), ConfigError> {
+        for (name, value) in table {
+            let setting = format!("{parent}{name}");
+            let default = defaults.and_then(|defaults| defaults.get(name));
+            match value {
+                Value::String(text) if !default.is_some_and(Value::is_array) => {
+                    let kept = plain(text).map_err(|bad| self.bad(&setting, &bad.to_string()))?;
+                    *text = kept.to_owned();
+                }
+                Value::Table(table) => {
+                    let defaults = default.and_then(Value::as_table);
+                    self.make_plain(&format!("{setting}."), table, defaults)?;
+                }
+                _ => {}
+            }
+        }
+        Ok(())
     }
 
     fn note_table(

@@ -4,16 +4,19 @@
 //! default. A file overrides it, `DATABASE_URL` overrides `database.url`, and variables named
 //! `MIRRORY__SECTION__KEY` override them all, setting by setting. What is unknown or bad stops the
 //! start with one line that names the setting and where it was found, and never shows a value: it
-//! may be a secret.
+//! may be a secret. White space around a value is cut off; control characters, and a value in quotes,
+//! are bad; an empty variable of a setting without a default leaves it as it is.
 //!
 //! A new setting is a field here and a line in `config/default.toml`.
 
 mod database_url;
 mod error;
+mod file;
 mod layers;
 mod plan;
 #[cfg(test)]
 mod tests;
+mod url_parameters;
 mod values;
 
 use std::{net::SocketAddr, path::Path};
@@ -29,6 +32,7 @@ use crate::{keys::signer::Algorithm, telemetry::LogFormat, types::secret::ProxyS
 pub use self::{
     database_url::{DatabaseKind, DatabaseUrl, InvalidDatabaseUrl},
     error::{ConfigError, Origin},
+    file::process_file,
     layers::process_environment,
     plan::{InvalidPlanName, MAX_CALLS, Plan, PlanName, Plans},
 };
@@ -252,8 +256,8 @@ impl Database {
 impl Config {
     /// Reads the defaults, then `file`, then `environment`.
     ///
-    /// The caller chooses the file (`--config`, else `MIRRORY_CONFIG`) and hands in the variables,
-    /// mostly [`process_environment`]'s. Of these only `DATABASE_URL` and those that begin with
+    /// The caller chooses the file, mostly that of [`process_file`], and hands in the variables, mostly
+    /// [`process_environment`]'s. Of these only `DATABASE_URL` and those that begin with
     /// `MIRRORY__` count; one that is nearly named so is refused. `Config::load(None, [])` is the
     /// defaults.
     ///

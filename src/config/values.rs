@@ -20,7 +20,10 @@ use super::{DatabaseKind, DatabaseUrl, PlanName};
 use crate::{
     keys::{signer::Algorithm, vault::MasterKey},
     telemetry::LogFormat,
-    types::secret::ProxySecret,
+    types::{
+        secret::ProxySecret,
+        text::{plain, unquoted},
+    },
 };
 
 const MIN_CHOSEN_SECRET_BYTES: usize = 16;
@@ -195,12 +198,7 @@ fn list<'de, T, E: Display, D: Deserializer<'de>>(
     parse: impl Fn(&str) -> Result<T, E>,
 ) -> Result<Vec<T>, D::Error> {
     let entries: Option<Vec<String>> = match Value::deserialize(deserializer)? {
-        Value::String(text) if text.trim().is_empty() => Some(Vec::new()),
-        Value::String(text) => Some(
-            text.split(',')
-                .map(|entry| entry.trim().to_owned())
-                .collect(),
-        ),
+        Value::String(text) => Some(separated(&text)?),
         Value::Array(entries) => entries
             .into_iter()
             .map(|entry| entry.as_str().map(str::to_owned))
@@ -209,10 +207,29 @@ fn list<'de, T, E: Display, D: Deserializer<'de>>(
     };
     let entries = entries.ok_or_else(|| de::Error::custom("must be a list of strings"))?;
     let parse_entry = |(index, entry): (usize, &String)| {
-        let number = index + 1;
-        parse(entry).map_err(|problem| de::Error::custom(format_args!("entry {number} {problem}")))
+        let bad = |problem: &dyn Display| {
+            let number = index + 1;
+            de::Error::custom(format_args!("entry {number} {problem}"))
+        };
+        let entry = plain(entry).map_err(|problem| bad(&problem))?;
+        parse(entry).map_err(|problem| bad(&problem))
     };
     entries.iter().enumerate().map(parse_entry).collect()
+}
+
+/// The entries of a list that is one text, with commas between them.
+fn separated<E: de::Error>(text: &str) -> Result<Vec<String>, E> {
+    let text = unquoted(text.trim()).map_err(E::custom)?;
+    if text.is_empty() {
+        return Ok(Vec::new());
+    }
+    if text.starts_with('[') && text.ends_with(']') {
+        return Err(E::custom(
+            "is a list as JSON has it: leave out the brackets and the quotes, and write commas \
+             between the entries, as in `a,b`",
+        ));
+    }
+    Ok(text.split(',').map(str::to_owned).collect())
 }
 
 pub(super) fn networks<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<IpNet>, D::Error> {

@@ -109,6 +109,17 @@ async fn reach(config: &Config) -> Result<Database, Check> {
     match app::missing_store(settings) {
         Err(error) => return Err(failed(&error, advice)),
         Ok(Some(file)) => {
+            let key = app::master_key_file(settings).map_err(|error| failed(&error, advice))?;
+            if key.exists() {
+                let detail = format!(
+                    "there is none, {}, but its master key is there: {}",
+                    file.display(),
+                    key.display()
+                );
+                let advice = "restore the store from your back-up, or set database.url to where it \
+                              is; to bring an export in, run `mirrory import`";
+                return Err(Check::failed("store", detail, advice));
+            }
             let detail = format!("there is none yet: {}", file.display());
             let advice = "`mirrory serve` makes it; if there should be one, run this where the \
                           server runs or set database.url";

@@ -27,6 +27,8 @@ pub enum ApiError {
     BadRequest(&'static str),
     /// 401: no live secret matches, whichever part was wrong.
     InvalidProxySecret,
+    /// 401: no secret, live or not, has the form of what was presented.
+    MispastedProxySecret,
     /// 401: nobody is signed in.
     Unauthorized,
     /// 401: no such account, not its password, or it is disabled.
@@ -109,6 +111,7 @@ impl ApiError {
         match self {
             Self::MalformedJson(_) | Self::BadRequest(_) => StatusCode::BAD_REQUEST,
             Self::InvalidProxySecret
+            | Self::MispastedProxySecret
             | Self::Unauthorized
             | Self::InvalidCredentials
             | Self::OtpRequired
@@ -140,7 +143,7 @@ impl ApiError {
         match self {
             Self::MalformedJson(_) => "malformed_json",
             Self::BadRequest(_) => "bad_request",
-            Self::InvalidProxySecret => "invalid_proxy_secret",
+            Self::InvalidProxySecret | Self::MispastedProxySecret => "invalid_proxy_secret",
             Self::Unauthorized => "unauthorized",
             Self::InvalidCredentials => "invalid_credentials",
             Self::OtpRequired => "otp_required",

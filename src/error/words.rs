@@ -8,7 +8,9 @@ impl ApiError {
         match self {
             Self::MalformedJson(_) => "The body is not a JSON object",
             Self::BadRequest(_) => "The request is not proper HTTP",
-            Self::InvalidProxySecret => "The proxy secret is not valid",
+            Self::InvalidProxySecret | Self::MispastedProxySecret => {
+                "The proxy secret is not valid"
+            }
             Self::Unauthorized => "Nobody is signed in",
             Self::InvalidCredentials => "The credentials are not valid",
             Self::OtpRequired => "A code is needed",
@@ -40,6 +42,10 @@ impl ApiError {
         let detail = match self {
             Self::MalformedJson(reason) => return Some(reason.clone()),
             Self::InvalidProxySecret => "Send a live proxy secret of the site as `proxy_secret`.",
+            Self::MispastedProxySecret => {
+                "It has characters that no secret has, such as white space or quotes around it, or \
+                 capitals: send the secret as it was shown, as `proxy_secret`."
+            }
             Self::InsufficientScope(scope) => {
                 return Some(format!("The API token needs the scope {scope}."));
             }

@@ -11,6 +11,8 @@ use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 use sha2::{Digest, Sha256};
 
+use crate::types::text::storable;
+
 /// What the first line names, so that nothing else is taken for an export.
 pub(super) const FORMAT: &str = "mirrory-export";
 
@@ -49,6 +51,21 @@ pub(super) struct Line<'a> {
 pub(super) struct End {
     pub(super) rows: Counts,
     pub(super) sha256: String,
+}
+
+/// Refuses a row with a text in it that not every store can hold: the databases take the JSON apart, and
+/// do not agree on what its escapes may stand for.
+pub(super) fn require_storable(row: &str) -> Result<(), String> {
+    if !row.contains("\\u") {
+        // No character is written by its number, and these have no other way into JSON.
+        return Ok(());
+    }
+    let columns: BTreeMap<String, serde_json::Value> =
+        serde_json::from_str(row).map_err(|error| error.to_string())?;
+    let mut texts = columns.values().filter_map(serde_json::Value::as_str);
+    texts
+        .try_for_each(|text| storable(text).map(drop))
+        .map_err(|refused| format!("a text in it {refused}"))
 }
 
 /// Writes lines, and adds them up.

@@ -6,7 +6,7 @@ use data_encoding::HEXLOWER;
 use serde::{Deserialize, Serialize};
 
 use super::{
-    format::{Counts, End, FORMAT, Header, Line, LineReader, VERSION},
+    format::{Counts, End, FORMAT, Header, Line, LineReader, VERSION, require_storable},
     tables::{self, DATA_KEYS, Table},
 };
 use crate::{
@@ -140,6 +140,9 @@ pub async fn import(
             problem: problem.to_string(),
         };
         let line: Line<'_> = serde_json::from_slice(line).map_err(|error| bad(&error))?;
+        if let Some(row) = line.row {
+            require_storable(row.get()).map_err(|problem| bad(&problem))?;
+        }
         match (line.table, line.row, line.end) {
             (Some(name), Some(row), None) => {
                 let table = tables::named(&name).ok_or_else(|| bad(&"its table is unknown"))?;

@@ -14,6 +14,7 @@ use argon2::{
     password_hash::{self, phc},
 };
 use prometheus::IntCounter;
+use secrecy::{ExposeSecret, SecretString};
 use tokio::{
     sync::{AcquireError, OwnedSemaphorePermit, Semaphore},
     task::{self, JoinError},
@@ -67,7 +68,8 @@ pub enum Verdict {
     Wrong,
     /// It is, and the hash is as one would be made today.
     Right,
-    /// It is, but the hash was made with other parameters: store a new one.
+    /// It is, but the hash was made with other parameters, or before passwords were normalised: store
+    /// a new one.
     RightButOutdated,
 }
 
@@ -169,6 +171,10 @@ pub struct Turn {
 impl Turn {
     /// Compares a password with a hash; without one, takes as long and finds it wrong.
     ///
+    /// What was typed and is not in its normal form is compared twice, whatever the first comparison
+    /// finds: how long it takes must tell nothing of the account. Who sends such passwords to keep
+    /// argon2 busy gains that factor of two, within the same queue.
+    ///
     /// # Errors
     /// When the stored hash is not readable, or the thread was cut off.
     pub async fn verify(
@@ -176,12 +182,30 @@ impl Turn {
         password: &Password,
         hash: Option<&PasswordHash>,
     ) -> Result<Verdict, HashError> {
+        let normal = self.compare(password.normal(), hash).await?;
+        let Some(typed) = password.typed() else {
+            return Ok(normal);
+        };
+        let typed = self.compare(typed, hash).await?;
+        Ok(match (normal, typed) {
+            (Verdict::Wrong, Verdict::Right | Verdict::RightButOutdated) => {
+                Verdict::RightButOutdated
+            }
+            (normal, _) => normal,
+        })
+    }
+
+    async fn compare(
+        &self,
+        text: &SecretString,
+        hash: Option<&PasswordHash>,
+    ) -> Result<Verdict, HashError> {
         match hash.cloned() {
             Some(hash) => {
-                let password = password.clone();
-                self.run(move || verify(&password, &hash)).await
+                let text = text.clone();
+                self.run(move || verify(&text, &hash)).await
             }
-            None => self.renew(password).await.map(|_| Verdict::Wrong),
+            None => self.make(text).await.map(|_| Verdict::Wrong),
         }
     }
 
@@ -198,9 +222,13 @@ impl Turn {
     /// # Errors
     /// When argon2 fails, or the thread was cut off.
     pub async fn renew(&self, password: &Password) -> Result<PasswordHash, HashError> {
-        let password = password.clone();
+        self.make(password.normal()).await
+    }
+
+    async fn make(&self, text: &SecretString) -> Result<PasswordHash, HashError> {
+        let text = text.clone();
         let salt = self.passwords.0.randomness.bytes();
-        self.run(move || hash(&password, &salt)).await
+        self.run(move || hash(&text, &salt)).await
     }
 
     /// Runs argon2 when there is a thread for it. The thread and the place in the queue are held
@@ -227,14 +255,15 @@ fn argon2() -> Argon2<'static> {
     Argon2::default()
 }
 
-fn hash(password: &Password, salt: &[u8; SALT_BYTES]) -> Result<PasswordHash, HashError> {
-    let hash: phc::PasswordHash = argon2().hash_password_with_salt(password.bytes(), salt)?;
+fn hash(text: &SecretString, salt: &[u8; SALT_BYTES]) -> Result<PasswordHash, HashError> {
+    let bytes = text.expose_secret().as_bytes();
+    let hash: phc::PasswordHash = argon2().hash_password_with_salt(bytes, salt)?;
     Ok(PasswordHash(hash.to_string()))
 }
 
-fn verify(password: &Password, stored: &PasswordHash) -> Result<Verdict, HashError> {
+fn verify(text: &SecretString, stored: &PasswordHash) -> Result<Verdict, HashError> {
     let stored = phc::PasswordHash::new(&stored.0)?;
-    match argon2().verify_password(password.bytes(), &stored) {
+    match argon2().verify_password(text.expose_secret().as_bytes(), &stored) {
         Ok(()) if is_of_today(&stored) => Ok(Verdict::Right),
         Ok(()) => Ok(Verdict::RightButOutdated),
         Err(password_hash::Error::PasswordInvalid) => Ok(Verdict::Wrong),
@@ -277,6 +306,58 @@ mod tests {
         assert_eq!(verify("correct horse", Some(&hash)).await, Verdict::Right);
         assert_eq!(verify("correct horsf", Some(&hash)).await, Verdict::Wrong);
         assert_eq!(verify("correct horse", None).await, Verdict::Wrong);
+    }
+
+    #[tokio::test]
+    async fn a_password_is_the_same_however_its_accents_are_typed() {
+        let turn = passwords(1, 0).enter().unwrap();
+        let hash = turn.hash(&new_password("cafe\u{301} au lait")).await;
+        let hash = hash.unwrap();
+        for typed in [
+            "cafe\u{301} au lait",
+            "caf\u{e9} au lait",
+            "caf\u{e9}\u{a0}au lait",
+        ] {
+            let verdict = turn.verify(&password(typed), Some(&hash)).await.unwrap();
+            assert_eq!(verdict, Verdict::Right, "{typed}");
+        }
+        let other = turn.verify(&password("cafe au lait"), Some(&hash)).await;
+        assert_eq!(other.unwrap(), Verdict::Wrong);
+    }
+
+    #[tokio::test]
+    async fn a_hash_of_what_was_typed_is_taken_and_renewed() {
+        let turn = passwords(1, 0).enter().unwrap();
+        let decomposed = password("cafe\u{301} au lait");
+        let old = turn.make(decomposed.typed().unwrap()).await.unwrap();
+        let verdict = turn.verify(&decomposed, Some(&old)).await.unwrap();
+        assert_eq!(verdict, Verdict::RightButOutdated);
+        let renewed = turn.renew(&decomposed).await.unwrap();
+        for typed in ["cafe\u{301} au lait", "caf\u{e9} au lait"] {
+            let verdict = turn.verify(&password(typed), Some(&renewed)).await.unwrap();
+            assert_eq!(verdict, Verdict::Right, "{typed}");
+        }
+    }
+
+    #[tokio::test]
+    async fn the_work_tells_nothing_of_the_account() {
+        let passwords = passwords(1, 0);
+        let turn = passwords.enter().unwrap();
+        let hash = turn.hash(&new_password("caf\u{e9} au lait")).await.unwrap();
+        let runs = async |typed: &str, hash: Option<&PasswordHash>| {
+            let before = passwords.runs();
+            turn.verify(&password(typed), hash).await.unwrap();
+            passwords.runs() - before
+        };
+        for (typed, expected) in [
+            ("caf\u{e9} au lait", 1),
+            ("another word", 1),
+            ("cafe\u{301} au lait", 2),
+            ("cafe\u{301} ole\u{301}", 2),
+        ] {
+            assert_eq!(runs(typed, Some(&hash)).await, expected, "{typed}");
+            assert_eq!(runs(typed, None).await, expected, "{typed}");
+        }
     }
 
     #[tokio::test]

@@ -3,6 +3,7 @@
 use std::fmt;
 
 use secrecy::{ExposeSecret, SecretString};
+use unicode_normalization::UnicodeNormalization;
 
 /// The fewest characters that a new password has.
 const MIN_CHARACTERS: usize = 10;
@@ -13,9 +14,14 @@ pub(crate) const MAX_BYTES: usize = 1024;
 /// Passwords of at least [`MIN_CHARACTERS`]: shorter ones are refused without a list.
 const COMMON: &str = include_str!("common.txt");
 
-/// A password as somebody typed it. Shows as `[password]`.
+/// A password as somebody typed it, and in the form in which passwords are hashed and compared: one
+/// keyboard makes of `é` one character, another one two. Shows as `[password]`.
 #[derive(Clone)]
-pub struct Password(SecretString);
+pub struct Password {
+    normal: SecretString,
+    /// None when it is the same.
+    typed: Option<SecretString>,
+}
 
 /// Why a text is no password.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -26,6 +32,9 @@ pub enum InvalidPassword {
     /// It is too short to be set.
     #[error("must have at least {MIN_CHARACTERS} characters")]
     TooShort,
+    /// It has what cannot be typed on every keyboard, such as the end of a line.
+    #[error("must not have control characters in it")]
+    Control,
     /// It is among those that are tried first.
     #[error("is one of the commonest passwords: choose another")]
     Common,
@@ -40,12 +49,30 @@ impl Password {
         if raw.is_empty() || raw.len() > MAX_BYTES {
             return Err(InvalidPassword::Length);
         }
-        Ok(Self(raw.into()))
+        let normal = SecretString::from(normal_form(&raw));
+        let typed = (normal.expose_secret() != raw).then(|| raw.into());
+        Ok(Self { normal, typed })
     }
 
-    pub(super) fn bytes(&self) -> &[u8] {
-        self.0.expose_secret().as_bytes()
+    pub(super) fn normal(&self) -> &SecretString {
+        &self.normal
     }
+
+    /// What was typed, when that is not its normal form; hashes were once made of that.
+    pub(super) const fn typed(&self) -> Option<&SecretString> {
+        self.typed.as_ref()
+    }
+}
+
+/// As the profile `OpaqueString` has it (RFC 8265, section 4.2.1): every kind of space is the plain one,
+/// then NFC. Case and white space around it count.
+fn normal_form(raw: &str) -> String {
+    let plain_spaces = raw.chars().map(|character| match character {
+        '\u{2028}' | '\u{2029}' => character,
+        _ if character.is_whitespace() && !character.is_control() => ' ',
+        _ => character,
+    });
+    plain_spaces.nfc().collect()
 }
 
 impl fmt::Debug for Password {
@@ -59,19 +86,28 @@ impl fmt::Debug for Password {
 pub struct NewPassword(Password);
 
 impl NewPassword {
-    /// Takes at least 10 characters that are none of the commonest passwords, in whatever case.
+    /// Takes at least 10 characters that are no control characters, and none of the commonest
+    /// passwords, in whatever case.
     ///
     /// # Errors
-    /// When it is shorter, longer than 1024 bytes, or common.
+    /// When it is shorter, longer than 1024 bytes, or common, or has a control character in it.
     pub fn parse(raw: String) -> Result<Self, InvalidPassword> {
-        if raw.chars().count() < MIN_CHARACTERS {
+        if raw.is_empty() {
             return Err(InvalidPassword::TooShort);
         }
-        let lower = SecretString::from(raw.to_lowercase());
+        let password = Password::parse(raw)?;
+        let text = password.normal.expose_secret();
+        if text.chars().count() < MIN_CHARACTERS {
+            return Err(InvalidPassword::TooShort);
+        }
+        if text.chars().any(char::is_control) {
+            return Err(InvalidPassword::Control);
+        }
+        let lower = SecretString::from(text.to_lowercase());
         if COMMON.lines().any(|common| common == lower.expose_secret()) {
             return Err(InvalidPassword::Common);
         }
-        Password::parse(raw).map(Self)
+        Ok(Self(password))
     }
 
     pub(super) const fn password(&self) -> &Password {
@@ -94,6 +130,35 @@ mod tests {
         assert_eq!(judged("xk2vq9wztp"), Ok(()));
         assert_eq!(judged("ééééééééüé"), Ok(()));
         assert_eq!(judged(&"é".repeat(513)), Err(InvalidPassword::Length));
+    }
+
+    #[test]
+    fn a_password_is_compared_in_nfc_with_plain_spaces() {
+        for (typed, normal) in [
+            ("cafe\u{301} au lait", "caf\u{e9} au lait"),
+            ("\u{212b}ngstr\u{f6}m", "\u{c5}ngstr\u{f6}m"),
+            ("pass\u{a0}phrase\u{3000}", "pass phrase "),
+            // Case and width count, and so do white space around it and control characters.
+            (" Pa\u{ff53}s\tW\u{0}rd\n", " Pa\u{ff53}s\tW\u{0}rd\n"),
+            ("correct horse", "correct horse"),
+        ] {
+            let password = Password::parse(typed.to_owned()).unwrap();
+            assert_eq!(password.normal().expose_secret(), normal);
+            let kept = password.typed().map(ExposeSecret::expose_secret);
+            assert_eq!(kept, (typed != normal).then_some(typed));
+        }
+    }
+
+    #[test]
+    fn a_new_password_is_judged_in_its_normal_form() {
+        assert_eq!(
+            judged("e\u{301}e\u{301}e\u{301}e\u{301}e\u{301}"),
+            Err(InvalidPassword::TooShort)
+        );
+        assert_eq!(judged(""), Err(InvalidPassword::TooShort));
+        for text in ["correct horse\n", "correct\u{0}horse", "correct\u{85}horse"] {
+            assert_eq!(judged(text), Err(InvalidPassword::Control), "{text:?}");
+        }
     }
 
     #[test]

@@ -11,7 +11,7 @@ use crate::{
     api_tokens::ApiTokens,
     callers::{Caller, Transactions},
     error::ApiError,
-    extract::{Body, Done, Fields, FromBody, Json, Unstored, parse_object, string},
+    extract::{Body, Done, Fields, FromBody, Json, Unstored, opaque, parse_object},
     middleware::client::Client,
     openapi::{OwnItemProblems, RefreshProblems, RevokeProblems, SignedInProblems},
     sign_in::jwt::JwtResponse,
@@ -23,7 +23,7 @@ use crate::{
 const MAX_TOKEN_BYTES: usize = 8192;
 
 fn token(value: &RawValue) -> Result<SecretString, String> {
-    let token = string(value)?;
+    let token = opaque(value)?;
     if token.is_empty() || token.len() > MAX_TOKEN_BYTES {
         return Err(format!("must be a string of 1 to {MAX_TOKEN_BYTES} bytes"));
     }

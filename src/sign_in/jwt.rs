@@ -26,8 +26,8 @@ use crate::{
     })
 ))]
 struct CreateJwtRequest<'a> {
-    /// The e-mail address of the account; its username is taken too. The case of letters does not
-    /// count.
+    /// The e-mail address of the account; its username is taken too. The case of letters and white
+    /// space around it do not count.
     #[serde(borrow)]
     #[schema(value_type = String, examples("ada@shop.example"))]
     email: Option<&'a RawValue>,
@@ -35,7 +35,8 @@ struct CreateJwtRequest<'a> {
     #[serde(borrow)]
     #[schema(value_type = String, examples("an example and no password"), format = Password)]
     password: Option<&'a RawValue>,
-    /// With two-factor on: six digits of the app, or a recovery code.
+    /// With two-factor on: six digits of the app, or a recovery code. White space and hyphens in it
+    /// do not count.
     #[serde(borrow)]
     #[schema(value_type = Option<String>, nullable = true, examples("123456", "7g9x-2kqm-v4ht-0b8d"))]
     otp_attempt: Option<&'a RawValue>,

@@ -19,8 +19,8 @@ use crate::{
 #[derive(Deserialize, ToSchema)]
 #[schema(examples(json!({"username": "ada", "password": "an example and no password"})))]
 struct LoginRequest<'a> {
-    /// The username of the account; its e-mail address is taken too. The case of letters does not
-    /// count.
+    /// The username of the account; its e-mail address is taken too. The case of letters and white
+    /// space around it do not count.
     #[serde(borrow)]
     #[schema(value_type = String, examples("ada"))]
     username: Option<&'a RawValue>,
@@ -28,7 +28,8 @@ struct LoginRequest<'a> {
     #[serde(borrow)]
     #[schema(value_type = String, examples("an example and no password"), format = Password)]
     password: Option<&'a RawValue>,
-    /// With two-factor on: six digits of the app, or a recovery code.
+    /// With two-factor on: six digits of the app, or a recovery code. White space and hyphens in it
+    /// do not count.
     #[serde(borrow)]
     #[schema(value_type = Option<String>, nullable = true, examples("123456", "7g9x-2kqm-v4ht-0b8d"))]
     otp_attempt: Option<&'a RawValue>,

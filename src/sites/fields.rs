@@ -9,7 +9,7 @@ use utoipa::ToSchema;
 use super::{InvalidUrl, MAX_GRACE, SiteStatus, SiteUpdate, SiteUrl};
 use crate::{
     error::ApiError,
-    extract::{Fields, FromBody, given, name, parse_object, string},
+    extract::{Fields, FromBody, given, name, parse_object, text},
     types::{
         ids::{AccountId, InvalidId},
         name::Name,
@@ -55,7 +55,7 @@ impl FromBody for GivenSite {
         let mut fields = Fields::default();
         let name = fields.required("name", body.name, name);
         let url = fields.optional("url", body.url, url);
-        let plan = fields.optional("plan", body.plan, string);
+        let plan = fields.optional("plan", body.plan, text);
         let owner = fields.optional("owner", body.owner, owner);
         fields.finish(name.map(|name| Self {
             name,
@@ -99,7 +99,7 @@ impl FromBody for SiteUpdate {
         let update = Self {
             name: fields.optional("name", body.name, name),
             url: fields.optional("url", body.url, |value| or_none(value, url)),
-            plan: fields.optional("plan", body.plan, string),
+            plan: fields.optional("plan", body.plan, text),
             status: fields.optional("status", body.status, status),
             owner: fields.optional("owner", body.owner, |value| or_none(value, owner)),
         };
@@ -137,15 +137,15 @@ impl FromBody for GivenGrace {
 }
 
 fn url(value: &RawValue) -> Result<SiteUrl, String> {
-    SiteUrl::parse(&string(value)?).map_err(|invalid: InvalidUrl| invalid.to_string())
+    SiteUrl::parse(&text(value)?).map_err(|invalid: InvalidUrl| invalid.to_string())
 }
 
 fn status(value: &RawValue) -> Result<SiteStatus, String> {
-    SiteStatus::try_from(string(value)?).map_err(|_| "must be active or suspended".to_owned())
+    SiteStatus::try_from(text(value)?).map_err(|_| "must be active or suspended".to_owned())
 }
 
 fn owner(value: &RawValue) -> Result<AccountId, String> {
-    let id = string(value)?.parse();
+    let id = text(value)?.parse();
     id.map_err(|invalid: InvalidId| invalid.to_string())
 }
 

@@ -77,6 +77,13 @@ pub enum TelemetryError {
     /// `RUST_LOG` cannot be understood.
     #[error("bad RUST_LOG: {0}; write it like `info` or `warn,mirrory=debug`")]
     Filter(ParseError),
+    /// A word of `RUST_LOG` would filter for a target that nothing has.
+    #[error(
+        "bad RUST_LOG: `{}` is no level (error, warn, info, debug, trace, off) and no target that \
+         begins with mirrory; write it like `info` or `warn,mirrory=debug`",
+        .0.escape_debug()
+    )]
+    UnknownWord(String),
     /// `RUST_LOG` is no UTF-8.
     #[error("bad RUST_LOG: must be UTF-8")]
     FilterNotUnicode,
@@ -88,8 +95,8 @@ pub enum TelemetryError {
     AlreadyStarted(TryInitError),
 }
 
-/// Starts logging to stderr in `format`, filtered by `RUST_LOG` (default: `info`). From then on a
-/// panic is a line of the log, too.
+/// Starts logging to stderr in `format`, filtered by `RUST_LOG` (default: `info`, also for ours when it
+/// names other targets alone). From then on a panic is a line of the log, too.
 ///
 /// A line is written within a twentieth of a second, also when nothing follows it; without colours
 /// when stderr is no terminal or `NO_COLOR` is set. When stderr blocks, the service goes on: up to
@@ -124,11 +131,44 @@ fn log_panic(panic: &PanicHookInfo<'_>) {
 }
 
 fn filter(directives: &str) -> Result<EnvFilter, TelemetryError> {
-    EnvFilter::builder()
+    let mut is_ours_told = false;
+    let listed = directives.split(',').map(str::trim);
+    let listed: Vec<_> = listed.filter(|directive| !directive.is_empty()).collect();
+    for directive in &listed {
+        is_ours_told |= covers_ours(directive)?;
+    }
+    let filter = EnvFilter::builder()
         .with_default_directive(LevelFilter::INFO.into())
-        .parse(directives)
-        .map_err(TelemetryError::Filter)
+        .parse(listed.join(","))
+        .map_err(TelemetryError::Filter)?;
+    if is_ours_told {
+        return Ok(filter);
+    }
+    // Else a filter for something else would silence what goes wrong here.
+    Ok(filter.add_directive(LevelFilter::INFO.into()))
 }
+
+/// Whether a directive of `RUST_LOG` says what of ours is logged. A word alone is a level, or a target
+/// of which all is logged: a misspelt level would be a target that nothing has.
+fn covers_ours(directive: &str) -> Result<bool, TelemetryError> {
+    if directive.contains('[') {
+        return Ok(false);
+    }
+    if let Some((target, _)) = directive.split_once('=') {
+        return Ok(OURS.starts_with(target));
+    }
+    if directive.parse::<LevelFilter>().is_ok() {
+        return Ok(true);
+    }
+    match directive.strip_prefix(OURS) {
+        Some("") => Ok(true),
+        Some(module) if module.starts_with("::") => Ok(false),
+        _ => Err(TelemetryError::UnknownWord(directive.to_owned())),
+    }
+}
+
+/// What every target of this program begins with.
+const OURS: &str = "mirrory";
 
 /// What other crates may log, whatever `RUST_LOG` says.
 ///

@@ -197,6 +197,66 @@ fn info_is_the_default_and_rust_log_changes_it() {
 }
 
 #[test]
+fn a_word_that_is_no_level_and_no_target_of_ours_is_refused() {
+    for (directives, word) in [
+        ("warning", "warning"),
+        ("info, eror", "eror"),
+        ("mirrory=debug,verbose", "verbose"),
+        ("mirroryx", "mirroryx"),
+        ("infor\u{7}", "infor\\u{7}"),
+    ] {
+        let error = filter(directives).unwrap_err().to_string();
+        let expected = format!("bad RUST_LOG: `{word}` is no level ");
+        assert!(error.starts_with(&expected), "{error}");
+        assert_eq!(error.lines().count(), 1, "{error}");
+    }
+}
+
+#[test]
+fn no_filter_but_off_silences_what_goes_wrong_here() {
+    let log = || {
+        tracing::error!("an error");
+        tracing::info!("an info");
+        tracing::debug!("a debug");
+    };
+    let has = |directives: &str, line: &str| {
+        logged(LogFormat::Json, directives, log).contains(&format!("\"{line}\""))
+    };
+    for directives in [
+        "",
+        " ",
+        ",",
+        "info\r",
+        "INFO",
+        "3",
+        "sqlx=warn",
+        "hyper=debug,sqlx=warn",
+        "mirrory=info",
+        "mirrory::store=debug",
+        "mirrory::store",
+        "[request]=debug",
+        "warn,mirrory=info",
+    ] {
+        assert!(has(directives, "an error"), "{directives:?}");
+        assert!(has(directives, "an info"), "{directives:?}");
+        assert!(!has(directives, "a debug"), "{directives:?}");
+    }
+    for directives in [
+        "mirrory",
+        "mirrory=debug,sqlx=warn",
+        "debug",
+        "sqlx=warn,trace",
+    ] {
+        assert!(has(directives, "a debug"), "{directives:?}");
+    }
+    for directives in ["error", "mirrory=error,info", "error,sqlx=info"] {
+        assert!(has(directives, "an error"), "{directives:?}");
+        assert!(!has(directives, "an info"), "{directives:?}");
+    }
+    assert!(!has("off", "an error"));
+}
+
+#[test]
 fn bad_filter_is_named() {
     let error = filter("mirrory=loud").unwrap_err();
     assert!(matches!(error, TelemetryError::Filter(_)));
@@ -221,7 +281,7 @@ fn other_crates_stay_capped_at_trace() {
     };
     for directives in [
         "trace",
-        "h2=trace,sqlx=trace,axum=trace,hyper=trace,a_crate_of_next_year,rustls,mirrory",
+        "h2=trace,sqlx=trace,axum=trace,hyper=trace,a_crate_of_next_year=trace,rustls=,mirrory",
     ] {
         let text = logged(LogFormat::Json, directives, log);
         assert!(!text.contains("secret"), "{text}");

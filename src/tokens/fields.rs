@@ -3,7 +3,7 @@
 use serde_json::value::RawValue;
 
 use crate::{
-    extract::string,
+    extract::{opaque, text},
     types::{
         ids::{MachineId, WpUserId},
         secret::ProxySecret,
@@ -12,17 +12,17 @@ use crate::{
 
 /// A JSON integer, or a string of its digits: PHP often sends one.
 pub(super) fn user_id(value: &RawValue) -> Result<WpUserId, String> {
-    let text = value.get();
-    let quoted = text.starts_with('"').then(|| string(value)).transpose()?;
-    WpUserId::parse(quoted.as_deref().unwrap_or(text)).map_err(|invalid| invalid.to_string())
+    let json = value.get();
+    let quoted = json.starts_with('"').then(|| text(value)).transpose()?;
+    WpUserId::parse(quoted.as_deref().unwrap_or(json)).map_err(|invalid| invalid.to_string())
 }
 
 /// A string that may be a proxy secret.
 pub(super) fn proxy_secret(value: &RawValue) -> Result<ProxySecret, String> {
-    ProxySecret::parse(string(value)?).map_err(|invalid| invalid.to_string())
+    ProxySecret::parse(opaque(value)?).map_err(|invalid| invalid.to_string())
 }
 
 /// A string that names a machine.
 pub(super) fn machine_id(value: &RawValue) -> Result<MachineId, String> {
-    MachineId::parse(&string(value)?).map_err(|invalid| invalid.to_string())
+    MachineId::parse(&text(value)?).map_err(|invalid| invalid.to_string())
 }

@@ -98,7 +98,11 @@ pub(super) async fn prove(
         return Ok(caller);
     }
     state.attempts.failure(address, state.clock.monotonic())?;
-    Err(ApiError::InvalidProxySecret)
+    Err(if secret.is_mispasted() {
+        ApiError::MispastedProxySecret
+    } else {
+        ApiError::InvalidProxySecret
+    })
 }
 
 /// Reads each request of a route as a `C`, and hands it on with its caller proven.

@@ -14,7 +14,7 @@ use super::{
 };
 use crate::{
     error::ApiError,
-    extract::{Fields, Json, parse_object, string},
+    extract::{Fields, Json, parse_object, text},
     middleware::client::Client,
     openapi::ManageTokenProblems,
     quota::{Answer, Charge, Disclosure, Meter, Payer},
@@ -102,7 +102,7 @@ impl Call for ManageToken {
 }
 
 fn token_id(value: &RawValue) -> Result<TokenId, String> {
-    string(value)?
+    text(value)?
         .parse()
         .map_err(|invalid: InvalidId| invalid.to_string())
 }

@@ -19,7 +19,7 @@ use super::{
 };
 use crate::{
     error::ApiError,
-    extract::{Fields, Json, parse_object, string},
+    extract::{Fields, Json, opaque, parse_object},
     keys::TokenClaims,
     middleware::client_address::ClientAddress,
     openapi::{ValidateTokenProblems, always},
@@ -197,7 +197,7 @@ impl ValidateToken {
 }
 
 fn token(value: &RawValue) -> Result<String, String> {
-    let token = string(value)?;
+    let token = opaque(value)?;
     if token.is_empty() || token.len() > MAX_TOKEN_BYTES {
         return Err(format!("must be a string of 1 to {MAX_TOKEN_BYTES} bytes"));
     }

@@ -26,39 +26,49 @@ const RECOVERY_BYTES: usize = 10;
 /// Whom the app names the secret after.
 const ISSUER: &str = "Mirrory";
 
-/// The longest code that is looked at, in bytes.
-const MAX_CODE_BYTES: usize = 64;
+/// What somebody typed as a code, by its form.
+#[derive(Clone, Debug)]
+pub enum Code {
+    /// It may be one of an authenticator app.
+    App(AppCode),
+    /// It may be a recovery code.
+    Recovery(RecoveryCode),
+}
 
-/// What somebody typed as a code. Shows as `[code]`.
+/// Six digits. Shows as `[code]`.
 #[derive(Clone)]
-pub struct Code(SecretString);
+pub struct AppCode(SecretString);
 
-/// The text is no code.
+/// The text cannot be a code.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("must be a string of 1 to {MAX_CODE_BYTES} bytes: six digits, or a recovery code")]
+#[error("must be six digits, or a recovery code")]
 pub struct InvalidCode;
 
 impl Code {
-    /// Takes what somebody typed.
+    /// Takes what somebody typed or pasted: white space and hyphens in it do not count, and a recovery
+    /// code is read as Crockford's base32 is, in whatever case, with O for 0, and I or L for 1.
     ///
     /// # Errors
-    /// When it is empty or longer than 64 bytes.
-    pub fn parse(raw: String) -> Result<Self, InvalidCode> {
-        if raw.is_empty() || raw.len() > MAX_CODE_BYTES {
-            return Err(InvalidCode);
+    /// When it can be neither.
+    pub fn parse(typed: &str) -> Result<Self, InvalidCode> {
+        let symbols = typed.chars().filter(|symbol| !is_separator(*symbol));
+        let text = SecretString::from(symbols.collect::<String>());
+        let exposed = text.expose_secret();
+        let is_of_app = exposed.len() == usize::from(DIGITS)
+            && exposed.bytes().all(|byte| byte.is_ascii_digit());
+        if is_of_app {
+            return Ok(Self::App(AppCode(text)));
         }
-        Ok(Self(raw.into()))
-    }
-
-    /// The recovery code that it is, with hyphens or without, in whatever case.
-    pub(super) fn as_recovery(&self) -> Option<RecoveryCode> {
-        let typed = self.0.expose_secret().to_ascii_lowercase().replace('-', "");
-        let bytes = CROCKFORD.decode(typed.as_bytes()).ok()?;
-        Some(RecoveryCode(bytes.try_into().ok()?))
+        RecoveryCode::read(exposed).map(Self::Recovery)
     }
 }
 
-impl fmt::Debug for Code {
+/// White space, a hyphen, or a dash that a keyboard puts in its place.
+fn is_separator(symbol: char) -> bool {
+    symbol.is_whitespace() || matches!(symbol, '-' | '\u{2010}'..='\u{2015}' | '\u{2212}')
+}
+
+impl fmt::Debug for AppCode {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         formatter.write_str("[code]")
     }
@@ -93,11 +103,8 @@ impl Secret {
     }
 
     /// The step that a code is of, if it is of one near `now`.
-    pub(super) fn step_of(&self, code: &Code, now: Timestamp) -> Option<i64> {
+    pub(super) fn step_of(&self, code: &AppCode, now: Timestamp) -> Option<i64> {
         let typed = code.0.expose_secret();
-        if typed.len() != usize::from(DIGITS) || !typed.bytes().all(|byte| byte.is_ascii_digit()) {
-            return None;
-        }
         let seconds = u64::try_from(now.as_seconds()).ok()?;
         i64::try_from(self.builder().build_noncompliant().check(typed, seconds)?).ok()
     }
@@ -113,11 +120,26 @@ impl Secret {
 }
 
 /// What gets in once in the place of a code. Shows as `[code]`.
-pub(super) struct RecoveryCode([u8; RECOVERY_BYTES]);
+#[derive(Clone)]
+pub struct RecoveryCode([u8; RECOVERY_BYTES]);
 
 impl RecoveryCode {
     pub(super) fn generate(randomness: &Randomness) -> Self {
         Self(randomness.bytes())
+    }
+
+    fn read(typed: &str) -> Result<Self, InvalidCode> {
+        let symbols = typed
+            .chars()
+            .map(|symbol| match symbol.to_ascii_lowercase() {
+                'o' => '0',
+                'i' | 'l' => '1',
+                symbol => symbol,
+            });
+        let text = SecretString::from(symbols.collect::<String>());
+        let bytes = CROCKFORD.decode(text.expose_secret().as_bytes());
+        let bytes = bytes.map_err(|_| InvalidCode)?;
+        bytes.try_into().map(Self).map_err(|_| InvalidCode)
     }
 
     /// What is stored in its place: 80 random bits need no slow hash.
@@ -145,8 +167,18 @@ impl fmt::Debug for RecoveryCode {
 mod tests {
     use super::*;
 
-    fn code(text: &str) -> Code {
-        Code::parse(text.to_owned()).unwrap()
+    fn app(text: &str) -> AppCode {
+        match Code::parse(text) {
+            Ok(Code::App(code)) => code,
+            other => panic!("{text:?} is {other:?}"),
+        }
+    }
+
+    fn recovery(text: &str) -> RecoveryCode {
+        match Code::parse(text) {
+            Ok(Code::Recovery(code)) => code,
+            other => panic!("{text:?} is {other:?}"),
+        }
     }
 
     /// RFC 6238, appendix B, its last six digits.
@@ -160,14 +192,14 @@ mod tests {
             (20_000_000_000, "353130"),
         ] {
             let now = Timestamp::from_seconds(seconds);
-            assert_eq!(secret.step_of(&code(digits), now), Some(seconds / 30));
+            assert_eq!(secret.step_of(&app(digits), now), Some(seconds / 30));
         }
     }
 
     #[test]
     fn one_step_either_side_is_taken() {
         let secret = Secret::new(b"12345678901234567890");
-        let at = |seconds| secret.step_of(&code("287082"), Timestamp::from_seconds(seconds));
+        let at = |seconds| secret.step_of(&app("287082"), Timestamp::from_seconds(seconds));
         for seconds in [0, 29, 30, 59, 60, 89] {
             assert_eq!(at(seconds), Some(1), "{seconds}");
         }
@@ -175,26 +207,58 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_six_digits_is_no_code_of_an_app() {
+    fn white_space_and_hyphens_do_not_count() {
         let secret = Secret::new(b"12345678901234567890");
-        for text in ["28708", "2870820", " 287082", "287 082", "+87082", "٢٨٧٠٨٢"] {
+        for text in [
+            "287082",
+            "287 082",
+            " 287\u{a0}082\n",
+            "287-082",
+            "28 70 82",
+            "287\u{2013}082",
+            "2-8-7-0-8-2",
+        ] {
             let now = Timestamp::from_seconds(59);
-            assert_eq!(secret.step_of(&code(text), now), None, "{text}");
+            assert_eq!(secret.step_of(&app(text), now), Some(1), "{text:?}");
         }
     }
 
     #[test]
-    fn a_recovery_code_is_read_with_hyphens_or_without_in_any_case() {
-        let shown = RecoveryCode::generate(&Randomness::seeded(1)).reveal();
-        let shown = shown.expose_secret();
-        assert_eq!(shown.len(), 19);
-        let plain = shown.replace('-', "");
-        for typed in [shown.to_owned(), shown.to_uppercase(), plain] {
-            let read = code(&typed).as_recovery().unwrap();
-            assert_eq!(read.reveal().expose_secret(), shown, "{typed}");
+    fn a_recovery_code_is_read_as_crockford_has_it() {
+        let shown = "0110-7g9x-v4ht-0b1d";
+        let spaced = shown.replace('-', " ");
+        for typed in [
+            shown.to_owned(),
+            shown.to_uppercase(),
+            shown.replace('-', ""),
+            format!("\t{spaced}\r\n"),
+            shown.replace('0', "O").replace('1', "I"),
+            shown.replace('0', "o").replace('1', "l"),
+            shown.replace('1', "L"),
+        ] {
+            let read = recovery(&typed).reveal();
+            assert_eq!(read.expose_secret(), shown, "{typed:?}");
         }
-        for other in ["287082", &shown[1..], &format!("{shown}0")] {
-            assert!(code(other).as_recovery().is_none(), "{other}");
+    }
+
+    #[test]
+    fn what_can_be_no_code_is_refused() {
+        for text in [
+            "",
+            " - ",
+            "28708",
+            "2870820",
+            "+87082",
+            "28708O",
+            "\u{662}\u{668}\u{667}\u{660}\u{668}\u{662}",
+            "not a code",
+            "7g9x-2kqm-v4ht-0b8",
+            "7g9x-2kqm-v4ht-0b8dd",
+            "7g9x-2kqm-v4ht-0b8u",
+            "7g9x-2kqm-v4ht-0b8\u{0}",
+            "7g9x.2kqm.v4ht.0b8d",
+        ] {
+            assert_eq!(Code::parse(text).unwrap_err(), InvalidCode, "{text:?}");
         }
     }
 

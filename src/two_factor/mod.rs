@@ -10,7 +10,7 @@ mod store;
 
 use axum::{Router, routing::post};
 
-pub use code::{Code, InvalidCode};
+pub use code::{AppCode, Code, InvalidCode, RecoveryCode};
 pub use registry::{Enrolment, FirstCode, Presented, TwoFactor, TwoFactorError, disable};
 
 use crate::{

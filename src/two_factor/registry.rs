@@ -5,7 +5,7 @@ use std::time::Duration;
 use secrecy::SecretString;
 
 use super::{
-    code::{Code, RecoveryCode, Secret},
+    code::{AppCode, Code, RecoveryCode, Secret},
     store::{self, Enrolled, TwoFactorStore},
 };
 use crate::{
@@ -148,7 +148,7 @@ impl TwoFactor {
     pub async fn judge_first(
         &self,
         account_id: AccountId,
-        code: &Code,
+        code: &AppCode,
     ) -> Result<FirstCode, TwoFactorError> {
         let now = self.clock.now();
         let enrolled = self.store.find(account_id).await?;
@@ -203,11 +203,13 @@ impl TwoFactor {
         let Some(enrolled) = enrolled.filter(|enrolled| enrolled.confirmed_at.is_some()) else {
             return Ok(None);
         };
-        let code = code.ok_or(TwoFactorError::CodeRequired)?;
-        if let Some(recovery) = code.as_recovery() {
-            let kind = Kind::Recovery(recovery);
-            return Ok(Some(Presented { account_id, kind }));
-        }
+        let code = match code.ok_or(TwoFactorError::CodeRequired)? {
+            Code::App(code) => code,
+            Code::Recovery(code) => {
+                let kind = Kind::Recovery(code.clone());
+                return Ok(Some(Presented { account_id, kind }));
+            }
+        };
         let now = self.clock.now();
         enrolled.refuse_locked(now)?;
         match self.step(account_id, &enrolled, code)? {
@@ -321,7 +323,7 @@ impl TwoFactor {
         &self,
         account_id: AccountId,
         enrolled: &Enrolled,
-        code: &Code,
+        code: &AppCode,
     ) -> Result<Option<i64>, VaultError> {
         let vault = self.keys.vault();
         let secret = Secret::new(&vault.open(&purpose(account_id), &enrolled.sealed)?);

@@ -12,14 +12,13 @@ use uuid::Uuid;
 use super::{
     ids::{ApiTokenId, SecretId},
     randomness::Randomness,
+    text::plain,
 };
 
 /// Lower-case Crockford base32, most significant bit first, zero bits at the end, no padding.
 pub(crate) static CROCKFORD: LazyLock<Encoding> = LazyLock::new(|| {
     let mut specification = Specification::new();
-    specification
-        .symbols
-        .push_str("0123456789abcdefghjkmnpqrstvwxyz");
+    specification.symbols.push_str(SYMBOLS);
     #[expect(
         clippy::expect_used,
         reason = "32 distinct symbols are a valid alphabet"
@@ -27,6 +26,7 @@ pub(crate) static CROCKFORD: LazyLock<Encoding> = LazyLock::new(|| {
     specification.encoding().expect("a base32 alphabet")
 });
 
+const SYMBOLS: &str = "0123456789abcdefghjkmnpqrstvwxyz";
 const PREFIX: &str = "mps_";
 const API_TOKEN_PREFIX: &str = "mat_";
 const ID_BYTES: usize = 16;
@@ -62,6 +62,19 @@ impl ProxySecret {
             return Err(InvalidSecret);
         }
         Ok(Self(raw.into()))
+    }
+
+    /// Whether the text can be no secret, made or chosen, whichever there are: its form alone tells.
+    #[must_use]
+    pub fn is_mispasted(&self) -> bool {
+        let text = self.0.expose_secret();
+        match text.strip_prefix(PREFIX) {
+            Some(encoded) => !encoded
+                .bytes()
+                .all(|byte| SYMBOLS.as_bytes().contains(&byte)),
+            // A chosen one is a text of the configuration.
+            None => !matches!(plain(text), Ok(plain) if plain == text),
+        }
     }
 
     /// Whether the text begins like a secret that this service makes.

@@ -19,6 +19,7 @@ on_both_stores! {
     a_field_of_ours_given_twice_is_malformed,
     unknown_fields_are_ignored_also_when_given_twice,
     nothing_is_normalised,
+    a_secret_that_was_pasted_wrong_is_told_apart,
     sixteen_kibibytes_are_read_and_not_one_byte_more,
     a_body_of_unknown_length_is_cut_off_at_the_limit,
     a_body_that_breaks_off_is_malformed,
@@ -147,12 +148,27 @@ async fn what_is_no_json_object_is_malformed(store: Store) {
 async fn a_byte_order_mark_is_malformed(store: Store) {
     let (app, site) = start(store).await;
     let text = body(&site);
-    for marked in [
-        [b"\xef\xbb\xbf", text.as_bytes()].concat(),
-        text.encode_utf16().flat_map(u16::to_le_bytes).collect(),
-        text.encode_utf16().flat_map(u16::to_be_bytes).collect(),
+    let marked = format!("\u{feff}{text}");
+    for (body, encoding) in [
+        (marked.clone().into_bytes(), "UTF-8"),
+        (
+            marked.encode_utf16().flat_map(u16::to_le_bytes).collect(),
+            "UTF-16",
+        ),
+        (
+            marked.encode_utf16().flat_map(u16::to_be_bytes).collect(),
+            "UTF-16",
+        ),
     ] {
-        let answer = app.post(GENERATE).text(marked).send().await;
+        let answer = app.post(GENERATE).text(body).send().await;
+        assert_eq!(answer.problem(), (400, "malformed_json"));
+        let detail = answer.body["detail"].as_str().unwrap();
+        let told = format!("begins with the byte-order mark of {encoding}: ");
+        assert!(detail.contains(&told), "{detail}");
+    }
+    for unmarked in [u16::to_le_bytes, u16::to_be_bytes] {
+        let body: Vec<u8> = text.encode_utf16().flat_map(unmarked).collect();
+        let answer = app.post(GENERATE).text(body).send().await;
         assert_eq!(answer.problem(), (400, "malformed_json"));
     }
 }
@@ -254,6 +270,58 @@ async fn nothing_is_normalised(store: Store) {
     let issued = app.issue(&site).await;
     let body = app.validate(&issued.token, " A\u{301} ").await.ok();
     assert_eq!(body["machine_id"], " A\u{301} ");
+}
+
+async fn a_secret_that_was_pasted_wrong_is_told_apart(store: Store) {
+    let settings = [
+        ("limits.failures_per_minute", "0"),
+        ("bootstrap.proxy_secret", "a secret of my own"),
+    ];
+    let app = TestApp::with(store, &settings).await;
+    let site = app.site("professional").await;
+    let refusal = async |secret: &str| {
+        let body = json!({"wp_user_id": 1, "proxy_secret": secret});
+        let answer = app.generate(body).await;
+        assert_eq!(answer.problem(), (401, "invalid_proxy_secret"));
+        let detail = answer.body["detail"].as_str().unwrap();
+        (
+            detail.contains("characters that no secret has"),
+            answer.body["title"].clone(),
+        )
+    };
+    let (middle, last) = (site.secret.len() / 2, site.secret.len() - 1);
+    let (begin, end) = site.secret.split_at(middle);
+    let other = if site.secret.ends_with('0') { '1' } else { '0' };
+    let title = refusal("another secret of mine").await.1;
+    for secret in [
+        format!(" {}", site.secret),
+        format!("{}\n", site.secret),
+        format!("{}\u{a0}", site.secret),
+        format!("{begin} {end}"),
+        format!("{begin}\u{200b}{end}"),
+        format!("\"{}\"", site.secret),
+        format!("'{}'", site.secret),
+        format!("{}\"", site.secret),
+        format!("mps_{}", site.secret[4..].to_uppercase()),
+        "a secret of my own ".to_owned(),
+        "'a secret of my own'".to_owned(),
+        "a secret\0 of my own".to_owned(),
+    ] {
+        assert_eq!(refusal(&secret).await, (true, title.clone()), "{secret:?}");
+    }
+    // What may be a secret is answered alike, whichever part is wrong.
+    for secret in [
+        format!("{}{other}", &site.secret[..last]),
+        site.secret[..last].to_owned(),
+        site.secret[1..].to_owned(),
+        "a secret  of my own".to_owned(),
+        "A secret of my own".to_owned(),
+        "x".to_owned(),
+    ] {
+        assert_eq!(refusal(&secret).await, (false, title.clone()), "{secret:?}");
+    }
+    let own = json!({"wp_user_id": 1, "proxy_secret": "a secret of my own"});
+    app.generate(own).await.ok();
 }
 
 async fn sixteen_kibibytes_are_read_and_not_one_byte_more(store: Store) {

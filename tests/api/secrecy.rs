@@ -28,7 +28,7 @@ fn what_somebody_signs_in_with_does_not_show() {
     let credentials = Credentials {
         name: LoginName::new("ada@shop.example"),
         password: Password::parse(password()).unwrap(),
-        code: Some(Code::parse("123456".to_owned()).unwrap()),
+        code: Some(Code::parse("123456").unwrap()),
     };
     let secrets = [PASSWORD, "ada", "123456"];
     assert_hidden(&credentials, &secrets);

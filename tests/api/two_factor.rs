@@ -169,7 +169,7 @@ async fn one_step_either_side_is_taken(store: Store) {
 async fn wrong_codes(app: &TestApp, person: &Person, count: u8) {
     for number in 0..count {
         let body = json!({
-            "email": person.email, "password": PASSWORD, "otp_attempt": "not a code"
+            "email": person.email, "password": PASSWORD, "otp_attempt": "000000"
         });
         let call = app
             .post("/api/v1/jwt")
@@ -351,7 +351,7 @@ async fn recovery_codes_are_replaced(store: Store) {
     let code = app.code(&secret);
     let answer = ask(json!({"password": "a wrong password", "otp_attempt": code})).await;
     assert_eq!(answer.problem(), (401, "invalid_credentials"));
-    let answer = ask(json!({"password": PASSWORD, "otp_attempt": "not a code"})).await;
+    let answer = ask(json!({"password": PASSWORD, "otp_attempt": "000000"})).await;
     assert_eq!(answer.problem(), (401, "invalid_otp"));
     let answer = ask(json!({"password": PASSWORD, "otp_attempt": code})).await;
     assert_eq!(answer.header("cache-control"), Some("no-store"));
@@ -371,7 +371,7 @@ async fn it_is_turned_off_by_password_and_code(store: Store) {
         ask(json!({})).await.bad_fields(),
         ["password", "otp_attempt"]
     );
-    let answer = ask(json!({"password": PASSWORD, "otp_attempt": "not a code"})).await;
+    let answer = ask(json!({"password": PASSWORD, "otp_attempt": "000000"})).await;
     assert_eq!(answer.problem(), (401, "invalid_otp"));
     let both = json!({"password": PASSWORD, "otp_attempt": app.code(&secret)});
     assert_eq!(ask(both.clone()).await.ok(), json!({}));
@@ -439,10 +439,10 @@ async fn wrong_codes_at_the_confirmation_lock_it_and_count_for_the_address(store
             .await
     };
     for _ in 0..5 {
-        assert_eq!(confirm("not a code").await.problem(), (401, "invalid_otp"));
+        assert_eq!(confirm("000000").await.problem(), (401, "invalid_otp"));
     }
     assert_eq!(
-        confirm("not a code").await.problem(),
+        confirm("000000").await.problem(),
         (429, "two_factor_locked")
     );
     for _ in 0..2 {
@@ -450,7 +450,7 @@ async fn wrong_codes_at_the_confirmation_lock_it_and_count_for_the_address(store
         assert_eq!(answer.problem(), (401, "invalid_credentials"));
     }
     assert_eq!(
-        confirm("not a code").await.problem(),
+        confirm("000000").await.problem(),
         (429, "too_many_attempts")
     );
 }

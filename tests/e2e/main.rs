@@ -29,6 +29,7 @@ mod load;
 mod moving;
 mod obedience;
 mod outage;
+mod pasted;
 mod pooler;
 mod prefix;
 mod programs;

@@ -84,6 +84,8 @@ fn what_the_driver_would_ignore_or_refuse_is_refused() {
         "postgres://h/d?port=x",
         "postgres://h:99999/d",
         "postgres://%ff@h/d",
+        "postgres://h/d?application_name=a%00b",
+        "postgres://u:%00@h/d",
     ] {
         let message = parse(text).unwrap_err().to_string();
         assert!(
@@ -92,6 +94,60 @@ fn what_the_driver_would_ignore_or_refuse_is_refused() {
         );
     }
     assert!(parse("postgres://h/d?options[search_path]=a&application_name=b").is_ok());
+}
+
+#[test]
+fn what_other_programs_take_is_refused_with_what_to_write_here() {
+    for (parameter, advice) in [
+        ("schema=hidden", "`options[search_path]=NAME`"),
+        ("pgbouncer=true", "`pool_mode = session`"),
+        ("connection_limit=5", "database.max_connections"),
+        ("connect_timeout=10", "has a deadline"),
+        ("pool_timeout=10", "has a deadline"),
+        ("keepalives=1", "has a deadline"),
+        ("target_session_attrs=read-write", "database.urls"),
+        ("load_balance_hosts=random", "database.urls"),
+        ("channel_binding=require", "`sslmode=verify-full`"),
+        ("gssencmode=prefer", "`sslmode`"),
+        ("ssl=true", "`sslmode=verify-full`"),
+        ("sslaccept=strict", "`sslmode=verify-full`"),
+        ("sslpassword=hidden", "`sslkey`"),
+        ("statement_cache_size=0", "`statement-cache-capacity`"),
+        ("fallback_application_name=x", "`application_name`"),
+        ("service=hidden", "the server, the user and the password"),
+    ] {
+        let name = parameter.split('=').next().unwrap();
+        for url in [
+            format!("postgres://u:hidden@h/d?{parameter}"),
+            format!("postgres://u:hidden@h/d?sslmode=require&{parameter}"),
+        ] {
+            let message = parse(&url).unwrap_err().to_string();
+            assert!(
+                message.starts_with(&format!("has the parameter `{name}`, ")),
+                "{message}"
+            );
+            assert!(message.contains(advice), "{message}");
+            assert!(!message.contains("hidden"), "{message}");
+        }
+    }
+    let unknown = parse("postgres://u:hidden@h/d?hid%64en=1").unwrap_err();
+    assert!(!unknown.to_string().contains("hidden"), "{unknown}");
+}
+
+#[test]
+fn one_url_names_one_server() {
+    for text in [
+        "postgres://a,b/d",
+        "postgres://a:1,b:2/d",
+        "postgres://u:hidden@a:1,b:2/d?sslmode=require",
+    ] {
+        let message = parse(text).unwrap_err().to_string();
+        assert!(message.contains("database.urls"), "{text}: {message}");
+        assert!(!message.contains("hidden"), "{message}");
+    }
+    assert!(parse("postgres://u:a,b@h/d").is_ok());
+    let message = parse("postgres://u:a,b/c@h/d").unwrap_err().to_string();
+    assert!(message.contains("percent-encoded"), "{message}");
 }
 
 #[test]

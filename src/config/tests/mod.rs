@@ -2,6 +2,7 @@ mod database_url;
 mod layering;
 mod refusals;
 mod secrecy;
+mod texts;
 mod values;
 
 use std::{

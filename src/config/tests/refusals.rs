@@ -113,9 +113,9 @@ const BAD_SETTINGS: [(&str, &str, &str); 31] = [
         "must be a whole number from 0 to 3600",
     ),
     (
-        "[tokens]\naudience = \"a\\n\"",
+        "[tokens]\naudience = \"a\\nb\"",
         "tokens.audience",
-        "must be 1 to 255 bytes without control characters",
+        "must not have control characters in it",
     ),
     (
         "[bootstrap]\nplan = 'gold'",

@@ -82,9 +82,9 @@ fn chosen_secret_stays_exactly_the_text_that_it_is() {
         "0000000000000001",
         "00000000000000000000000000000000",
         "1e50000000000000",
-        "true            ",
-        "  0x1234567890ab  ",
-        "\"quoted, with a comma\"",
+        "0x1234 567890 ab",
+        "with \"quotes\", a comma",
+        "\"a quote, unmatched",
         &long,
     ] {
         let config = from_environment(&[("MIRRORY__BOOTSTRAP__PROXY_SECRET", secret)]).unwrap();

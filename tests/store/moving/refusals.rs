@@ -18,6 +18,7 @@ on_both_stores!(
     a_newer_export_is_refused,
     a_changed_export_is_noticed,
     a_line_that_cannot_be_read_is_named,
+    a_text_that_not_every_store_can_hold_is_named,
     a_store_of_a_newer_version_is_not_exported,
 );
 
@@ -182,6 +183,29 @@ async fn a_line_that_cannot_be_read_is_named(store: Store) {
     let refused = import(&target, &long).await;
     assert!(matches!(refused, Err(ImportError::Input(_))), "{refused:?}");
     assert_eq!(size(&target).await, 0);
+}
+
+async fn a_text_that_not_every_store_can_hold_is_named(store: Store) {
+    let (file, target) = setting(&store).await;
+    for written in [r"a\u0000b", r"\ud800", r"\udc00\ud800"] {
+        let bad = file.replacen(r#""name":"text""#, &format!(r#""name":"{written}""#), 1);
+        assert_ne!(bad, file);
+        let number = bad.lines().position(|line| line.contains(written)).unwrap() + 1;
+        let refused = import(&target, &bad).await;
+        let Err(ImportError::BadLine { line, .. }) = refused else {
+            panic!("{written}: {refused:?}");
+        };
+        assert_eq!(line, number as u64);
+    }
+    // Those that every store holds are the same however they are written.
+    let written = file.replacen(r#""name":"text""#, r#""name":"t\u0065xt""#, 1);
+    let refused = import(&target, &written).await;
+    assert!(
+        matches!(refused, Err(ImportError::Changed(_))),
+        "{refused:?}"
+    );
+    let names: Vec<String> = target.column("SELECT name FROM accounts").await;
+    assert_eq!(names, ["text"]);
 }
 
 async fn a_store_of_a_newer_version_is_not_exported(store: Store) {
