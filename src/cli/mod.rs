@@ -4,6 +4,7 @@ mod account;
 mod api_token;
 mod args;
 mod audit;
+mod clock;
 mod doctor;
 mod healthcheck;
 mod introduction;
@@ -24,7 +25,7 @@ use clap::Parser;
 use serde_json::json;
 
 use self::{
-    args::{Args, Command},
+    args::{Args, ClockCommand, Command},
     output::{Answer, Failure, Format},
 };
 use crate::{
@@ -41,6 +42,8 @@ struct Context {
     config: Config,
     clock: Clock,
     randomness: Randomness,
+    /// Whether the command is refused while the clock is wrong.
+    needs_right_clock: bool,
 }
 
 impl Context {
@@ -52,7 +55,7 @@ impl Context {
         if let Some(file) = missing {
             tracing::warn!(file = %file.display(), "there was no store: made a new one");
         }
-        Ok(database)
+        self.check_clock(database).await
     }
 
     /// Opens the store, which must be there: a mistyped path is no empty store.
@@ -60,8 +63,18 @@ impl Context {
         let settings = &self.config.database;
         match missing_store(settings)? {
             Some(file) => Err(StartError::NoStore(file)),
-            None => open_store(settings, COMMAND_DEADLINE).await,
+            None => {
+                self.check_clock(open_store(settings, COMMAND_DEADLINE).await?)
+                    .await
+            }
         }
+    }
+
+    async fn check_clock(&self, database: Database) -> Result<Database, StartError> {
+        if self.needs_right_clock {
+            database.refuse_wrong_clock(&self.clock).await?;
+        }
+        Ok(database)
     }
 }
 
@@ -91,6 +104,7 @@ fn start(args: Args, format: Format) -> Result<ExitCode, Failure> {
         config,
         clock: Clock::system(),
         randomness: Randomness::system(),
+        needs_right_clock: command.needs_right_clock(),
     };
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
@@ -112,7 +126,12 @@ async fn execute(context: Context, command: Command, format: Format) -> Result<A
         Command::Site(command) => site::run(&context, command, format).await,
         Command::Token(command) => token::run(&context, command).await,
         Command::ApiToken(command) => api_token::run(&context, command).await,
-        Command::Usage { site_id } => usage::run(&context, site_id).await,
+        Command::Usage {
+            command: Some(command),
+            ..
+        } => usage::change(&context, command).await,
+        Command::Usage { site_id, .. } => usage::show(&context, site_id).await,
+        Command::Clock(ClockCommand::Accept) => clock::accept(&context).await,
         Command::Key(command) => key::run(&context, command).await,
         Command::Account(command) => account::run(&context, command).await,
         Command::Audit(command) => audit::run(&context, command).await,

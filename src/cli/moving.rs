@@ -79,6 +79,7 @@ pub(super) async fn import(context: &Context, file: &Path) -> Result<Answer, Fai
         config,
         clock,
         randomness,
+        ..
     } = context;
     let master_keys = present_master_keys(config)?;
     let database = context.make_store().await?;

@@ -6,3 +6,4 @@ pub mod name;
 pub(crate) mod patience;
 pub mod randomness;
 pub mod secret;
+pub mod store_time;
