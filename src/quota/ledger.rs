@@ -222,7 +222,7 @@ impl Ledger {
                 return Ok(Charged {
                     period: usage.period(),
                     extra,
-                    standing: Standing::new(limits, &windows, Some(usage)).holding(extra),
+                    standing: Standing::of_row(limits, &windows, Some(usage)).holding(extra),
                 });
             }
             let standing = Standing::new(limits, &windows, store.find(site_id).await?);

@@ -134,7 +134,12 @@ impl Standing {
     /// that lies further ahead was begun by a wrong clock, and does not.
     #[must_use]
     pub fn new(plan: &Plan, windows: &Windows, usage: Option<StoredUsage>) -> Self {
-        let usage = usage.map(|usage| usage.mended(windows));
+        Self::of_row(plan, windows, usage.map(|usage| usage.mended(windows)))
+    }
+
+    /// Reads a row that the store has just charged a call to, which its statement has mended where it
+    /// was to be.
+    pub(super) fn of_row(plan: &Plan, windows: &Windows, usage: Option<StoredUsage>) -> Self {
         // Where the store is ahead of our clock, its windows are the ones that must end.
         let ahead = usage.filter(|usage| usage.day > windows.day);
         let windows = &ahead.map_or(*windows, |usage| {

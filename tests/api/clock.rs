@@ -272,7 +272,7 @@ async fn a_clock_far_ahead_is_as_any_other_once_the_operator_has_accepted_it() {
     assert_eq!(ready(&app).await, (200, "ok".to_owned()));
     remember(&app).await;
     assert_eq!(seen(&app).await, app.now().as_micros());
-    app.advance(Duration::from_secs(60 * 86_400));
+    app.advance(Duration::from_hours(60 * 24));
     // The machine was off, or nobody called: time went by as it should.
     accept(&app).await;
     app.background.janitor.tick().await.unwrap();
