@@ -26,15 +26,15 @@ use crate::{
     extract::Json,
     middleware::{cors::CrossOriginLayer, edge::EdgeLayer},
     state::AppState,
-    store::Database,
+    store::{Database, StoreError},
     types::clock::{Clock, Monotonic},
 };
 
 /// How long what the store last said is repeated: however many probes come, it is asked once.
 const REPEATED_FOR: Duration = Duration::from_secs(1);
 
-/// How far our clock may be off the store's.
-pub const MAX_SKEW: Duration = Duration::from_secs(5);
+/// How long a write proves that the store can be written. After that a small one is tried.
+const WRITE_PROVES: Duration = Duration::from_secs(5);
 
 /// The endpoints of this module.
 pub fn router(state: &AppState) -> Router<AppState> {
@@ -51,14 +51,26 @@ pub struct Health {
     database: Database,
     clock: Clock,
     is_draining: Arc<AtomicBool>,
-    last: Arc<Mutex<Option<(Monotonic, Probe)>>>,
+    last: Arc<Mutex<Last>>,
+}
+
+#[derive(Debug, Default)]
+struct Last {
+    probe: Option<(Monotonic, Probe)>,
+    write: Option<Written>,
+}
+
+/// How many writes there were when it was last known that the store takes them.
+#[derive(Clone, Copy, Debug)]
+struct Written {
+    done: u64,
+    known_at: Monotonic,
 }
 
 /// What asking the store came to.
 #[derive(Clone, Copy, Debug)]
 struct Probe {
     latency_ms: Option<f64>,
-    skew: Duration,
 }
 
 impl Health {
@@ -83,12 +95,9 @@ impl Health {
         if self.is_draining.load(Ordering::Acquire) {
             return Err("draining");
         }
-        match self.probe().await {
-            Probe {
-                latency_ms: None, ..
-            } => Err("store is down"),
-            Probe { skew, .. } if skew > MAX_SKEW => Err("clock is off the store's"),
-            Probe { .. } => Ok(()),
+        match self.probe().await.latency_ms {
+            None => Err("store is down"),
+            Some(_) => self.database.time().readiness(self.clock.monotonic()),
         }
     }
 
@@ -105,40 +114,58 @@ impl Health {
     async fn ask(&self) -> Probe {
         let mut last = self.last.lock().await;
         let began = self.clock.monotonic();
-        if let Some((at, probe)) = *last
+        if let Some((at, probe)) = last.probe
             && began.since(at) < REPEATED_FOR
         {
             return probe;
         }
-        let probe = match self.database.now().await {
-            Ok(store_now) => {
-                let latency = self.clock.monotonic().since(began);
-                Probe {
-                    latency_ms: Some((latency.as_secs_f64() * 1e6).round() / 1e3),
-                    skew: self.clock.now().distance(store_now),
-                }
-            }
+        let probe = match self.try_store(&mut last.write, began).await {
+            Ok(latency) => Probe {
+                latency_ms: Some((latency.as_secs_f64() * 1e6).round() / 1e3),
+            },
             Err(error) => {
-                tracing::warn!(error = %Chain(&error), "the store did not answer a health check");
+                tracing::warn!(error = %Chain(&error), "the store failed a health check");
                 Probe::DOWN
             }
         };
-        *last = Some((self.clock.monotonic(), probe));
+        last.probe = Some((self.clock.monotonic(), probe));
         probe
+    }
+
+    /// Reads the store and the clock, which is timed; and writes, if no write has shown lately that it
+    /// can be written, or the last one was refused.
+    async fn try_store(
+        &self,
+        write: &mut Option<Written>,
+        began: Monotonic,
+    ) -> Result<Duration, StoreError> {
+        self.database.check_clock(&self.clock).await?;
+        let latency = self.clock.monotonic().since(began);
+        let is_proven = |done| {
+            write.is_some_and(|last| last.done != done || began.since(last.known_at) < WRITE_PROVES)
+        };
+        let done = self.database.writes_done();
+        if !done.is_some_and(is_proven) {
+            self.database.beat(&self.clock).await?;
+        } else if write.map(|last| last.done) == done {
+            return Ok(latency);
+        }
+        *write = self.database.writes_done().map(|done| Written {
+            done,
+            known_at: began,
+        });
+        Ok(latency)
     }
 }
 
 impl Probe {
-    const DOWN: Self = Self {
-        latency_ms: None,
-        skew: Duration::ZERO,
-    };
+    const DOWN: Self = Self { latency_ms: None };
 }
 
 /// How the service and its store are.
 #[derive(Debug, Serialize, ToSchema)]
 pub struct HealthResponse {
-    /// `healthy` when the store answers: with 200, else `unhealthy` with 503.
+    /// `healthy` when the store answers and takes writes: with 200, else `unhealthy` with 503.
     status: HealthStatus,
     /// The version of the service.
     #[schema(examples("0.1.0"))]
@@ -162,7 +189,7 @@ enum HealthStatus {
 /// How the store is.
 #[derive(Debug, Serialize, ToSchema)]
 struct StoreHealth {
-    /// `up` when it answered within a second.
+    /// `up` when it answered within a second and takes writes.
     status: StoreStatus,
     /// Which database it is.
     #[schema(value_type = String, examples("postgres", "sqlite"))]
@@ -186,15 +213,16 @@ enum StoreStatus {
 #[derive(Debug, Serialize, ToSchema)]
 pub struct ProbeResponse {
     /// `ok`, or what is in the way: `starting`, `draining`, `store is down`, `clock is off the
-    /// store's`.
+    /// store's`, `clock is far ahead of the store's`.
     #[schema(examples("ok", "draining"))]
     status: &'static str,
 }
 
 /// Report health
 ///
-/// For operators and monitors: 200 when the store answers within a second, else 503. Asks the store
-/// at most once a second, however often it is asked itself.
+/// For operators and monitors: 200 when the store answers within a second and takes writes, else 503.
+/// Asks the store at most once a second, however often it is asked itself; where nothing else was
+/// written for 5 seconds it tries a small write.
 #[utoipa::path(
     get,
     path = "/mirrory/health",
@@ -202,7 +230,7 @@ pub struct ProbeResponse {
     responses(
         (
             status = 200,
-            description = "The store answers.",
+            description = "The store answers and takes writes.",
             body = HealthResponse,
             headers(("Cache-Control", description = "no-store")),
             example = json!({
@@ -214,7 +242,7 @@ pub struct ProbeResponse {
         ),
         (
             status = 503,
-            description = "The store does not answer; or, as a problem, the service itself cannot.",
+            description = "The store does not answer or takes no writes; or, as a problem, the service itself cannot answer.",
             body = HealthResponse,
             headers(("Cache-Control", description = "no-store-of-probe")),
             example = json!({
@@ -271,8 +299,10 @@ pub(crate) async fn get_liveness() -> Response {
 
 /// Report readiness
 ///
-/// For a load balancer: 503 while the service starts, drains, has no store, or has a clock that is
-/// more than 5 seconds off the store's.
+/// For a load balancer: 503 while the service starts, drains, has no store that takes writes, or has a
+/// clock that is more than 5 seconds off the store's. The embedded store has no clock, and remembers
+/// the greatest time that it has seen: with a clock more than 5 minutes before that this is 503, and for
+/// an hour with one that is more than 30 days after it.
 #[utoipa::path(
     get,
     path = "/readyz",
@@ -299,6 +329,18 @@ pub(crate) async fn get_readiness(State(health): State<Health>) -> Response {
         Ok(()) => respond(true, ProbeResponse { status: "ok" }),
         Err(status) => respond(false, ProbeResponse { status }),
     }
+}
+
+/// What a process answers that waits for the right time before it makes what is missing in the store:
+/// how it is, and that all else is to come back.
+pub fn waiting_router(edge: EdgeLayer, health: Health) -> Router {
+    Router::new()
+        .route("/mirrory/health", get(get_health))
+        .route("/livez", get(get_liveness))
+        .route("/readyz", get(get_readiness))
+        .fallback(async || ApiError::WrongClock)
+        .layer(edge)
+        .with_state(health)
 }
 
 /// What a process answers that cannot do more yet: it lives, and all else is to come back.

@@ -2,13 +2,16 @@
 
 use std::time::Duration;
 
-use axum::Router;
+use axum::{Router, middleware::from_fn_with_state};
 
 use crate::{
     accounts, api_tokens, audit,
     error::ApiError,
     health, keys,
-    middleware::{Outermost, client_address::ClientAddressLayer, edge::EdgeLayer},
+    middleware::{
+        Outermost, client_address::ClientAddressLayer, edge::EdgeLayer,
+        right_clock::require_right_clock,
+    },
     openapi, quota, sessions, sign_in, sites,
     state::AppState,
     tokens, two_factor,
@@ -33,7 +36,7 @@ pub fn router(state: &AppState) -> Router {
     .observed_by(state.metrics.clone(), state.traces.clone());
     let client_address = ClientAddressLayer::new(state.config.server.trusted_proxies.clone());
     let outermost: Outermost = (client_address, edge);
-    Router::new()
+    let management = Router::new()
         .merge(tokens::of_site_router(state))
         .merge(sign_in::router())
         .merge(sessions::router(state))
@@ -43,6 +46,9 @@ pub fn router(state: &AppState) -> Router {
         .merge(sites::router(state))
         .merge(quota::router(state))
         .merge(audit::router(state))
+        .route_layer(from_fn_with_state(state.clone(), require_right_clock));
+    Router::new()
+        .merge(management)
         .merge(keys::router())
         .merge(health::router(state))
         .merge(openapi::router())

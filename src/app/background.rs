@@ -24,11 +24,13 @@ use crate::{
     },
     telemetry::metrics::Metrics,
     tokens::Tokens,
+    types::clock::Clock,
 };
 
 const CHOICE_INTERVAL: Duration = Duration::from_millis(250);
 const FLUSH_INTERVAL: Duration = Duration::from_secs(1);
 const JANITOR_INTERVAL: Duration = Duration::from_mins(1);
+const BEAT_INTERVAL: Duration = Duration::from_secs(5);
 
 /// The work in the background, each piece a `tick` that tests call by hand.
 #[derive(Clone)]
@@ -44,6 +46,7 @@ pub struct Background {
     pub tally: Tally,
     tokens: Tokens,
     database: Database,
+    clock: Clock,
     metrics: Metrics,
 }
 
@@ -59,6 +62,7 @@ impl Background {
                 Arc::new(state.sites.clone()),
                 Arc::new(state.tokens.clone()),
                 Arc::new(state.keys.clone()),
+                Arc::new(state.ledger.clone()),
             ],
         );
         Self {
@@ -69,6 +73,7 @@ impl Background {
             tally: state.tally.clone(),
             tokens: state.tokens.clone(),
             database: state.database.clone(),
+            clock: state.clock.clone(),
             metrics: state.metrics.clone(),
         }
     }
@@ -85,6 +90,7 @@ impl Background {
             ledger,
             tally,
             database,
+            clock,
             tokens,
             metrics,
         } = self.clone();
@@ -93,6 +99,12 @@ impl Background {
             let listener = listener.measured_by(&metrics);
             tasks.spawn(listen(stopped.clone(), listener, Arc::clone(&grown)));
         }
+        let beat = Work::every(BEAT_INTERVAL, "try to write", &metrics);
+        let beaten = database.clone();
+        tasks.spawn(repeat(stopped.clone(), beat, move || {
+            let (database, clock) = (beaten.clone(), clock.clone());
+            async move { database.beat(&clock).await }
+        }));
         let choose = Work::every(CHOICE_INTERVAL, "find a server that takes writes", &metrics);
         tasks.spawn(repeat(stopped.clone(), choose, move || {
             let database = database.clone();

@@ -13,6 +13,7 @@ use tower::Service;
 pub struct Gate {
     starting: Router,
     patience: Duration,
+    held: Arc<SetOnce<Router>>,
     open: Arc<SetOnce<Router>>,
 }
 
@@ -24,8 +25,14 @@ impl Gate {
         Self {
             starting,
             patience,
+            held: Arc::default(),
             open: Arc::default(),
         }
+    }
+
+    /// Lets nobody wait any more until it opens, which may take long: `router` answers until then.
+    pub fn hold(&self, router: Router) {
+        let _already_held = self.held.set(router);
     }
 
     /// Opens it, once: `router` answers from now on.
@@ -50,12 +57,13 @@ impl Gate {
 
     async fn answer_closed(self, request: Request) -> Result<Response, Infallible> {
         let is_probe = matches!(request.uri().path(), "/livez" | "/readyz");
-        let open = if is_probe {
+        let open = if is_probe || self.held.get().is_some() {
             None
         } else {
             timeout(self.patience, self.open.wait()).await.ok()
         };
-        let mut router = open.unwrap_or(&self.starting).clone();
+        let closed = self.held.get().unwrap_or(&self.starting);
+        let mut router = open.unwrap_or(closed).clone();
         router.call(request).await
     }
 }
@@ -85,6 +93,17 @@ mod tests {
         };
         let (status, ()) = tokio::join!(ask(&gate, "/api/v1/tokens"), starting);
         assert_eq!(status, StatusCode::OK);
+    }
+
+    #[tokio::test]
+    async fn nobody_waits_at_a_gate_that_is_held() {
+        let gate = closed(Duration::MAX);
+        gate.hold(Router::new().fallback(async || StatusCode::IM_A_TEAPOT));
+        for path in ["/readyz", "/api/v1/tokens"] {
+            assert_eq!(ask(&gate, path).await, StatusCode::IM_A_TEAPOT);
+        }
+        gate.open(Router::new().fallback(async || StatusCode::OK));
+        assert_eq!(ask(&gate, "/api/v1/tokens").await, StatusCode::OK);
     }
 
     #[tokio::test]

@@ -11,7 +11,7 @@ use crate::{
     config::{self, Config, DatabaseKind},
     error::Chain,
     health::Health,
-    keys::{KeySettings, Keys, KeysError, vault::Vault},
+    keys::{self, KeySettings, Keys, KeysError, vault::Vault},
     middleware::admission::Admission,
     passwords::Passwords,
     quota::Ledger,
@@ -153,6 +153,7 @@ pub async fn open_store(
             url: settings.redacted(),
             source,
         })?;
+    database.set_least_time(migrations::newest_date());
     let standing = migrations::standing(&database).await?;
     if !standing.is_current() {
         database.migrate().await?;
@@ -169,6 +170,21 @@ pub async fn open_store(
         }
     }
     Ok(database)
+}
+
+/// Whether a start finds all that it would make: the keys, and the site of the configured secret. A
+/// clock that is wrong would put wrong times on them.
+///
+/// # Errors
+/// When the store fails.
+pub async fn is_set_up(config: &Config, database: &Database) -> Result<bool, StoreError> {
+    if !keys::has_keys(database).await? {
+        return Ok(false);
+    }
+    if config.bootstrap.proxy_secret.is_some() {
+        return sites::has_default(database).await;
+    }
+    Ok(true)
 }
 
 /// Says which plans of sites the configuration lacks: calls of those sites are answered 500.
@@ -240,6 +256,7 @@ pub async fn open_state(
     randomness: Randomness,
     freshness: Freshness,
 ) -> Result<AppState, StartError> {
+    database.check_clock(&clock).await?;
     let keys = open_keys(&config, &database, &clock, &randomness, freshness.clone()).await?;
     let bootstrap = &config.bootstrap;
     let sites = Sites::new(

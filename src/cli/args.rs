@@ -43,13 +43,20 @@ pub(super) enum Command {
     #[command(subcommand)]
     Token(TokenCommand),
     /// What a site has used of its plan, and what instances hold in reserve for its next calls.
+    #[command(args_conflicts_with_subcommands = true, subcommand_negates_reqs = true)]
     Usage {
         /// The site.
-        site_id: SiteId,
+        #[arg(required = true)]
+        site_id: Option<SiteId>,
+        #[command(subcommand)]
+        command: Option<UsageCommand>,
     },
     /// Signing keys and the master key.
     #[command(subcommand)]
     Key(KeyCommand),
+    /// What the embedded store knows of the time.
+    #[command(subcommand)]
+    Clock(ClockCommand),
     /// The people who run sites.
     #[command(subcommand)]
     Account(AccountCommand),
@@ -197,6 +204,48 @@ pub(super) enum TokenChange {
         /// The token.
         token_id: TokenId,
     },
+}
+
+#[derive(Clone, Copy, Debug, Subcommand)]
+pub(super) enum UsageCommand {
+    /// Set what a site has used of the present day and month to nothing.
+    Reset {
+        /// The site.
+        site_id: SiteId,
+    },
+}
+
+#[derive(Clone, Copy, Debug, Subcommand)]
+pub(super) enum ClockCommand {
+    /// Say that this machine's clock is right now, whatever time the store has seen.
+    ///
+    /// The embedded store remembers the greatest time that it has seen. Nothing is served by a clock
+    /// more than 5 minutes before that, and nothing cleaned up by one more than 30 days after it.
+    Accept,
+}
+
+impl Command {
+    /// Whether it writes times, or changes what is judged by them: not with a wrong clock.
+    pub(super) const fn needs_right_clock(&self) -> bool {
+        !matches!(
+            self,
+            Self::Serve
+                | Self::Migrate
+                | Self::Site(SiteCommand::List | SiteCommand::Show { .. })
+                | Self::Token(TokenCommand::List { .. } | TokenCommand::Show { .. })
+                | Self::Usage { command: None, .. }
+                | Self::Key(KeyCommand::OfTokens(SigningKeyCommand::List))
+                | Self::Clock(_)
+                | Self::Account(AccountCommand::List)
+                | Self::ApiToken(ApiTokenCommand::List { .. })
+                | Self::Audit(_)
+                | Self::Export { .. }
+                | Self::Config
+                | Self::Openapi
+                | Self::Healthcheck
+                | Self::Doctor
+        )
+    }
 }
 
 #[derive(Debug, Subcommand)]

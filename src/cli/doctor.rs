@@ -17,6 +17,7 @@ pub(super) async fn run(context: &Context) -> Result<Answer, Failure> {
         config,
         clock,
         randomness,
+        ..
     } = context;
     report(&examine(config, clock, randomness).await)
 }

@@ -41,6 +41,7 @@ async fn make_first_site(state: &AppState) -> Result<Option<(Site, ProxySecret)>
     let config = &state.config;
     let is_wanted = config.database.kind() == DatabaseKind::Sqlite
         && config.bootstrap.proxy_secret.is_none()
+        && !state.database.time().is_wrong()
         && config.plans.contains_key(FIRST_PLAN);
     if !is_wanted {
         return Ok(None);

@@ -43,6 +43,7 @@ async fn run_on_signing_keys(
         config,
         clock,
         randomness,
+        ..
     } = context;
     // Never fresh: a command reads the keys from the store.
     let freshness = Freshness::new(clock.clone());

@@ -28,6 +28,7 @@ pub(super) async fn rotate(
         config,
         clock,
         randomness,
+        ..
     } = context;
     let rotated = rotate_master_key(config, &database, new, clock, randomness).await?;
     let status = match rotated.rewrapped {

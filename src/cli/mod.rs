@@ -4,6 +4,7 @@ mod account;
 mod api_token;
 mod args;
 mod audit;
+mod clock;
 mod doctor;
 mod healthcheck;
 mod introduction;
@@ -24,7 +25,7 @@ use clap::Parser;
 use serde_json::json;
 
 use self::{
-    args::{Args, Command},
+    args::{Args, ClockCommand, Command},
     output::{Answer, Failure, Format},
 };
 use crate::{
@@ -41,12 +42,15 @@ struct Context {
     config: Config,
     clock: Clock,
     randomness: Randomness,
+    /// Whether the command is refused while the clock is wrong.
+    needs_right_clock: bool,
 }
 
 impl Context {
     /// Opens the store, and makes an embedded one that is not there.
     async fn make_store(&self) -> Result<Database, StartError> {
-        make_store(&self.config.database, COMMAND_DEADLINE).await
+        let database = make_store(&self.config.database, COMMAND_DEADLINE).await?;
+        self.check_clock(database).await
     }
 
     /// Opens the store, which must be there: a mistyped path is no empty store.
@@ -54,8 +58,18 @@ impl Context {
         let settings = &self.config.database;
         match missing_store(settings)? {
             Some(file) => Err(StartError::NoStore(file)),
-            None => open_store(settings, COMMAND_DEADLINE).await,
+            None => {
+                self.check_clock(open_store(settings, COMMAND_DEADLINE).await?)
+                    .await
+            }
         }
+    }
+
+    async fn check_clock(&self, database: Database) -> Result<Database, StartError> {
+        if self.needs_right_clock {
+            database.refuse_wrong_clock(&self.clock).await?;
+        }
+        Ok(database)
     }
 }
 
@@ -85,6 +99,7 @@ fn start(args: Args, format: Format) -> Result<ExitCode, Failure> {
         config,
         clock: Clock::system(),
         randomness: Randomness::system(),
+        needs_right_clock: command.needs_right_clock(),
     };
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
@@ -110,7 +125,12 @@ async fn execute(context: Context, command: Command, format: Format) -> Result<A
         Command::Site(command) => site::run(&context, command, format).await,
         Command::Token(command) => token::run(&context, command).await,
         Command::ApiToken(command) => api_token::run(&context, command).await,
-        Command::Usage { site_id } => usage::run(&context, site_id).await,
+        Command::Usage {
+            command: Some(command),
+            ..
+        } => usage::change(&context, command).await,
+        Command::Usage { site_id, .. } => usage::show(&context, site_id).await,
+        Command::Clock(ClockCommand::Accept) => clock::accept(&context).await,
         Command::Key(command) => key::run(&context, command).await,
         Command::Account(command) => account::run(&context, command).await,
         Command::Audit(command) => audit::run(&context, command).await,

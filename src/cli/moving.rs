@@ -80,6 +80,7 @@ pub(super) async fn import(context: &Context, file: &Path) -> Result<Answer, Fai
         config,
         clock,
         randomness,
+        ..
     } = context;
     let master_keys = present_master_keys(config)?;
     let database = make_store_for_import(&config.database, COMMAND_DEADLINE).await?;

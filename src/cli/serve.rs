@@ -2,7 +2,12 @@
 
 use std::{net::SocketAddr, num::NonZeroUsize, sync::Arc, time::Duration};
 
-use tokio::{net::TcpListener, sync::watch, task::JoinSet, time::timeout};
+use tokio::{
+    net::TcpListener,
+    sync::watch,
+    task::JoinSet,
+    time::{sleep, timeout},
+};
 
 use super::{
     Context, introduction,
@@ -12,16 +17,18 @@ use super::{
 use crate::{
     app::{
         Background, Gate, Limits, METRICS_CONNECTIONS, Room, Running, StartError, claim_store,
-        make_room, make_store, open_state, require_master_key, serve_until, warn_of_unknown_plans,
+        is_set_up, make_room, make_store, open_state, require_master_key, serve_until,
+        warn_of_unknown_plans,
     },
     config::Config,
     error::Chain,
-    health,
+    health::{self, Health},
     middleware::edge::EdgeLayer,
     router,
     state::AppState,
-    store::{database::SERVING_DEADLINE, freshness::Freshness},
+    store::{Database, database::SERVING_DEADLINE, follower::POLL_INTERVAL, freshness::Freshness},
     telemetry::metrics::exposition,
+    types::clock::Clock,
 };
 
 const LISTEN: &str = "server.listen (MIRRORY__SERVER__LISTEN)";
@@ -39,6 +46,7 @@ pub(super) async fn run(context: Context, format: Format) -> Result<Answer, Fail
         config,
         clock,
         randomness,
+        ..
     } = context;
     let mut signals = Signals::new()?;
     // Also while the store is down: it is what the operator can mend first.
@@ -53,7 +61,7 @@ pub(super) async fn run(context: Context, format: Format) -> Result<Answer, Fail
     let request_timeout = Duration::from_secs(config.server.request_timeout_seconds.into());
     let edge = EdgeLayer::new(clock.clone(), randomness.clone(), request_timeout);
     let mut servers = Servers::new(Duration::from_secs(config.server.drain_seconds.into()));
-    let gate = Gate::new(health::starting_router(edge), request_timeout);
+    let gate = Gate::new(health::starting_router(edge.clone()), request_timeout);
     servers.start(listener, &gate, limits(&config));
     let metrics_gate = metrics_listener.map(|listener| {
         let gate = Gate::new(exposition::starting_router(), request_timeout);
@@ -63,6 +71,10 @@ pub(super) async fn run(context: Context, format: Format) -> Result<Answer, Fail
 
     let starting = async {
         let database = make_store(&config.database, SERVING_DEADLINE).await?;
+        wait_for_right_clock(&config, &database, &clock, |health| {
+            gate.hold(health::waiting_router(edge, health));
+        })
+        .await?;
         warn_of_unknown_plans(&config, &database).await;
         let freshness = Freshness::new(clock.clone());
         let state = open_state(config, database, clock, randomness, freshness.clone()).await?;
@@ -125,6 +137,26 @@ fn limits(config: &Config) -> Limits {
         trusted_proxies: Arc::from(config.server.trusted_proxies.as_slice()),
         ..Limits::of(connections)
     }
+}
+
+/// Where a start is to make something, as the first keys, waits until the clock is right; `hold` is
+/// called if that is not at once. What is there already is served from the start, as far as it can be.
+async fn wait_for_right_clock(
+    config: &Config,
+    database: &Database,
+    clock: &Clock,
+    hold: impl FnOnce(Health),
+) -> Result<(), StartError> {
+    database.check_clock(clock).await?;
+    if !database.time().is_wrong() || is_set_up(config, database).await? {
+        return Ok(());
+    }
+    hold(Health::new(database.clone(), clock.clone()));
+    while database.time().is_wrong() {
+        sleep(POLL_INTERVAL).await;
+        database.check_clock(clock).await?;
+    }
+    Ok(())
 }
 
 /// What listens: for requests, and for those who look at the metrics.

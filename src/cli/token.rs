@@ -31,6 +31,7 @@ pub(super) async fn run(context: &Context, command: TokenCommand) -> Result<Answ
         config,
         clock,
         randomness,
+        ..
     } = context;
     let tokens = open_tokens(config, &database, clock, randomness);
     let now = clock.now();

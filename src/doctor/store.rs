@@ -6,10 +6,12 @@ use super::{Check, Status};
 use crate::{
     config::{Config, DatabaseKind},
     error::Chain,
-    health::MAX_SKEW,
     moving, sites,
-    store::{Database, StoreError, migrations, read},
-    types::clock::Clock,
+    store::{Database, StoreError, migrations, read, time},
+    types::{
+        clock::{Clock, Timestamp},
+        store_time::{ClockState, MAX_SKEW},
+    },
 };
 
 const LOOK_AT_THE_STORE: &str = "see what the database's own log says";
@@ -49,7 +51,49 @@ pub(super) async fn version(config: &Config, database: &Database) -> Check {
     }
 }
 
+/// What the embedded store has seen, if it has the table for it.
+const HAS_SEEN: &str = "SELECT count(*) FROM sqlite_schema WHERE name = 'store_clock'";
+const SEEN: &str = "SELECT seen_at FROM store_clock WHERE id = 1";
+
+/// How the clock is beside the store's: PostgreSQL's own, or the greatest time that the embedded store
+/// has seen.
 pub(super) async fn clock(database: &Database, clock: &Clock) -> Check {
+    match database.kind() {
+        DatabaseKind::Postgres => beside_the_stores(database, clock).await,
+        DatabaseKind::Sqlite => match seen(database).await {
+            Ok(seen) => of_seen(seen, clock.now()),
+            Err(error) => failed("clock", &error),
+        },
+    }
+}
+
+async fn seen(database: &Database) -> Result<Option<Timestamp>, StoreError> {
+    let (tables,): (i64,) = read!(database, |connection| sqlx::query_as(HAS_SEEN)
+        .fetch_one(connection))?;
+    if tables == 0 {
+        return Ok(None);
+    }
+    let (told,): (Timestamp,) = read!(database, |connection| sqlx::query_as(SEEN)
+        .fetch_one(connection))?;
+    Ok(time::seen(told))
+}
+
+fn of_seen(seen: Option<Timestamp>, now: Timestamp) -> Check {
+    let state = ClockState::since(seen, migrations::newest_date(), now);
+    let advice = "set the clock by NTP (chrony, systemd-timesyncd); if it is right, run `mirrory clock \
+                  accept`";
+    match (state, seen) {
+        (ClockState::Right, None) => Check::ok("clock", "the store has seen no time yet"),
+        (ClockState::Right, Some(seen)) => Check::ok(
+            "clock",
+            format!("{now}, and the store was used until {seen}"),
+        ),
+        (ClockState::Wrong(_), _) => Check::failed("clock", state.to_string(), advice),
+        (ClockState::Ahead { .. }, _) => Check::warning("clock", state.to_string(), advice),
+    }
+}
+
+async fn beside_the_stores(database: &Database, clock: &Clock) -> Check {
     let skew = match database.now().await {
         Ok(now) => clock.now().distance(now),
         Err(error) => return failed("clock", &error),

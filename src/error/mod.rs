@@ -81,6 +81,8 @@ pub enum ApiError {
     Internal(Cause),
     /// 503: the store did not answer; the cause is for the log.
     StoreUnavailable(Cause),
+    /// 503: the clock is off the store's, and nothing can be judged by it. The log has told it once.
+    WrongClock,
     /// 503: too much waits.
     Overloaded,
 }
@@ -134,7 +136,9 @@ impl ApiError {
             | Self::TooManyAttempts(_)
             | Self::TwoFactorLocked { .. } => StatusCode::TOO_MANY_REQUESTS,
             Self::Internal(_) => StatusCode::INTERNAL_SERVER_ERROR,
-            Self::StoreUnavailable(_) | Self::Overloaded => StatusCode::SERVICE_UNAVAILABLE,
+            Self::StoreUnavailable(_) | Self::WrongClock | Self::Overloaded => {
+                StatusCode::SERVICE_UNAVAILABLE
+            }
         }
     }
 
@@ -165,7 +169,7 @@ impl ApiError {
             Self::QuotaExceeded { .. } => "quota_exceeded",
             Self::TooManyAttempts(_) => "too_many_attempts",
             Self::Internal(_) => "internal_error",
-            Self::StoreUnavailable(_) => "store_unavailable",
+            Self::StoreUnavailable(_) | Self::WrongClock => "store_unavailable",
             Self::Overloaded => "overloaded",
         }
     }
@@ -198,7 +202,9 @@ impl ApiError {
                 Some(*retry_after)
             }
             Self::TooManyAttempts(refused) => Some(refused.retry_after),
-            Self::StoreUnavailable(_) | Self::Overloaded => Some(Duration::from_secs(1)),
+            Self::StoreUnavailable(_) | Self::WrongClock | Self::Overloaded => {
+                Some(Duration::from_secs(1))
+            }
             _ => None,
         }
     }

@@ -19,6 +19,7 @@ impl From<StoreError> for ApiError {
     fn from(error: StoreError) -> Self {
         match error {
             StoreError::Overloaded => Self::Overloaded,
+            StoreError::WrongClock(_) => Self::WrongClock,
             StoreError::Fault(_) | StoreError::Refused(_) => Self::Internal(Arc::new(error)),
             StoreError::Unreachable(_) | StoreError::Unavailable(_) | StoreError::Timeout => {
                 Self::StoreUnavailable(Arc::new(error))

@@ -32,7 +32,7 @@ impl ApiError {
             Self::QuotaExceeded { .. } => "The quota is used up",
             Self::TooManyAttempts(_) => "Too many attempts",
             Self::Internal(_) => "Something went wrong on our side",
-            Self::StoreUnavailable(_) => "The store is not available",
+            Self::StoreUnavailable(_) | Self::WrongClock => "The store is not available",
             Self::Overloaded => "The service is overloaded",
         }
     }
@@ -93,7 +93,9 @@ impl ApiError {
                  has passed."
             }
             Self::TooManyAttempts(_) => "Try again when Retry-After has passed.",
-            Self::Internal(_) | Self::StoreUnavailable(_) | Self::Overloaded => return None,
+            Self::Internal(_) | Self::StoreUnavailable(_) | Self::WrongClock | Self::Overloaded => {
+                return None;
+            }
         };
         Some(detail.to_owned())
     }

@@ -66,6 +66,15 @@ pub async fn has_vault(database: &Database) -> Result<bool, StoreError> {
     Ok(store.data_key().await?.is_some())
 }
 
+/// Whether the store has a signing key, so that a start makes none.
+///
+/// # Errors
+/// When the store fails.
+pub async fn has_keys(database: &Database) -> Result<bool, StoreError> {
+    let known = KeyStore::new(database.clone()).list().await?;
+    Ok(!known.is_empty())
+}
+
 impl Keys {
     /// Every key that is kept, with its state, the oldest first.
     ///

@@ -15,7 +15,9 @@ pub mod vault;
 
 pub use endpoint::router;
 pub use keyring::{KeySettings, Keys, KeysError, Rejected};
-pub use management::{NewKey, SIGNS_AFTER, VERIFIES_AFTER_LAST_TOKEN, has_vault, open_vault};
+pub use management::{
+    NewKey, SIGNS_AFTER, VERIFIES_AFTER_LAST_TOKEN, has_keys, has_vault, open_vault,
+};
 pub use record::{KeyInfo, KeyRecord, KeyState};
 pub use rewrap::{Rewrapped, opens, rewrap};
 pub use signer::{AccountClaims, AccountTokenKind, Algorithm, Kid, TokenClaims};

@@ -6,6 +6,7 @@ pub mod client_address;
 pub mod cors;
 pub mod edge;
 mod host;
+pub(crate) mod right_clock;
 
 /// What every request passes first: the client's address, which a refusal is counted by and logged
 /// with; then the edge, which must see every answer, also the router's own.

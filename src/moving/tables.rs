@@ -70,6 +70,10 @@ macro_rules! type_in_postgres {
     (number) => {
         "BIGINT"
     };
+    // A number that was 0 before there was a column for it.
+    (count) => {
+        "BIGINT"
+    };
     (text) => {
         "TEXT"
     };
@@ -83,6 +87,9 @@ macro_rules! stored {
     (postgres bytes $column:ident) => {
         concat!("decode(", stringify!($column), ", 'hex')")
     };
+    (postgres count $column:ident) => {
+        concat!("coalesce(", stringify!($column), ", 0)")
+    };
     (postgres $kind:ident $column:ident) => {
         stringify!($column)
     };
@@ -91,6 +98,9 @@ macro_rules! stored {
     };
     (sqlite bytes $column:ident) => {
         concat!("unhex(value ->> '", stringify!($column), "')")
+    };
+    (sqlite count $column:ident) => {
+        concat!("coalesce(value ->> '", stringify!($column), "', 0)")
     };
     (sqlite $kind:ident $column:ident) => {
         concat!("value ->> '", stringify!($column), "'")
@@ -270,6 +280,7 @@ pub(super) static TABLES: &[Table] = &[
         month_used: number,
         day_reserved: number,
         month_reserved: number,
+        resets: count,
     }),
     table!(usage_history by (site_id, day) {
         site_id: id,

@@ -39,6 +39,8 @@ pub(super) struct Account {
 struct State {
     block: Option<Block>,
     blocks_taken: u64,
+    /// How often what the store reserved was forgotten.
+    forgotten: u64,
     size: Size,
     used_up: Option<UsedUp>,
     /// How many takings failed.
@@ -62,6 +64,8 @@ pub(super) struct Taken {
     pub(super) left: u64,
     pub(super) standing: Standing,
     pub(super) at: Monotonic,
+    /// [`Account::forgotten`] before it was taken.
+    pub(super) forgotten: u64,
 }
 
 impl Account {
@@ -118,6 +122,9 @@ impl Account {
             taken.standing,
             taken.at,
         ));
+        if state.forgotten != taken.forgotten {
+            state.block = None;
+        }
         Permit {
             account: Arc::clone(self),
             calls: taken.calls,
@@ -193,6 +200,27 @@ impl Account {
             state.retire();
             state.size = Size::default();
         }
+    }
+
+    /// Gives the block back, which the store has taken back already if it was taken before, and asks
+    /// anew.
+    pub(super) fn begin_anew(&self) {
+        self.state().retire();
+        self.forget();
+    }
+
+    /// Holds no block any more, and asks anew: the store may have lost what it said. What is left stays
+    /// charged, for given back where it is not charged it would let too many through.
+    pub(super) fn forget(&self) {
+        let mut state = self.state();
+        state.forgotten += 1;
+        state.used_up = None;
+        state.block = None;
+    }
+
+    /// How often the store's word was forgotten until now.
+    pub(super) fn forgotten(&self) -> u64 {
+        self.state().forgotten
     }
 
     /// Gives up what is left of the block; whether there is something to be given back.

@@ -2,7 +2,10 @@
 
 use std::{sync::Arc, time::Duration};
 
-use super::{tally::Period, windows::Standing};
+use super::{
+    tally::Period,
+    windows::{AHEAD, SECONDS_PER_DAY, Standing},
+};
 use crate::types::clock::{Monotonic, Timestamp};
 
 /// Plans of up to so many calls a day are counted in the store, call by call.
@@ -97,9 +100,11 @@ impl Block {
         !self.is_over(now) && *self.plan == *plan
     }
 
-    /// Whether its day has passed, and perhaps its month.
+    /// Whether its day has passed, and perhaps its month; or the clock was wrong when it was taken, and
+    /// its day is yet to come.
     pub(super) fn is_over(&self, now: Timestamp) -> bool {
-        now >= self.standing.day.resets_at
+        let begins = Timestamp::from_seconds(self.period.day.saturating_mul(SECONDS_PER_DAY));
+        now >= self.standing.day.resets_at || now.after(AHEAD) < begins
     }
 
     /// Takes calls out of it, or none.

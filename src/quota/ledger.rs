@@ -1,6 +1,6 @@
 //! The ledger: takes calls from a site's quota, gives them back, and counts what they were.
 
-use std::sync::Arc;
+use std::{future::ready, sync::Arc};
 
 use tokio::time::timeout;
 
@@ -16,8 +16,12 @@ use super::{
 };
 use crate::{
     config::{Plan, Plans},
-    store::{Database, StoreError},
-    types::{clock::Clock, ids::SiteId},
+    store::{
+        Database, StoreError, Tx,
+        changes::{self, Change, Context, SeenChange, SiteChange},
+        follower::{Following, Follows},
+    },
+    types::{clock::Clock, ids::SiteId, randomness::Randomness},
 };
 
 /// How many days a site's row a day is kept.
@@ -175,6 +179,7 @@ impl Ledger {
     ) -> Result<Taken, QuotaError> {
         let clock = &self.0.clock;
         let extra = account.wanted(plan, calls, clock.monotonic());
+        let forgotten = account.forgotten();
         self.give_up_remains(account).await?;
         let charged = self.charge(account.site_id(), limits, calls, extra).await?;
         Ok(Taken {
@@ -184,6 +189,7 @@ impl Ledger {
             left: charged.extra,
             standing: charged.standing,
             at: clock.monotonic(),
+            forgotten,
         })
     }
 
@@ -208,13 +214,15 @@ impl Ledger {
         // A refused charge looks again when the store shows that there is something left after all:
         // another call was given back, a window ended, or the extra calls were too many.
         for extra in [extra, 0, 0] {
-            let windows = Windows::at(clock.now());
+            let now = clock.moment();
+            store.database().require_right_clock(clock, now)?;
+            let windows = Windows::at(now.wall);
             let reserved = store.reserve(site_id, calls, extra, &windows, limits);
             if let Some(usage) = reserved.await? {
                 return Ok(Charged {
                     period: usage.period(),
                     extra,
-                    standing: Standing::new(limits, &windows, Some(usage)).holding(extra),
+                    standing: Standing::of_row(limits, &windows, Some(usage)).holding(extra),
                 });
             }
             let standing = Standing::new(limits, &windows, store.find(site_id).await?);
@@ -249,8 +257,11 @@ impl Ledger {
     /// # Errors
     /// When the store fails.
     pub async fn history(&self, site_id: SiteId) -> Result<Vec<DayCounts>, StoreError> {
-        let first_day = self.first_day();
-        self.0.store.history(site_id, first_day).await
+        let windows = Windows::at(self.0.clock.now());
+        let (last_day, _) = windows.latest;
+        // What a wrong clock counted on days to come is left out.
+        let first_day = windows.day - HISTORY_DAYS;
+        self.0.store.history(site_id, first_day, last_day).await
     }
 
     /// Tells the store what was spent and what it came to, and gives back blocks that are over or
@@ -269,8 +280,12 @@ impl Ledger {
         // What a flush before this one could not tell is told now.
         let _one_by_one = flushing.lock().await;
         let all = accounts.all();
-        for account in &all {
-            account.retire_unused(clock.now(), clock.monotonic());
+        let now = clock.moment();
+        // A wrong clock does not say which of them are over.
+        if store.database().time().require_at(clock, now).is_ok() {
+            for account in &all {
+                account.retire_unused(now.wall, now.monotonic);
+            }
         }
         let settled = report::settle(store, &all).await;
         drop(all);
@@ -290,25 +305,63 @@ impl Ledger {
         self.flush().await
     }
 
-    /// Removes up to `limit` rows each of days that are kept no longer and of sites that are gone.
+    /// Sets what a site has used of the present day and month to nothing. Instances that hold calls of
+    /// it give them up when they hear of it.
+    ///
+    /// # Errors
+    /// When the store fails.
+    pub async fn reset(
+        &self,
+        tx: &mut Tx,
+        by: impl Into<Context>,
+        site_id: SiteId,
+        randomness: &Randomness,
+    ) -> Result<(), StoreError> {
+        let now = self.0.clock.now();
+        let change = Change::OfSite(site_id, SiteChange::UsageReset);
+        changes::record(tx, &by.into(), &change, now, randomness).await?;
+        self.0.store.reset(tx, site_id, &Windows::at(now)).await
+    }
+
+    /// Removes up to `limit` rows of days that are kept no longer.
     ///
     /// # Errors
     /// When the store fails.
     pub async fn sweep(&self, limit: i64) -> Result<u64, StoreError> {
-        let store = &self.0.store;
-        let days = store.sweep_history(self.first_day(), limit).await?;
-        let counters = store.sweep_counters(limit).await?;
-        Ok(days.max(counters))
+        let first_day = Windows::at(self.0.clock.now()).day - HISTORY_DAYS;
+        self.0.store.sweep_history(first_day, limit).await
     }
 
-    /// The oldest day whose counts are kept.
-    fn first_day(&self) -> i64 {
-        Windows::at(self.0.clock.now()).day - HISTORY_DAYS
+    /// Removes up to `limit` counters of sites that are gone.
+    ///
+    /// # Errors
+    /// When the store fails.
+    pub async fn sweep_counters(&self, limit: i64) -> Result<u64, StoreError> {
+        self.0.store.sweep_counters(limit).await
     }
 
     fn plan(&self, name: &str) -> Result<&Plan, QuotaError> {
         let plan = self.0.plans.get(name);
         plan.ok_or_else(|| QuotaError::UnknownPlan(name.to_owned()))
+    }
+}
+
+/// An operator may set what a site has used to nothing, and with it what is reserved for instances.
+impl Follows for Ledger {
+    fn apply<'a>(&'a self, changes: &'a [SeenChange]) -> Following<'a> {
+        for site_id in changes.iter().filter_map(SeenChange::usage_of) {
+            if let Some(account) = self.0.accounts.find(site_id) {
+                account.begin_anew();
+            }
+        }
+        Box::pin(ready(Ok(())))
+    }
+
+    fn reset(&self) -> Following<'_> {
+        for account in self.0.accounts.all() {
+            account.forget();
+        }
+        Box::pin(ready(Ok(())))
     }
 }
 

@@ -9,6 +9,8 @@ pub(super) struct Period {
     pub(super) day: i64,
     /// Months since January of the year 0.
     pub(super) month: i64,
+    /// How often the site's usage had been set to nothing.
+    pub(super) resets: i64,
 }
 
 /// By how many calls the store's counters are to change.

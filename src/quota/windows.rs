@@ -7,7 +7,11 @@ use jiff::{civil::Date, tz::Offset};
 use super::tally::Period;
 use crate::{config::Plan, types::clock::Timestamp};
 
-const SECONDS_PER_DAY: i64 = 86_400;
+pub(super) const SECONDS_PER_DAY: i64 = 86_400;
+
+/// How far ahead of ours the clock of whoever began a window may be: more than two right clocks differ
+/// by, and a statement is on its way. A window that begins later was begun by a wrong clock.
+pub(super) const AHEAD: Duration = Duration::from_mins(1);
 
 /// The calendar day and month, in UTC, that a moment lies in.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -22,23 +26,35 @@ pub struct Windows {
     pub month_ends: Timestamp,
     /// How long the month is, in seconds.
     pub month_seconds: u64,
+    /// The last day and month that a right clock may be in.
+    pub(super) latest: (i64, i64),
 }
 
 impl Windows {
     /// The windows around `now`.
     #[must_use]
     pub fn at(now: Timestamp) -> Self {
+        let ahead = Self::around(now.after(AHEAD));
+        Self {
+            latest: (ahead.day, ahead.month),
+            ..Self::around(now)
+        }
+    }
+
+    fn around(now: Timestamp) -> Self {
         let day = now.as_seconds().div_euclid(SECONDS_PER_DAY);
         let date = jiff::Timestamp::from_second(now.as_seconds())
             .map_or(Date::ZERO, |moment| Offset::UTC.to_datetime(moment).date());
         let month_days = i64::from(date.days_in_month());
         let first_of_month = day - i64::from(date.day()) + 1;
+        let month = i64::from(date.year()) * 12 + i64::from(date.month()) - 1;
         Self {
             day,
-            month: i64::from(date.year()) * 12 + i64::from(date.month()) - 1,
+            month,
             day_ends: Timestamp::from_seconds((day + 1) * SECONDS_PER_DAY),
             month_ends: Timestamp::from_seconds((first_of_month + month_days) * SECONDS_PER_DAY),
             month_seconds: (month_days * SECONDS_PER_DAY).unsigned_abs(),
+            latest: (day, month),
         }
     }
 }
@@ -53,6 +69,7 @@ pub struct StoredUsage {
     pub(super) month: i64,
     pub(super) month_used: i64,
     pub(super) month_reserved: i64,
+    pub(super) resets: i64,
 }
 
 impl StoredUsage {
@@ -60,7 +77,20 @@ impl StoredUsage {
         Period {
             day: self.day,
             month: self.month,
+            resets: self.resets,
         }
+    }
+
+    /// Without the windows that a wrong clock began, as the next call will find it.
+    const fn mended(mut self, windows: &Windows) -> Self {
+        let (day, month) = windows.latest;
+        if self.day > day {
+            (self.day, self.day_used, self.day_reserved) = (windows.day, 0, 0);
+        }
+        if self.month > month {
+            (self.month, self.month_used, self.month_reserved) = (windows.month, 0, 0);
+        }
+        self
     }
 }
 
@@ -100,9 +130,16 @@ pub struct Standing {
 
 impl Standing {
     /// Reads what is stored under the eyes of `windows`: a window that is over counts nothing. One
-    /// that lies ahead was begun by an instance whose clock runs before ours, and counts.
+    /// that lies just ahead was begun by an instance whose clock runs before ours, and counts; one
+    /// that lies further ahead was begun by a wrong clock, and does not.
     #[must_use]
     pub fn new(plan: &Plan, windows: &Windows, usage: Option<StoredUsage>) -> Self {
+        Self::of_row(plan, windows, usage.map(|usage| usage.mended(windows)))
+    }
+
+    /// Reads a row that the store has just charged a call to, which its statement has mended where it
+    /// was to be.
+    pub(super) fn of_row(plan: &Plan, windows: &Windows, usage: Option<StoredUsage>) -> Self {
         // Where the store is ahead of our clock, its windows are the ones that must end.
         let ahead = usage.filter(|usage| usage.day > windows.day);
         let windows = &ahead.map_or(*windows, |usage| {
@@ -262,12 +299,12 @@ mod tests {
     }
 
     #[test]
-    fn a_window_that_is_over_counts_nothing_and_one_ahead_counts() {
+    fn a_window_that_is_over_counts_nothing_and_one_just_ahead_counts() {
         let plan = Plan {
             calls_per_day: 5,
             calls_per_month: 50,
         };
-        let windows = Windows::at(at("2026-11-21T00:00:00Z"));
+        let windows = Windows::at(at("2026-11-21T23:59:00Z"));
         let usage = |day, month| StoredUsage {
             day,
             day_used: 3,
@@ -278,9 +315,35 @@ mod tests {
         let standing = |day, month| Standing::new(&plan, &windows, Some(usage(day, month)));
         assert_eq!(standing(windows.day, windows.month).day.remaining(), 2);
         assert_eq!(standing(windows.day + 1, windows.month).day.remaining(), 2);
+        assert_eq!(standing(windows.day + 2, windows.month).day.remaining(), 5);
+        assert_eq!(standing(windows.day, windows.month + 1).month.used, 0);
         assert_eq!(standing(windows.day - 1, windows.month).day.remaining(), 5);
         assert_eq!(standing(windows.day, windows.month - 1).month.used, 0);
         assert_eq!(Standing::new(&plan, &windows, None).month.remaining(), 50);
+    }
+
+    #[test]
+    fn a_window_that_begins_more_than_a_minute_ahead_is_of_a_wrong_clock() {
+        let plan = Plan {
+            calls_per_day: 5,
+            calls_per_month: 50,
+        };
+        let next = Windows::at(at("2026-12-01T00:00:00Z"));
+        let usage = StoredUsage {
+            day: next.day,
+            day_used: 5,
+            month: next.month,
+            month_used: 50,
+            ..StoredUsage::default()
+        };
+        let standing =
+            |now| Standing::new(&plan, &Windows::at(at(now)), Some(usage)).violated_by(1);
+        let both = |is_violated| Violated {
+            day: is_violated,
+            month: is_violated,
+        };
+        assert_eq!(standing("2026-11-30T23:59:00Z"), both(true));
+        assert_eq!(standing("2026-11-30T23:58:59.999999Z"), both(false));
     }
 
     #[test]

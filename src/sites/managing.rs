@@ -40,6 +40,17 @@ pub async fn on_unknown_plans(
     Ok(counts)
 }
 
+/// Whether there is the site of the configuration's secret.
+///
+/// # Errors
+/// When the store fails.
+pub async fn has_default(database: &Database) -> Result<bool, StoreError> {
+    let found = store::SiteStore::new(database.clone())
+        .find_default()
+        .await?;
+    Ok(found.is_some())
+}
+
 impl Sites {
     /// Up to `limit` sites whose ids are above `after`, the oldest first: all, or those that belong
     /// to an account.

@@ -18,7 +18,7 @@ use axum::{
     routing::{get, patch, post},
 };
 
-pub use managing::{on_unknown_plans, owns_any};
+pub use managing::{has_default, on_unknown_plans, owns_any};
 pub use memory::SiteReading;
 pub use registry::{Caller, Sites};
 pub use rotating::{MAX_GRACE, Rotated};

@@ -85,6 +85,9 @@ impl Sites {
             return Ok(None);
         };
         let now = self.clock.moment();
+        self.store
+            .database()
+            .require_right_clock(&self.clock, now)?;
         let known = self.known_secret(name, now).await?;
         let Some((known, state)) = known.filter(|(known, _)| known.is_good(&digest, now.wall))
         else {
@@ -201,14 +204,20 @@ impl Sites {
         self.store.has_any().await
     }
 
-    /// Removes up to `limit` rows each of dead secrets and of deleted sites without tokens.
+    /// Removes up to `limit` dead secrets.
+    ///
+    /// # Errors
+    /// When the store fails.
+    pub async fn sweep_secrets(&self, limit: i64) -> Result<u64, StoreError> {
+        self.store.sweep_secrets(self.clock.now(), limit).await
+    }
+
+    /// Removes up to `limit` deleted sites without tokens.
     ///
     /// # Errors
     /// When the store fails.
     pub async fn sweep(&self, limit: i64) -> Result<u64, StoreError> {
-        let secrets = self.store.sweep_secrets(self.clock.now(), limit).await?;
-        let sites = self.store.sweep_sites(limit).await?;
-        Ok(secrets.max(sites))
+        self.store.sweep_sites(limit).await
     }
 }
 

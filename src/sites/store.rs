@@ -149,6 +149,10 @@ impl SiteStore {
         Self { database }
     }
 
+    pub(super) const fn database(&self) -> &Database {
+        &self.database
+    }
+
     /// The site that a live secret of this id belongs to, with the digest to compare.
     pub(super) async fn find_by_secret(
         &self,

@@ -11,6 +11,7 @@ use super::{
     StoreError,
     changes::SeenChange,
     follower::Followers,
+    observed::Observed,
     postgres::{self, Doubt},
     servers::Servers,
     sqlite,
@@ -64,6 +65,7 @@ struct Open {
     servers: Option<Servers>,
     /// Who keeps a part of the store in memory. Weak, since they hold the database.
     followers: OnceLock<Weak<Followers>>,
+    observed: Observed,
 }
 
 /// The connections. SQLite lets one writer in at a time, so it has one connection to write with;
@@ -124,6 +126,7 @@ impl Database {
             doubt,
             servers,
             followers: OnceLock::new(),
+            observed: Observed::default(),
         })))
     }
 
@@ -150,6 +153,10 @@ impl Database {
 
     pub(crate) fn doubt(&self) -> &Doubt {
         &self.0.doubt
+    }
+
+    pub(super) fn observed(&self) -> &Observed {
+        &self.0.observed
     }
 
     /// Says who is to hear of the changes that are made through this database; the first call holds.
@@ -265,6 +272,8 @@ macro_rules! with_kept_connection {
             let answer = ask!(&mut borrowed, deadline, doubt, |$connection| $statement);
             if answer.is_ok() {
                 kept.keep(borrowed, $pool);
+            } else {
+                database.note_write(&answer);
             }
             answer
         })

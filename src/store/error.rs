@@ -5,6 +5,7 @@ use std::{borrow::Cow, sync::Arc};
 use sqlx::postgres::PgDatabaseError;
 
 use super::{postgres::waited_too_long, servers};
+use crate::types::store_time::WrongClock;
 
 /// A failed call to the store. Cheap to clone: many calls may fail with one batch.
 #[derive(Clone, Debug, thiserror::Error)]
@@ -25,6 +26,9 @@ pub enum StoreError {
     /// later. A write may or may not have happened.
     #[error("the store is not available")]
     Unavailable(#[source] Arc<sqlx::Error>),
+    /// Our clock is wrong, and the store not asked for what is judged by it.
+    #[error("the clock is wrong")]
+    WrongClock(#[from] WrongClock),
     /// The store refused what it was asked, or held what we cannot read: a fault of ours.
     #[error("the store refused a statement")]
     Fault(#[source] Arc<sqlx::Error>),
@@ -56,7 +60,9 @@ impl StoreError {
             Self::Timeout => Self::of_connecting(sqlx::Error::PoolTimedOut),
             Self::Unavailable(error) => Self::Unreachable(error),
             Self::Fault(error) => Self::Refused(error),
-            Self::Overloaded | Self::Unreachable(_) | Self::Refused(_) => self,
+            Self::Overloaded | Self::Unreachable(_) | Self::Refused(_) | Self::WrongClock(_) => {
+                self
+            }
         }
     }
 
@@ -80,7 +86,19 @@ impl StoreError {
             Self::Unavailable(error) | Self::Fault(error) => {
                 !Code::of(error).is_some_and(|code| code.is_answer())
             }
-            Self::Overloaded | Self::Unreachable(_) | Self::Refused(_) => false,
+            Self::Overloaded | Self::Unreachable(_) | Self::Refused(_) | Self::WrongClock(_) => {
+                false
+            }
+        }
+    }
+
+    /// Whether the store said that it takes no writes: it can only be read, or has no room.
+    pub(crate) fn is_of_no_writes(&self) -> bool {
+        match self {
+            Self::Unavailable(error) | Self::Fault(error) => {
+                Code::of(error).is_some_and(|code| code.is_of_no_writes())
+            }
+            _ => false,
         }
     }
 
@@ -91,7 +109,10 @@ impl StoreError {
 
     /// Whether the connection that gave this error, and those beside it, may be dead.
     pub(super) const fn casts_doubt(&self) -> bool {
-        !matches!(self, Self::Fault(_) | Self::Refused(_) | Self::Overloaded)
+        !matches!(
+            self,
+            Self::Fault(_) | Self::Refused(_) | Self::Overloaded | Self::WrongClock(_)
+        )
     }
 
     /// Whether the store answered that it did nothing, for what may be the fault of one of many that
@@ -100,7 +121,11 @@ impl StoreError {
         match self {
             Self::Fault(error) => Code::of(error).is_some_and(|code| code.is_answer()),
             Self::Unavailable(error) => Code::of(error).is_some_and(|code| code.is_rollback()),
-            Self::Overloaded | Self::Unreachable(_) | Self::Timeout | Self::Refused(_) => false,
+            Self::Overloaded
+            | Self::Unreachable(_)
+            | Self::Timeout
+            | Self::Refused(_)
+            | Self::WrongClock(_) => false,
         }
     }
 }
@@ -127,6 +152,17 @@ impl<'a> Code<'a> {
         match self {
             Self::Postgres(code) => is_transient_in_postgres(code),
             Self::Sqlite(code) => is_transient_in_sqlite(code),
+        }
+    }
+
+    /// PostgreSQL's 25006 (read-only), 53100 (disk full) and 58030 (I/O); SQLite's `READONLY`, `IOERR`,
+    /// `CORRUPT`, `FULL`, `CANTOPEN`.
+    fn is_of_no_writes(&self) -> bool {
+        match self {
+            Self::Postgres(code) => matches!(&**code, "25006" | "53100" | "58030"),
+            Self::Sqlite(code) => {
+                primary(code).is_some_and(|code| matches!(code, 8 | IOERR | 11 | 13 | 14))
+            }
         }
     }
 

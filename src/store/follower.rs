@@ -88,18 +88,20 @@ impl Follower {
         }
     }
 
-    /// Reads what is new, passes it on, and extends the [`Freshness`] from the moment it began.
+    /// Reads what is new, passes it on, and extends the [`Freshness`] from the moment it began. The
+    /// store's time comes along, which the clock is held against.
     ///
     /// # Errors
     /// When the store fails; what is in memory then grows stale, and is not used.
     pub async fn tick(&self) -> Result<(), StoreError> {
         let mut read_to = self.read_to.lock().await;
-        let began = self.clock.monotonic();
-        let end = changes::end(&self.database).await?;
+        let began = self.clock.moment();
+        let (end, time) = changes::end_and_time(&self.database).await?;
+        self.database.note_time(&self.clock, began, time);
         while *read_to != Some(end) {
             *read_to = Some(self.step(*read_to, end).await?);
         }
-        self.freshness.extend_from(began);
+        self.freshness.extend_from(began.monotonic);
         Ok(())
     }
 

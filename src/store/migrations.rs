@@ -26,7 +26,7 @@ use super::{
     postgres::{limit_waiting, unprepare, waited_too_long},
     read,
 };
-use crate::config::DatabaseKind;
+use crate::{config::DatabaseKind, types::clock::Timestamp};
 
 static POSTGRES: Migrator = sqlx::migrate!("migrations/postgres");
 static SQLITE: Migrator = sqlx::migrate!("migrations/sqlite");
@@ -67,6 +67,20 @@ pub(crate) fn newest() -> i64 {
     let migrations = POSTGRES.iter().chain(SQLITE.iter());
     let versions = migrations.map(|migration| migration.version);
     versions.max().unwrap_or_default()
+}
+
+/// The date of the newest migration that this program knows: no time can be before it. The rest of a
+/// version is no time of a day.
+pub(crate) fn newest_date() -> Timestamp {
+    date_of(newest())
+}
+
+/// The midnight with which the day of a migration begins.
+fn date_of(version: i64) -> Timestamp {
+    let date = version / 1_000_000;
+    let (year, month, day) = (date / 10_000, date / 100 % 100, date % 100);
+    let text = format!("{year:04}-{month:02}-{day:02}T00:00:00Z");
+    Timestamp::parse(&text).unwrap_or(Timestamp::from_micros(0))
 }
 
 /// How the migrations of a store compare with those that this program knows.
@@ -260,4 +274,21 @@ pub(crate) async fn plan_of(statement: &'static str) -> String {
         .unwrap();
     let steps: Vec<String> = steps.into_iter().map(|(.., step)| step).collect();
     steps.join("; ")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_migration_dates_from_the_midnight_of_its_day() {
+        let date = |version| date_of(version).to_string();
+        assert_eq!(date(20_261_121_100_300), "2026-11-21T00:00:00Z");
+        assert_eq!(
+            date(20_261_201_120_199),
+            "2026-12-01T00:00:00Z",
+            "no time of a day"
+        );
+        assert!(newest_date() >= date_of(20_261_201_120_100));
+    }
 }

@@ -15,11 +15,13 @@ pub mod leases;
 pub mod listener;
 pub mod memory;
 pub mod migrations;
+mod observed;
 mod pooler;
 mod postgres;
 pub(crate) mod servers;
 mod snapshot;
 pub mod sqlite;
+pub mod time;
 pub mod tx;
 
 pub use database::Database;
@@ -85,8 +87,8 @@ macro_rules! read {
 /// Runs one statement that writes, in a transaction of its own. What it returns is taken to its end; see
 /// [`only_row`].
 macro_rules! write {
-    ($database:expr, |$connection:ident| $statement:expr) => {
-        match $database.pools() {
+    ($database:expr, |$connection:ident| $statement:expr) => {{
+        let written = match $database.pools() {
             $crate::store::database::Pools::Postgres(pool) => {
                 $crate::store::database::with_connection!($database, pool, |$connection| $statement)
             }
@@ -95,8 +97,10 @@ macro_rules! write {
                     $statement
                 })
             }
-        }
-    };
+        };
+        $database.note_write(&written);
+        written
+    }};
 }
 
 /// Runs one statement inside a transaction.
@@ -105,14 +109,16 @@ macro_rules! in_tx {
         use $crate::store::{connection::ask, tx::Inner};
         let tx: &mut $crate::store::Tx = $tx;
         let (inner, deadline, doubt) = tx.parts();
-        match inner {
+        let answer = match inner {
             Inner::Postgres(borrowed) => {
                 ask!(borrowed, deadline, doubt, |$connection| $statement)
             }
             Inner::Sqlite(borrowed) => {
                 ask!(borrowed, deadline, doubt, |$connection| $statement)
             }
-        }
+        };
+        tx.note_failure(&answer);
+        answer
     }};
 }
 

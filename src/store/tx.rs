@@ -80,12 +80,21 @@ impl Tx {
     pub async fn commit(self) -> Result<(), StoreError> {
         let (deadline, doubt) = (self.deadline, self.database.doubt());
         // The connection is given back before the followers are told, who may need one.
-        match self.inner {
+        let committed = match self.inner {
             Inner::Postgres(borrowed) => Box::pin(borrowed.commit(deadline, doubt)).await,
             Inner::Sqlite(borrowed) => Box::pin(borrowed.commit(deadline, doubt)).await,
-        }?;
+        };
+        self.database.note_write(&committed);
+        committed?;
         self.database.announce(&self.changes).await;
         Ok(())
+    }
+
+    /// Notes that a statement failed, if it did: what it wrote is durable with the commit alone.
+    pub(crate) fn note_failure<T>(&self, answer: &Result<T, StoreError>) {
+        if answer.is_err() {
+            self.database.note_write(answer);
+        }
     }
 
     pub(crate) fn parts(&mut self) -> (&mut Inner, Instant, &Doubt) {

@@ -221,8 +221,12 @@ where
 }
 
 impl<C: Call> IdentifyLayer<C> {
-    /// Reads a request to its end, and only then admits it.
+    /// Reads a request to its end, and only then admits it; none while the clock is wrong, by which
+    /// it would be judged.
     async fn read(&self, headers: &HeaderMap, body: Body) -> Result<(Admitted, Bytes), ApiError> {
+        if self.state.database.time().is_wrong() {
+            return Err(ApiError::WrongClock);
+        }
         let body = read_body(headers, body, self.body_patience).await?;
         require_json(headers)?;
         Ok((self.state.admission.admit().await?, body))

@@ -21,6 +21,9 @@ const AHEAD: Duration = WEEK.saturating_mul(4);
 /// looks at all of them before it knows which ones it needs.
 const SPREAD: u32 = 8;
 
+/// How many partitions with records go in a round, at most. Week after week it is one.
+const AT_ONCE: usize = 2;
+
 /// How long after its end a partition still gets new ids: longer than clocks differ.
 const STRAGGLERS: Duration = Duration::from_hours(1);
 
@@ -62,10 +65,30 @@ async fn turn_now(
         end = next;
     }
     let cutoff = now.before(KEPT_AFTER_END);
+    let mut gone = Vec::new();
     for partition in partitions.iter().filter(|it| has_ended(it, now)) {
-        *removed += u64::from(store.remove_partition(partition, cutoff).await?);
+        if gone.len() == AT_ONCE {
+            break;
+        }
+        if store.remove_partition(partition, cutoff).await? {
+            *removed += 1;
+            gone.extend((partition.bytes > 0).then_some(partition.bytes));
+        }
+    }
+    if is_much(&gone, &partitions) {
+        tracing::warn!(
+            partitions = gone.len(),
+            "the clean-up removes more than a tenth of the tokens' records at once"
+        );
     }
     Ok(())
+}
+
+/// Whether more than a tenth of the records went. A single partition may well be more: there are few,
+/// and the oldest goes in its turn.
+fn is_much(gone: &[i64], partitions: &[Partition]) -> bool {
+    let all: i64 = partitions.iter().map(|partition| partition.bytes).sum();
+    gone.len() > 1 && gone.iter().sum::<i64>().saturating_mul(10) > all
 }
 
 /// From when on the ids of records are that are removed row by row.

@@ -58,6 +58,7 @@ impl Verdict {
         let verified = state.keys.verify(token).await?;
         // Not before: the keys may have been waited for.
         let at = state.clock.moment();
+        state.database.require_right_clock(&state.clock, at)?;
         let claims = match verified {
             Ok(claims) => claims,
             Err(rejected) => return Ok(Self::from(rejected).judged_at(at)),

@@ -243,6 +243,32 @@ impl Clock {
         }
     }
 
+    /// How far the wall clock is ahead of the monotonic one at a moment, in microseconds. It changes
+    /// when somebody sets the wall clock, or the machine was suspended: then time has passed that
+    /// the monotonic clock did not count.
+    #[must_use]
+    pub fn lead_at(&self, moment: Moment) -> i64 {
+        match &self.0 {
+            Source::System { .. } => {
+                let monotonic = i64::try_from(moment.monotonic.0).unwrap_or(i64::MAX);
+                moment.wall.0.saturating_sub(monotonic)
+            }
+            Source::Manual(manual) => manual.0.off.load(Ordering::SeqCst),
+        }
+    }
+
+    /// The time that a store says it is. The time of a test is the store's, too.
+    #[must_use]
+    pub fn store_time(&self, told: Timestamp) -> Timestamp {
+        match &self.0 {
+            Source::System { .. } => told,
+            Source::Manual(manual) => {
+                let off = manual.0.off.load(Ordering::SeqCst);
+                Timestamp(self.now().0.saturating_sub(off))
+            }
+        }
+    }
+
     /// How far the monotonic clock has come.
     #[must_use]
     pub fn monotonic(&self) -> Monotonic {
@@ -261,6 +287,8 @@ pub struct ManualClock(Arc<ManualTime>);
 struct ManualTime {
     wall: AtomicI64,
     monotonic: AtomicU64,
+    /// By how many microseconds the wall clock is ahead of the right time.
+    off: AtomicI64,
 }
 
 impl ManualClock {
@@ -270,6 +298,7 @@ impl ManualClock {
         Self(Arc::new(ManualTime {
             wall: AtomicI64::new(start.0),
             monotonic: AtomicU64::new(0),
+            off: AtomicI64::new(0),
         }))
     }
 
@@ -287,9 +316,16 @@ impl ManualClock {
             .fetch_add(unsigned_micros(duration), Ordering::SeqCst);
     }
 
-    /// Sets the wall clock alone, as an operator or a time daemon would.
+    /// Sets the time, for the store too, without any having passed on the monotonic clock.
     pub fn set_wall(&self, wall: Timestamp) {
         self.0.wall.store(wall.0, Ordering::SeqCst);
+    }
+
+    /// Sets the wall clock alone so many microseconds ahead of the right time, which the store goes
+    /// by; 0 sets it right.
+    pub fn set_off(&self, micros: i64) {
+        let before = self.0.off.swap(micros, Ordering::SeqCst);
+        self.0.wall.fetch_add(micros - before, Ordering::SeqCst);
     }
 }
 

@@ -6,4 +6,5 @@ pub mod name;
 pub(crate) mod patience;
 pub mod randomness;
 pub mod secret;
+pub mod store_time;
 pub(crate) mod text;

@@ -11,7 +11,7 @@ use mirrory::{
 use serde_json::json;
 use tower::ServiceExt;
 
-use crate::harness::{Answer, Store, TestApp, real_now};
+use crate::harness::{Answer, Store, TestApp, eventually, real_now};
 
 on_both_stores! {
     health_tells_the_version_and_the_store,
@@ -19,7 +19,8 @@ on_both_stores! {
     health_asks_the_store_at_most_once_a_second,
     health_is_never_limited_and_needs_no_secret,
     a_process_that_runs_is_alive,
-    readiness_compares_the_clocks,
+    a_store_that_takes_no_writes_is_down,
+    a_write_that_was_done_is_proof_and_none_is_tried,
     a_service_that_drains_is_not_ready,
     a_service_without_a_store_is_not_ready,
     the_description_is_served_from_the_binary,
@@ -36,8 +37,8 @@ async fn a_probe_whose_caller_hung_up_is_made_and_answers_the_next_ones() {
         tokio::task::yield_now().await;
     }
     taken.commit().await.unwrap();
-    // Connections are had in the order in which they were asked for, so the probe is answered.
-    app.state.database.now().await.unwrap();
+    // The last thing that a probe does is to try a write.
+    eventually(async || app.number("SELECT beats FROM store_clock").await > 0).await;
     app.break_store().await;
     assert_eq!(app.get("/mirrory/health").await.status, 200);
     app.advance(Duration::from_secs(1));
@@ -114,23 +115,82 @@ async fn a_process_that_runs_is_alive(store: Store) {
     assert_eq!(app.get("/livez").await.ok(), json!({"status": "ok"}));
 }
 
-async fn readiness_compares_the_clocks(store: Store) {
-    let app = TestApp::start(store).await;
-    // The store's clock is real and goes on while the test runs.
-    for (ahead, status) in [(0, 200), (60, 503), (3, 200)] {
-        app.clock
-            .set_wall(real_now().after(Duration::from_secs(ahead)));
-        app.advance(Duration::from_secs(1));
-        let answer = app.get("/readyz").await;
-        assert_eq!(answer.status, status, "{ahead} s ahead");
+/// Has every write of these tables fail as on a full disk, or no more.
+fn fill_disk(store: Store) -> (&'static str, &'static str) {
+    match store {
+        Store::Sqlite => (
+            "CREATE TRIGGER full_disk BEFORE UPDATE ON store_clock \
+             BEGIN SELECT RAISE(ABORT, 'full'); END",
+            "DROP TRIGGER full_disk",
+        ),
+        Store::Postgres => (
+            "CREATE FUNCTION full_disk() RETURNS trigger LANGUAGE plpgsql AS \
+             $$BEGIN RAISE EXCEPTION 'full' USING ERRCODE = '53100'; END$$; \
+             CREATE TRIGGER full_disk BEFORE UPDATE ON store_clock \
+             FOR EACH ROW EXECUTE FUNCTION full_disk(); \
+             CREATE TRIGGER full_disk BEFORE INSERT ON usage \
+             FOR EACH ROW EXECUTE FUNCTION full_disk()",
+            "DROP FUNCTION full_disk CASCADE",
+        ),
     }
-    app.clock
-        .set_wall(real_now().before(Duration::from_mins(1)));
+}
+
+async fn a_store_that_takes_no_writes_is_down(store: Store) {
+    let app = TestApp::start(store).await;
+    let (fill, free) = fill_disk(store);
+    assert_eq!(app.get("/mirrory/health").await.status, 200);
+    app.execute(fill).await;
+    // A write proves something for five seconds.
+    app.advance(Duration::from_micros(4_999_999));
+    assert_eq!(app.get("/mirrory/health").await.status, 200);
     app.advance(Duration::from_secs(1));
-    let answer = app.get("/readyz").await;
+    let answer = app.get("/mirrory/health").await;
     assert_eq!(answer.status, 503);
-    assert_eq!(answer.body, json!({"status": "clock is off the store's"}));
+    assert_eq!(answer.body["store"]["status"], "down");
+    let answer = app.get("/readyz").await;
+    assert_eq!(
+        (answer.status, &answer.body),
+        (503, &json!({"status": "store is down"}))
+    );
     assert_eq!(app.get("/livez").await.status, 200);
+    app.execute(free).await;
+    app.advance(Duration::from_secs(1));
+    assert_eq!(app.get("/mirrory/health").await.status, 200);
+    assert_eq!(app.get("/readyz").await.status, 200);
+}
+
+async fn a_write_that_was_done_is_proof_and_none_is_tried(store: Store) {
+    let app = TestApp::start(store).await;
+    let site = app.site("free").await;
+    let healthy = async || assert_eq!(app.get("/mirrory/health").await.status, 200);
+    healthy().await;
+    let tried = "SELECT beats FROM store_clock";
+    let before = app.number(tried).await;
+    for _ in 0..4 {
+        app.issue(&site).await;
+        app.advance(Duration::from_mins(1));
+        healthy().await;
+    }
+    assert_eq!(app.number(tried).await, before);
+    app.advance(Duration::from_secs(5));
+    healthy().await;
+    assert_eq!(
+        app.number(tried).await,
+        before + 1,
+        "nothing was written since"
+    );
+}
+
+#[tokio::test]
+async fn a_write_that_was_refused_is_no_proof() {
+    let app = TestApp::start(Store::Postgres).await;
+    let site = app.site("free").await;
+    let (fill, _) = fill_disk(Store::Postgres);
+    assert_eq!(app.get("/mirrory/health").await.status, 200);
+    app.execute(fill).await;
+    assert_eq!(app.generate_for(&site).await.status, 503);
+    app.advance(Duration::from_secs(1));
+    assert_eq!(app.get("/mirrory/health").await.status, 503);
 }
 
 async fn a_service_that_drains_is_not_ready(store: Store) {

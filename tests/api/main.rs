@@ -41,6 +41,7 @@ mod attempts;
 mod audit;
 mod bodies;
 mod charges;
+mod clock;
 mod conventions;
 mod cors;
 mod edge;

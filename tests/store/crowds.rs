@@ -191,8 +191,8 @@ async fn check(
     made: u64,
     lists: Vec<Vec<Step>>,
 ) {
-    // Two midnights before the month ends.
-    store.hand.set_wall(NOON.after(8 * DAY));
+    // Two midnights before the month ends; long past, for the database's own clock counts too.
+    store.hand.set_wall(NOON.after(8 * DAY).before(365 * DAY));
     let site_id = new_site(store);
     let runners = databases
         .iter()

@@ -5,7 +5,10 @@ use std::{fs, net::SocketAddr, os::unix::fs::PermissionsExt, time::Duration};
 use mirrory::{
     config::DatabaseKind,
     doctor::{Check, Status, examine},
-    types::clock::Timestamp,
+    types::{
+        clock::{Clock, Timestamp},
+        store_time::{MAX_BEHIND, MAX_PAUSE},
+    },
 };
 
 use crate::{
@@ -61,7 +64,6 @@ async fn a_store_that_is_well_has_nothing_that_failed(store: Store) {
     for (name, part) in [
         ("configuration", "4 plans"),
         ("store", "SQL"),
-        ("clock", "ms off"),
         ("migrations", "all"),
         ("master_key", "opens"),
         ("signing_keys", "1 known"),
@@ -72,8 +74,12 @@ async fn a_store_that_is_well_has_nothing_that_failed(store: Store) {
         assert_check(&checks, name, Status::Ok, part);
     }
     match store.kind() {
-        DatabaseKind::Sqlite => assert_check(&checks, "permissions", Status::Ok, "only its user"),
+        DatabaseKind::Sqlite => {
+            assert_check(&checks, "clock", Status::Ok, "has seen no time");
+            assert_check(&checks, "permissions", Status::Ok, "only its user");
+        }
         DatabaseKind::Postgres => {
+            assert_check(&checks, "clock", Status::Ok, "ms off");
             // The tests' own server does not flush.
             assert_check(&checks, "durability", Status::Warning, "fsync");
             assert_check(&checks, "connections", Status::Ok, "up to 9");
@@ -107,6 +113,9 @@ async fn an_empty_store_stays_empty(store: Store) {
 
 async fn a_clock_that_is_off_is_told(store: Store) {
     let database = store.open().await;
+    if store.kind() == DatabaseKind::Sqlite {
+        return a_clock_is_held_against_what_the_store_has_seen(&store).await;
+    }
     for (off, status) in [(3, Status::Warning), (60, Status::Failed)] {
         let now = database.now().await.unwrap();
         store.hand.set_wall(now.after(Duration::from_secs(off)));
@@ -116,6 +125,34 @@ async fn a_clock_that_is_off_is_told(store: Store) {
     store.hand.set_wall(Timestamp::from_micros(0));
     let checks = examine(&store.config, &store.clock, &store.randomness).await;
     assert_check(&checks, "clock", Status::Failed, "ms off the store's");
+}
+
+async fn a_clock_is_held_against_what_the_store_has_seen(store: &Store) {
+    let now = Clock::system().now();
+    let second = Duration::from_secs(1);
+    let looked = async |moment: Timestamp| {
+        store.hand.set_wall(moment);
+        examine(&store.config, &store.clock, &store.randomness).await
+    };
+    let checks = looked(now).await;
+    assert_check(&checks, "clock", Status::Ok, "has seen no time");
+    let checks = looked(Timestamp::from_micros(0)).await;
+    assert_check(&checks, "clock", Status::Failed, "1970-01-01T00:00:00Z");
+    let seen = format!("UPDATE store_clock SET seen_at = {}", now.as_micros());
+    store.execute(&seen).await.unwrap();
+    for (moment, status) in [
+        (now.before(MAX_BEHIND), Status::Ok),
+        (now.before(MAX_BEHIND + second), Status::Failed),
+        (now.after(MAX_PAUSE), Status::Ok),
+        (now.after(MAX_PAUSE + second), Status::Warning),
+    ] {
+        let checks = looked(moment).await;
+        assert_check(&checks, "clock", status, &now.to_string());
+    }
+    // One that is not yet migrated has seen none.
+    store.execute("DROP TABLE store_clock").await.unwrap();
+    let checks = looked(now).await;
+    assert_check(&checks, "clock", Status::Ok, "has seen no time");
 }
 
 async fn migrations_that_are_missing_unknown_changed_or_cut_off_are_told(store: Store) {

@@ -27,6 +27,7 @@ mod batches;
 mod binding;
 mod blocks;
 mod changes;
+mod clock;
 mod crowds;
 mod doctor;
 mod files;

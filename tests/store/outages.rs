@@ -58,9 +58,12 @@ async fn soon<T>(call: impl Future<Output = Result<T, StoreError>>) -> Result<T,
 fn is_outage<T>(answer: &Result<T, StoreError>) -> bool {
     match answer {
         Err(StoreError::Timeout | StoreError::Unavailable(_) | StoreError::Unreachable(_)) => true,
-        Err(error @ (StoreError::Fault(_) | StoreError::Refused(_) | StoreError::Overloaded)) => {
-            panic!("{error:?}")
-        }
+        Err(
+            error @ (StoreError::Fault(_)
+            | StoreError::Refused(_)
+            | StoreError::Overloaded
+            | StoreError::WrongClock(_)),
+        ) => panic!("{error:?}"),
         Ok(_) => false,
     }
 }

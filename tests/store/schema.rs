@@ -69,6 +69,11 @@ pub const TABLES: &[Table] = &[
         &[("name", Text), ("holder", Id), ("held_until", Number)],
     ),
     table(
+        "store_clock",
+        &["id"],
+        &[("id", Number), ("seen_at", Number), ("beats", Number)],
+    ),
+    table(
         "sites",
         &["site_id"],
         &[
@@ -124,6 +129,7 @@ pub const TABLES: &[Table] = &[
             ("month_used", Number),
             ("day_reserved", Number),
             ("month_reserved", Number),
+            ("resets", Number),
         ],
     ),
     table(
@@ -404,7 +410,7 @@ async fn no_two_rows_have_the_same_key(store: Store) {
 
 async fn of_singletons_there_is_one(store: Store) {
     store.open().await;
-    for name in ["change_counter", "data_keys"] {
+    for name in ["change_counter", "store_clock", "data_keys"] {
         emptied(&store, named(name)).await;
         insert(&store, named(name), &[]).await.unwrap();
         assert!(insert(&store, named(name), &[("id", "2")]).await.is_err());

@@ -150,10 +150,10 @@ async fn sweep_removes_dead_secrets_alone(store: Store) {
     let second = rotate(&instance, site_id, HOUR).await.secret;
     let count = async || store.number("SELECT count(*) FROM proxy_secrets").await;
     store.hand.advance(just_under(HOUR));
-    assert_eq!(instance.sites.sweep(100).await.unwrap(), 0);
+    assert_eq!(instance.sites.sweep_secrets(100).await.unwrap(), 0);
     assert!(is_live(&instance, &first).await);
     store.hand.advance(MICRO);
-    assert_eq!(instance.sites.sweep(100).await.unwrap(), 1);
+    assert_eq!(instance.sites.sweep_secrets(100).await.unwrap(), 1);
     assert_eq!(count().await, 1);
     assert!(is_live(&instance, &second).await);
 }

@@ -176,7 +176,7 @@ async fn days_are_kept_for_ninety_days(store: Store) {
     commit!(database, |tx| room.delete(tx, Actor::Operator, sites[0]));
     assert_eq!(room.sweep(100).await.unwrap(), 1);
     assert_eq!(
-        ledger.sweep(100).await.unwrap(),
+        ledger.sweep_counters(100).await.unwrap(),
         1,
         "the counter of the site that is gone"
     );

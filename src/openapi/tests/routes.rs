@@ -35,6 +35,8 @@ async fn whole_router(name: &str) -> (Folder, Router) {
     let database = open_store(&config.database, COMMAND_DEADLINE)
         .await
         .unwrap();
+    // The time of a test is before the program's own.
+    database.set_least_time(Timestamp::from_micros(0));
     let clock = ManualClock::starting_at(Timestamp::from_seconds(1_794_744_000)).clock();
     let freshness = Freshness::new(clock.clone());
     let state = open_state(config, database, clock, Randomness::seeded(1), freshness)

@@ -3,7 +3,10 @@
 use serde_json::{Value, json};
 
 use super::SiteChange;
-use crate::types::ids::{AccountId, ApiTokenId, SessionId, SiteId, TokenId};
+use crate::types::{
+    clock::Timestamp,
+    ids::{AccountId, ApiTokenId, SessionId, SiteId, TokenId},
+};
 
 /// What an import is called, after which nothing in memory may be relied on; stored.
 pub(super) const IMPORTED: &str = "store.imported";
@@ -31,6 +34,13 @@ pub enum Change {
         rows: u64,
         /// How many of them were not there before.
         inserted: u64,
+    },
+    /// The present time was said to be right.
+    ClockAccepted {
+        /// The greatest that the store had seen, if it had seen any.
+        seen: Option<Timestamp>,
+        /// The present one.
+        now: Timestamp,
     },
 }
 
@@ -89,6 +99,7 @@ impl Change {
             Self::MasterKeyRotated => "master_key.rotated",
             Self::OfAccount(_, change) => change.event(),
             Self::Imported { .. } => IMPORTED,
+            Self::ClockAccepted { .. } => "clock.accepted",
         }
     }
 
@@ -103,6 +114,7 @@ impl Change {
             Self::MasterKeyRotated => "master key".to_owned(),
             Self::OfAccount(account_id, change) => change.subject(*account_id),
             Self::Imported { .. } => "store".to_owned(),
+            Self::ClockAccepted { .. } => "clock".to_owned(),
         }
     }
 
@@ -125,7 +137,8 @@ impl Change {
             | Self::KeyRevoked(_)
             | Self::MasterKeyRotated
             | Self::OfAccount(..)
-            | Self::Imported { .. } => None,
+            | Self::Imported { .. }
+            | Self::ClockAccepted { .. } => None,
         }
     }
 
@@ -140,6 +153,7 @@ impl Change {
             Self::OfAccount(_, AccountChange::SessionsEnded(ended)) => json!({ "count": ended }),
             Self::OfAccount(_, AccountChange::Updated(fields)) => json!({ "fields": fields }),
             Self::Imported { rows, inserted } => json!({ "rows": rows, "inserted": inserted }),
+            Self::ClockAccepted { seen, now } => json!({ "seen": seen, "now": now }),
             _ => json!({}),
         }
     }
@@ -153,9 +167,12 @@ impl Change {
     }
 
     /// Whether instances must hear of it. Of accounts they keep nothing in memory, and the data key
-    /// that they have there stays what it is.
+    /// that they have there stays what it is; the time they ask for with each look at the log.
     pub(super) const fn is_followed(&self) -> bool {
-        !matches!(self, Self::OfAccount(..) | Self::MasterKeyRotated)
+        !matches!(
+            self,
+            Self::OfAccount(..) | Self::MasterKeyRotated | Self::ClockAccepted { .. }
+        )
     }
 }
 

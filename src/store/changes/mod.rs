@@ -147,6 +147,12 @@ impl SeenChange {
         self.subject_of("site.")
     }
 
+    /// The site whose usage was set to nothing, if it is one.
+    #[must_use]
+    pub fn usage_of(&self) -> Option<SiteId> {
+        self.subject_of("usage.")
+    }
+
     /// The token that is no longer what it was, or where, if it is one.
     #[must_use]
     pub fn token(&self) -> Option<TokenId> {
@@ -161,7 +167,7 @@ impl SeenChange {
 }
 
 /// Where the log ends, and whose it is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, sqlx::FromRow)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct End {
     /// The number of the newest change.
     pub seq: i64,
@@ -175,20 +181,28 @@ pub struct End {
 /// # Errors
 /// When the store fails.
 pub async fn end(database: &Database) -> Result<End, StoreError> {
-    let end = match database.pools() {
+    end_and_time(database).await.map(|(end, _)| end)
+}
+
+/// The end of the log, and what the store's own clock says; or of the embedded store, which has none
+/// but ours, the greatest time that it has seen, 0 before the first.
+pub(super) async fn end_and_time(database: &Database) -> Result<(End, Timestamp), StoreError> {
+    let (seq, server, time) = match database.pools() {
         Pools::Postgres(pool) => with_connection!(database, pool, |connection| sqlx::query_as(
-            "SELECT seq, (extract(epoch FROM pg_postmaster_start_time()) * 1000000)::bigint \
-             AS server FROM change_counter WHERE id = 1"
+            "SELECT seq, (extract(epoch FROM pg_postmaster_start_time()) * 1000000)::bigint, \
+             (extract(epoch FROM clock_timestamp()) * 1000000)::bigint \
+             FROM change_counter WHERE id = 1"
         )
         .fetch_one(connection))?,
         Pools::Sqlite { readers, .. } => {
             with_connection!(database, readers, |connection| sqlx::query_as(
-                "SELECT seq, 0 AS server FROM change_counter WHERE id = 1"
+                "SELECT seq, 0, (SELECT seen_at FROM store_clock WHERE id = 1) \
+                 FROM change_counter WHERE id = 1"
             )
             .fetch_one(connection))?
         }
     };
-    Ok(end)
+    Ok((End { seq, server }, time))
 }
 
 /// The changes after number `seq`, oldest first, at most `limit` of them.

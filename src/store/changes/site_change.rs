@@ -32,6 +32,8 @@ pub enum SiteChange {
         /// When the old one ends from then on.
         grace: Duration,
     },
+    /// What it has used of its plan was set to nothing.
+    UsageReset,
 }
 
 /// A field that was set.
@@ -53,6 +55,7 @@ impl SiteChange {
             Self::Suspended => "site.suspended",
             Self::Deleted { .. } => "site.deleted",
             Self::SecretRotated { .. } => "secret.rotated",
+            Self::UsageReset => "usage.reset",
         }
     }
 
@@ -76,7 +79,7 @@ impl SiteChange {
                 Value::Object(fields.collect::<Map<_, _>>())
             }
             Self::SecretRotated { grace } => json!({ "grace_seconds": grace.as_secs() }),
-            Self::Suspended | Self::Deleted { .. } => json!({}),
+            Self::Suspended | Self::Deleted { .. } | Self::UsageReset => json!({}),
         }
     }
 }

@@ -16,7 +16,8 @@ use crate::{
 
 const PARTITIONS: &str = "\
 SELECT oid::regclass::text, \
-  substring(pg_get_expr(relpartbound, oid) FROM 'TO \\(''([0-9a-f-]{36})''\\)')::uuid \
+  substring(pg_get_expr(relpartbound, oid) FROM 'TO \\(''([0-9a-f-]{36})''\\)')::uuid, \
+  pg_relation_size(oid) \
 FROM pg_inherits JOIN pg_class ON oid = inhrelid WHERE inhparent = 'tokens'::regclass \
 ORDER BY 2";
 
@@ -34,6 +35,8 @@ pub(in crate::tokens) struct Partition {
     /// Its ids are made before this, and not before the end of the partition before it; none for
     /// the one of all that has no other partition.
     pub(in crate::tokens) end: Option<Timestamp>,
+    /// How large it is, without its indexes; 0 when it never had a record.
+    pub(in crate::tokens) bytes: i64,
 }
 
 impl TokenStore {
@@ -42,12 +45,13 @@ impl TokenStore {
         let Pools::Postgres(pool) = self.database.pools() else {
             return Ok(Vec::new());
         };
-        let rows: Vec<(String, Option<Uuid>)> =
+        let rows: Vec<(String, Option<Uuid>, i64)> =
             with_connection!(self.database, pool, |connection| sqlx::query_as(PARTITIONS)
                 .fetch_all(connection))?;
-        let partition = |(name, end): (String, Option<Uuid>)| Partition {
+        let partition = |(name, end, bytes): (String, Option<Uuid>, i64)| Partition {
             name,
             end: end.map(made_at),
+            bytes,
         };
         Ok(rows.into_iter().map(partition).collect())
     }

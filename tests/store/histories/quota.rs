@@ -15,8 +15,8 @@ use rand::{RngExt, SeedableRng, rngs::StdRng};
 
 use super::{Noted, Order, check};
 use crate::{
-    harness::{DAY, Store, on_both_stores},
-    quota::{new_site, plans},
+    harness::{SECOND, Store, on_both_stores},
+    quota::{END_OF_NOVEMBER, new_site, plans},
 };
 
 on_both_stores!(charges_are_linearizable);
@@ -26,8 +26,8 @@ const TASKS: usize = 5;
 const CALLS: usize = 12;
 const A_DAY: u64 = 9;
 const A_MONTH: u64 = 25;
-/// The month ends on the next day.
-const START: Timestamp = Timestamp::from_micros(1_795_262_400_654_321 + 8 * 86_400_000_000);
+/// The month ends in a few seconds.
+const START: Timestamp = Timestamp::from_micros(END_OF_NOVEMBER.as_micros() - 5_000_000);
 
 /// What a caller sees of the day and of the month.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -228,9 +228,9 @@ impl Worker {
     async fn work(mut self, order: Arc<Order>) -> Vec<Noted<Event>> {
         let mut history = Vec::new();
         for _ in 0..CALLS {
-            // Days pass on each clock by itself, so that some run behind.
-            if self.random.random_bool(0.1) {
-                self.hand.advance(DAY);
+            // Time passes on each clock by itself, so that some run behind when a month begins.
+            if self.random.random_bool(0.4) {
+                self.hand.advance(SECOND);
             }
             history.push(order.note(self.call()).await);
         }
