@@ -169,8 +169,13 @@ impl<DB: Driver> Drop for Borrowed<DB> {
             // Amid a panic, the driver may not know either what was sent.
             (Statement::Lost, _) => pooled.close_on_drop(),
             _ if thread::panicking() => pooled.close_on_drop(),
-            (_, transaction) => {
-                tokio::spawn(undo(pooled, transaction, self.patience));
+            _ => {
+                // Lost, until it is undone.
+                tokio::spawn(undo(Self {
+                    pooled: Some(pooled),
+                    last: Statement::Lost,
+                    ..*self
+                }));
             }
         }
     }
@@ -178,19 +183,20 @@ impl<DB: Driver> Drop for Borrowed<DB> {
 
 /// Waits until all is answered that was asked, and undoes what was begun. Callers who leave and changes
 /// that are refused are common, and connecting is dear.
-async fn undo<DB: Driver>(
-    mut pooled: PoolConnection<DB>,
-    transaction: Transaction,
-    patience: Duration,
-) {
+async fn undo<DB: Driver>(mut given_up: Borrowed<DB>) {
+    let transaction = given_up.transaction;
+    let Some(pooled) = &mut given_up.pooled else {
+        return;
+    };
     let undoing = async {
         match transaction {
             Transaction::None => pooled.ping().await,
-            Transaction::Open | Transaction::Failed => DB::run(&mut pooled, "ROLLBACK").await,
+            Transaction::Open | Transaction::Failed => DB::run(pooled, "ROLLBACK").await,
         }
     };
-    if !matches!(timeout(patience, undoing).await, Ok(Ok(()))) {
-        pooled.close_on_drop();
+    if let Ok(Ok(())) = timeout(given_up.patience, undoing).await {
+        given_up.last = Statement::Answered;
+        given_up.transaction = Transaction::None;
     }
 }
 
