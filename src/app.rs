@@ -21,5 +21,6 @@ pub(crate) use master_key_file::warn_if_others_may_read;
 pub use server::serve_until;
 pub(crate) use start::assemble_keys;
 pub use start::{
-    StartError, open_keys, open_state, open_store, open_tokens, warn_of_unknown_plans,
+    StartError, open_keys, open_state, open_store, open_store_to_accept, open_tokens,
+    warn_of_unknown_plans,
 };

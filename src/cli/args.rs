@@ -75,6 +75,9 @@ pub(super) enum Command {
         #[arg(value_name = "FILE", default_value = "-")]
         file: PathBuf,
     },
+    /// The PostgreSQL server that holds the store.
+    #[command(subcommand)]
+    Database(DatabaseCommand),
     /// Print the configuration in force, without its secrets.
     Config,
     /// Print the OpenAPI 3.1 document.
@@ -284,6 +287,16 @@ pub(super) enum AccountChange {
         /// The account.
         account_id: AccountId,
     },
+}
+
+#[derive(Debug, Subcommand)]
+pub(super) enum DatabaseCommand {
+    /// Go on with the store on the database system that it is on now.
+    ///
+    /// For after a dump and restore, or `pg_upgrade`: what was copied other than by replication is
+    /// refused until then, and so is a server that was promoted fewer times than one before it. End
+    /// the instances first, and see that database.url (or database.urls) names the right server.
+    Accept,
 }
 
 #[derive(Debug, Subcommand)]

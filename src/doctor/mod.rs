@@ -12,7 +12,7 @@ use serde::Serialize;
 use crate::{
     app,
     config::Config,
-    store::{Database, database::COMMAND_DEADLINE},
+    store::{Database, database::COMMAND_DEADLINE, servers::Purpose},
     types::{clock::Clock, randomness::Randomness},
 };
 
@@ -114,14 +114,13 @@ async fn reach(config: &Config) -> Result<Database, Check> {
         }
         Ok(None) => {}
     }
-    let opened = Database::open_read_only(settings, COMMAND_DEADLINE).await;
-    opened.map_err(|error| {
-        if error.is_read_only() {
-            let advice = "a replica can only be read: name the primary in database.url (or \
-                          database.urls), or promote this server";
-            return failed(&error, advice);
+    let opened = Database::open_to(Purpose::Look, settings, COMMAND_DEADLINE).await;
+    opened.map_err(|error| match error.refusal() {
+        Some(refusal) => {
+            let problem = format!("{}: {}", settings.redacted(), refusal.problem);
+            Check::failed("store", problem, &refusal.advice)
         }
-        failed(&error, advice)
+        None => failed(&error, advice),
     })
 }
 

@@ -30,8 +30,8 @@
 //!
 //! # What moves
 //!
-//! Every table but three: `changes` and `change_counter` tell the instances of one store what to
-//! forget, and `leases` which of them does some work. What is not in the store does not move either:
+//! Every table but four: `changes` and `change_counter` tell the instances of one store what to
+//! forget, `leases` which of them does some work, and `database_server` where the store is. What is not in the store does not move either:
 //! the configuration with its plans and `bootstrap.proxy_secret`, and the master key. The data key
 //! moves as the master key wraps it, so what is sealed opens with the same master key alone.
 //!

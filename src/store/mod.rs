@@ -15,6 +15,7 @@ pub mod leases;
 pub mod listener;
 pub mod memory;
 pub mod migrations;
+mod needs;
 mod pooler;
 mod postgres;
 pub(crate) mod servers;
@@ -24,6 +25,7 @@ pub mod tx;
 
 pub use database::Database;
 pub use error::StoreError;
+pub use servers::Accepted;
 pub(crate) use snapshot::Snapshot;
 pub use tx::Tx;
 

@@ -36,7 +36,7 @@ on_both_stores!(
 );
 
 /// Of one store and its instances, and of no use in another.
-const LEFT_BEHIND: [&str; 3] = ["change_counter", "changes", "leases"];
+const LEFT_BEHIND: [&str; 4] = ["change_counter", "changes", "leases", "database_server"];
 
 /// An empty store of the other kind, that makes other ids and keys.
 async fn other(store: &Store) -> Store {

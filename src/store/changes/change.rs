@@ -32,6 +32,17 @@ pub enum Change {
         /// How many of them were not there before.
         inserted: u64,
     },
+    /// The store goes on where it would have been refused, on this database system and timeline.
+    DatabaseAccepted {
+        /// The system.
+        system: i64,
+        /// The timeline.
+        timeline: i64,
+        /// The system that it was on.
+        former_system: i64,
+        /// The highest timeline of that.
+        former_timeline: i64,
+    },
 }
 
 /// What was changed about an account.
@@ -89,6 +100,7 @@ impl Change {
             Self::MasterKeyRotated => "master_key.rotated",
             Self::OfAccount(_, change) => change.event(),
             Self::Imported { .. } => IMPORTED,
+            Self::DatabaseAccepted { .. } => "database.accepted",
         }
     }
 
@@ -103,6 +115,7 @@ impl Change {
             Self::MasterKeyRotated => "master key".to_owned(),
             Self::OfAccount(account_id, change) => change.subject(*account_id),
             Self::Imported { .. } => "store".to_owned(),
+            Self::DatabaseAccepted { .. } => "database".to_owned(),
         }
     }
 
@@ -125,7 +138,8 @@ impl Change {
             | Self::KeyRevoked(_)
             | Self::MasterKeyRotated
             | Self::OfAccount(..)
-            | Self::Imported { .. } => None,
+            | Self::Imported { .. }
+            | Self::DatabaseAccepted { .. } => None,
         }
     }
 
@@ -140,6 +154,18 @@ impl Change {
             Self::OfAccount(_, AccountChange::SessionsEnded(ended)) => json!({ "count": ended }),
             Self::OfAccount(_, AccountChange::Updated(fields)) => json!({ "fields": fields }),
             Self::Imported { rows, inserted } => json!({ "rows": rows, "inserted": inserted }),
+            // As texts, for they are greater than what all readers of JSON take for exact.
+            Self::DatabaseAccepted {
+                system,
+                timeline,
+                former_system,
+                former_timeline,
+            } => json!({
+                "system": system.to_string(),
+                "timeline": timeline,
+                "former_system": former_system.to_string(),
+                "former_timeline": former_timeline,
+            }),
             _ => json!({}),
         }
     }
@@ -152,10 +178,13 @@ impl Change {
         )
     }
 
-    /// Whether instances must hear of it. Of accounts they keep nothing in memory, and the data key
-    /// that they have there stays what it is.
+    /// Whether instances must hear of it. Of accounts they keep nothing in memory, the data key that
+    /// they have there stays what it is, and so does the server that each is on.
     pub(super) const fn is_followed(&self) -> bool {
-        !matches!(self, Self::OfAccount(..) | Self::MasterKeyRotated)
+        !matches!(
+            self,
+            Self::OfAccount(..) | Self::MasterKeyRotated | Self::DatabaseAccepted { .. }
+        )
     }
 }
 
