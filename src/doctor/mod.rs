@@ -1,6 +1,7 @@
 //! ROOM doctor: looks at a set-up and says what is wrong with it, and what to do. It changes nothing:
 //! it applies no migrations and makes no store, no key and no site.
 
+mod embedded;
 mod files;
 mod keys;
 mod network;
@@ -91,6 +92,7 @@ pub async fn examine(config: &Config, clock: &Clock, randomness: &Randomness) ->
         }
     }
     checks.extend(files::examine(config));
+    checks.extend(embedded::free_space(config));
     checks.extend(network::examine(config).await);
     checks
 }
@@ -143,5 +145,6 @@ async fn examine_store(
         checks.extend(keys::examine(config, database, clock, randomness).await);
     }
     checks.extend(postgres::examine(config, database).await);
+    checks.extend(embedded::quick_check(database, embedded::PATIENCE).await);
     checks
 }
