@@ -29,5 +29,6 @@ pub use places::Limits;
 pub use server::serve_until;
 pub(crate) use start::assemble_keys;
 pub use start::{
-    StartError, is_set_up, open_keys, open_state, open_store, open_tokens, warn_of_unknown_plans,
+    StartError, is_set_up, open_keys, open_state, open_store, open_store_to_accept, open_tokens,
+    warn_of_unknown_plans,
 };

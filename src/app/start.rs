@@ -18,7 +18,7 @@ use crate::{
     sessions::Sessions,
     sites::{self, Sites},
     state::{AppState, Rooms},
-    store::{Database, StoreError, freshness::Freshness, migrations},
+    store::{Database, StoreError, freshness::Freshness, migrations, servers::Purpose},
     telemetry::{
         metrics::{Metrics, MetricsError},
         traces::{Traces, TracesError},
@@ -143,11 +143,30 @@ pub async fn open_store(
     settings: &config::Database,
     deadline: Duration,
 ) -> Result<Database, StartError> {
+    open_store_to(Purpose::Use, settings, deadline).await
+}
+
+/// Opens the store on whatever server it is, for [`Database::accept_server`].
+///
+/// # Errors
+/// As [`open_store`].
+pub async fn open_store_to_accept(
+    settings: &config::Database,
+    deadline: Duration,
+) -> Result<Database, StartError> {
+    open_store_to(Purpose::Accept, settings, deadline).await
+}
+
+async fn open_store_to(
+    purpose: Purpose,
+    settings: &config::Database,
+    deadline: Duration,
+) -> Result<Database, StartError> {
     let _lock = match settings.kind() {
         DatabaseKind::Sqlite => Some(lock(settings).await?),
         DatabaseKind::Postgres => None,
     };
-    let database = Database::open(settings, deadline)
+    let database = Database::open_to(purpose, settings, deadline)
         .await
         .map_err(|source| StartError::Open {
             url: settings.redacted(),
@@ -157,6 +176,7 @@ pub async fn open_store(
     let standing = migrations::standing(&database).await?;
     if !standing.is_current() {
         database.migrate().await?;
+        database.note_server().await?;
         let (store, migrations) = (settings.redacted(), standing.missing.len());
         if settings.kind() == DatabaseKind::Postgres && standing.applied == 0 {
             // Meant, or another database than was meant; of a new file it is told by those who make it.

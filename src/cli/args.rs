@@ -86,6 +86,9 @@ pub(super) enum Command {
         #[arg(value_name = "FILE", default_value = "-")]
         file: PathBuf,
     },
+    /// The PostgreSQL server that holds the store.
+    #[command(subcommand)]
+    Database(DatabaseCommand),
     /// Print the configuration in force, without its secrets.
     Config,
     /// Print the OpenAPI 3.1 document.
@@ -352,6 +355,16 @@ pub(super) enum ApiTokenCommand {
         /// The API token.
         token_id: ApiTokenId,
     },
+}
+
+#[derive(Debug, Subcommand)]
+pub(super) enum DatabaseCommand {
+    /// Go on with the store on the database system that it is on now.
+    ///
+    /// For after a dump and restore, or `pg_upgrade`: what was copied other than by replication is
+    /// refused until then, and so is a server that was promoted fewer times than one before it. End
+    /// the instances first, and see that database.url (or database.urls) names the right server.
+    Accept,
 }
 
 #[derive(Debug, Subcommand)]

@@ -5,6 +5,7 @@ mod api_token;
 mod args;
 mod audit;
 mod clock;
+mod database;
 mod doctor;
 mod healthcheck;
 mod introduction;
@@ -136,6 +137,7 @@ async fn execute(context: Context, command: Command, format: Format) -> Result<A
         Command::Audit(command) => audit::run(&context, command).await,
         Command::Export { output } => moving::export(&context, &output, format).await,
         Command::Import { file } => moving::import(&context, &file).await,
+        Command::Database(command) => database::run(&context, &command).await,
         Command::Config => {
             let toml = context
                 .config

@@ -112,12 +112,12 @@ pub struct Database {
     /// The embedded SQLite file or the PostgreSQL database. Default: `sqlite://data/mirrory.db`.
     #[serde(deserialize_with = "values::database_url")]
     pub url: DatabaseUrl,
-    /// Several PostgreSQL servers with the same data, in the place of `url`: the first that takes
-    /// writes is used, until it takes no more. Default: none.
+    /// Several PostgreSQL servers with the same data, in the place of `url`: of those that take
+    /// writes, the one with the highest timeline is used. Default: none.
     #[serde(deserialize_with = "values::database_urls")]
     pub urls: Vec<DatabaseUrl>,
-    /// Connections that an instance opens to PostgreSQL at most, 1 to 1000; one more listens for
-    /// changes. Default: 16.
+    /// Connections that an instance opens to PostgreSQL at most, 1 to 1000; two more listen for
+    /// changes and look for the primary. Default: 16.
     #[serde(deserialize_with = "values::whole_number::<1, 1000, _, _>")]
     pub max_connections: u32,
 }

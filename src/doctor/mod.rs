@@ -1,6 +1,7 @@
 //! ROOM doctor: looks at a set-up and says what is wrong with it, and what to do. It changes nothing:
 //! it applies no migrations and makes no store, no key and no site.
 
+mod embedded;
 mod files;
 mod keys;
 mod limits;
@@ -13,7 +14,7 @@ use serde::Serialize;
 use crate::{
     app,
     config::Config,
-    store::{Database, database::COMMAND_DEADLINE},
+    store::{Database, database::COMMAND_DEADLINE, servers::Purpose},
     types::{clock::Clock, randomness::Randomness},
 };
 
@@ -92,6 +93,7 @@ pub async fn examine(config: &Config, clock: &Clock, randomness: &Randomness) ->
         }
     }
     checks.extend(files::examine(config));
+    checks.extend(embedded::free_space(config));
     checks.push(limits::examine(config));
     checks.extend(network::examine(config).await);
     checks
@@ -127,14 +129,13 @@ async fn reach(config: &Config) -> Result<Database, Check> {
         }
         Ok(None) => {}
     }
-    let opened = Database::open_read_only(settings, COMMAND_DEADLINE).await;
-    opened.map_err(|error| {
-        if error.is_read_only() {
-            let advice = "a replica can only be read: name the primary in database.url (or \
-                          database.urls), or promote this server";
-            return failed(&error, advice);
+    let opened = Database::open_to(Purpose::Look, settings, COMMAND_DEADLINE).await;
+    opened.map_err(|error| match error.refusal() {
+        Some(refusal) => {
+            let problem = format!("{}: {}", settings.redacted(), refusal.problem);
+            Check::failed("store", problem, &refusal.advice)
         }
-        failed(&error, advice)
+        None => failed(&error, advice),
     })
 }
 
@@ -157,5 +158,6 @@ async fn examine_store(
         checks.extend(keys::examine(config, database, clock, randomness).await);
     }
     checks.extend(postgres::examine(config, database).await);
+    checks.extend(embedded::quick_check(database, embedded::PATIENCE).await);
     checks
 }

@@ -74,6 +74,15 @@ async fn metrics_of(address: SocketAddr) -> Option<String> {
     is_ours.then(|| "which shows its metrics".to_owned())
 }
 
+/// Whether a network is larger than any that is one operator's: 10.0.0.0/8 and `fc00::/7` are the
+/// largest private ones.
+fn is_of_strangers(network: &IpNet) -> bool {
+    match network {
+        IpNet::V4(network) => network.prefix_len() < 8,
+        IpNet::V6(network) => network.prefix_len() < 7,
+    }
+}
+
 fn of_proxies(server: &Server) -> Check {
     const CHECK: &str = "trusted_proxies";
     if !server.trusted_proxies.is_empty() {
@@ -82,7 +91,14 @@ fn of_proxies(server: &Server) -> Check {
             .iter()
             .map(IpNet::to_string)
             .collect();
-        return Check::ok(CHECK, networks.join(", "));
+        let networks = networks.join(", ");
+        if server.trusted_proxies.iter().any(is_of_strangers) {
+            let advice = "list the addresses of your own proxies alone: whoever calls from one of these \
+                          networks may write any address into X-Forwarded-For, and escape the limits \
+                          of failures";
+            return Check::warning(CHECK, networks, advice);
+        }
+        return Check::ok(CHECK, networks);
     }
     if server.listen.ip().is_loopback() {
         let unless = "none, and only this machine can call; if a proxy on it does, list its address: \

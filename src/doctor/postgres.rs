@@ -9,7 +9,7 @@ use crate::{
     store::{
         Database,
         database::{COMMAND_DEADLINE, Pools, with_connection},
-        servers,
+        servers::{Surveyed, survey},
     },
 };
 
@@ -29,23 +29,61 @@ SELECT count(*), count(state), count(*) FILTER (WHERE sync_state IN ('sync', 'qu
   coalesce(max(extract(epoch FROM replay_lag)) * 1000000, 0)::BIGINT \
 FROM pg_stat_replication";
 
-/// Each server of `database.urls`.
+/// Each server of `database.urls`, and that one of them takes writes.
 pub(super) async fn each_server(settings: &config::Database) -> Vec<Check> {
-    const CHECK: &str = "server";
+    const CHECK: &str = "servers";
+    let urls = &settings.urls;
+    if urls.is_empty() {
+        return Vec::new();
+    }
+    let surveyed = match survey(urls, COMMAND_DEADLINE).await {
+        Ok(surveyed) => surveyed,
+        Err(error) => return vec![failed(CHECK, &error)],
+    };
     let mut checks = Vec::new();
-    for url in &settings.urls {
+    let mut writable = Vec::new();
+    for (url, server) in urls.iter().zip(surveyed) {
         let place = url.redacted();
-        checks.push(match servers::ask(url, COMMAND_DEADLINE).await {
-            Ok(true) => Check::ok(CHECK, format!("{place} takes writes")),
-            Ok(false) => Check::ok(CHECK, format!("{place} is read-only, as a replica is")),
-            Err(error) => Check::warning(
+        if server.identity.is_ok() && !server.is_named_before {
+            writable.push(place);
+        }
+        checks.push(of_server(place, server));
+    }
+    if writable.len() > 1 {
+        let detail = format!("more than one takes writes: {}", writable.join(", "));
+        let advice = "end the one that is wrong, which is not the one on the highest timeline, and let \
+                      it follow the other";
+        checks.push(Check::failed(CHECK, detail, advice));
+    }
+    checks
+}
+
+fn of_server(place: &str, server: Surveyed) -> Check {
+    const CHECK: &str = "server";
+    match server.identity {
+        Ok(identity) => {
+            let timeline = identity.timeline;
+            Check::ok(
+                CHECK,
+                format!("{place} takes writes, on timeline {timeline}"),
+            )
+        }
+        Err(error) => match error.refusal() {
+            Some(refusal) if refusal.is_read_only() => {
+                Check::ok(CHECK, format!("{place} is read-only, as a replica is"))
+            }
+            Some(refusal) => Check::warning(
+                CHECK,
+                format!("{place}: {}", refusal.problem),
+                &refusal.advice,
+            ),
+            None => Check::warning(
                 CHECK,
                 format!("{place}: {}", Chain(&error)),
                 "start it, or take it out of database.urls",
             ),
-        });
+        },
     }
-    checks
 }
 
 /// What an embedded store has no need of.
@@ -91,8 +129,8 @@ fn of_durability((fsync, full_page_writes): (String, String)) -> Check {
 }
 
 fn of_connections(wanted: u32, places: i64) -> Check {
-    // One more listens for changes.
-    let wanted = i64::from(wanted) + 1;
+    // One more listens for changes, and another looks for the server that takes writes.
+    let wanted = i64::from(wanted) + 2;
     let detail = format!("an instance takes up to {wanted} of PostgreSQL's {places}");
     if wanted > places {
         let advice = "lower database.max_connections, or raise PostgreSQL's max_connections";
@@ -160,7 +198,7 @@ mod tests {
 
     #[test]
     fn an_instance_needs_places_for_all_its_connections() {
-        assert_eq!(of_connections(16, 17).status, Status::Ok);
-        assert_eq!(of_connections(17, 17).status, Status::Warning);
+        assert_eq!(of_connections(16, 18).status, Status::Ok);
+        assert_eq!(of_connections(16, 17).status, Status::Warning);
     }
 }

@@ -16,16 +16,12 @@ use crate::{
 
 const LOOK_AT_THE_STORE: &str = "see what the database's own log says";
 
-/// The oldest version that the tests are run with.
-const OLDEST_POSTGRES: i64 = 150_000;
-
 /// How far the clock may be off and nothing be wrong.
 const USUAL_SKEW: Duration = Duration::from_secs(1);
 
-const VERSION_OF_POSTGRES: &str = "\
-SELECT current_setting('server_version'), current_setting('server_version_num')::BIGINT";
+const VERSION_OF_POSTGRES: &str = "SELECT current_setting('server_version')";
 
-const VERSION_OF_SQLITE: &str = "SELECT sqlite_version(), 0";
+const VERSION_OF_SQLITE: &str = "SELECT sqlite_version()";
 
 pub(super) fn failed(check: &'static str, error: &StoreError) -> Check {
     Check::failed(check, Chain(error).to_string(), LOOK_AT_THE_STORE)
@@ -36,16 +32,12 @@ pub(super) async fn version(config: &Config, database: &Database) -> Check {
         DatabaseKind::Postgres => ("PostgreSQL", VERSION_OF_POSTGRES),
         DatabaseKind::Sqlite => ("SQLite", VERSION_OF_SQLITE),
     };
-    let asked: Result<(String, i64), _> = read!(database, |connection| sqlx::query_as(sql)
+    let asked: Result<(String,), _> = read!(database, |connection| sqlx::query_as(sql)
         .fetch_one(connection));
     match asked {
         Err(error) => failed("store", &error),
-        Ok((version, number)) => {
+        Ok((version,)) => {
             let detail = format!("{name} {version}, {}", config.database.redacted());
-            if database.kind() == DatabaseKind::Postgres && number < OLDEST_POSTGRES {
-                let advice = "this is only known to work with PostgreSQL 15 and newer: upgrade it";
-                return Check::warning("store", detail, advice);
-            }
             Check::ok("store", detail)
         }
     }

@@ -30,8 +30,9 @@
 //!
 //! # What moves
 //!
-//! Every table but four: `changes` and `change_counter` tell the instances of one store what to
-//! forget, `leases` which of them does some work, and `store_clock` what time that store has seen. What is not in the store does not move either:
+//! Every table but five: `changes` and `change_counter` tell the instances of one store what to
+//! forget, `leases` which of them does some work, `store_clock` what time that store has seen, and
+//! `database_server` where it is. What is not in the store does not move either:
 //! the configuration with its plans and `bootstrap.proxy_secret`, and the master key. The data key
 //! moves as the master key wraps it, so what is sealed opens with the same master key alone.
 //!

@@ -13,7 +13,7 @@ use super::{
     follower::Followers,
     observed::Observed,
     postgres::{self, Doubt},
-    servers::Servers,
+    servers::{Purpose, Servers},
     sqlite,
 };
 use crate::{
@@ -90,30 +90,29 @@ impl Database {
     /// # Errors
     /// When the store cannot be reached within the deadline, or the embedded one not be made.
     pub async fn open(settings: &config::Database, deadline: Duration) -> Result<Self, StoreError> {
-        let doubt = Doubt::new();
-        let opened = match settings.kind() {
-            DatabaseKind::Postgres => open_postgres(settings, deadline, &doubt).await,
-            DatabaseKind::Sqlite => sqlite::open(settings, deadline)
-                .await
-                .map(|pools| (pools, None)),
-        };
-        Self::of(opened, deadline, doubt)
+        Self::open_to(Purpose::Use, settings, deadline).await
     }
 
-    /// Opens the store so that not even that changes it: an embedded one is neither made nor written.
+    /// Opens the store to be looked at, so that not even that changes it, or to be accepted.
     ///
     /// # Errors
     /// As [`Self::open`].
-    pub(crate) async fn open_read_only(
+    pub(crate) async fn open_to(
+        purpose: Purpose,
         settings: &config::Database,
         deadline: Duration,
     ) -> Result<Self, StoreError> {
         let doubt = Doubt::new();
-        let opened = match settings.kind() {
-            DatabaseKind::Postgres => open_postgres(settings, deadline, &doubt).await,
-            DatabaseKind::Sqlite => sqlite::open_read_only(settings, deadline)
-                .await
-                .map(|pools| (pools, None)),
+        let opened = match (settings.kind(), purpose) {
+            (DatabaseKind::Postgres, _) => open_postgres(settings, deadline, purpose, &doubt).await,
+            (DatabaseKind::Sqlite, Purpose::Look) => {
+                let pools = sqlite::open_read_only(settings, deadline).await;
+                pools.map(|pools| (pools, None))
+            }
+            (DatabaseKind::Sqlite, Purpose::Use | Purpose::Accept) => {
+                let pools = sqlite::open(settings, deadline).await;
+                pools.map(|pools| (pools, None))
+            }
         };
         Self::of(opened, deadline, doubt)
     }
@@ -130,17 +129,22 @@ impl Database {
         })))
     }
 
-    /// Goes over to another server of `database.urls` when a connection has failed since that was
-    /// last looked for, and the one in use takes no more writes.
+    /// Goes over to the newest server of `database.urls` that takes writes, when a connection has
+    /// failed since that was last looked for, or it is time to look.
     ///
     /// # Errors
-    /// When none of them takes writes; each later call looks again.
+    /// When none of them may be used; each later call looks again.
     pub async fn choose_server(&self) -> Result<(), StoreError> {
         if let (Pools::Postgres(pool), Some(servers)) = (self.pools(), &self.0.servers) {
             let chosen = servers.choose(pool, self.doubt()).await;
             chosen.map_err(StoreError::of_connecting)?;
         }
         Ok(())
+    }
+
+    /// The servers of PostgreSQL that hold the store.
+    pub(super) fn servers(&self) -> Option<&Servers> {
+        self.0.servers.as_ref()
     }
 
     pub(crate) fn pools(&self) -> &Pools {
@@ -229,8 +233,13 @@ impl Database {
 
 type Opened = Result<(Pools, Option<Servers>), sqlx::Error>;
 
-async fn open_postgres(settings: &config::Database, deadline: Duration, doubt: &Doubt) -> Opened {
-    let servers = Servers::new(settings, deadline)?;
+async fn open_postgres(
+    settings: &config::Database,
+    deadline: Duration,
+    purpose: Purpose,
+    doubt: &Doubt,
+) -> Opened {
+    let servers = Servers::new(settings, deadline, purpose)?;
     let pool = postgres::open(&servers, settings.max_connections, deadline, doubt).await?;
     Ok((Pools::Postgres(pool), Some(servers)))
 }

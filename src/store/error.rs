@@ -4,7 +4,7 @@ use std::{borrow::Cow, sync::Arc};
 
 use sqlx::postgres::PgDatabaseError;
 
-use super::{postgres::waited_too_long, servers};
+use super::{postgres::waited_too_long, servers::Refusal};
 use crate::types::store_time::WrongClock;
 
 /// A failed call to the store. Cheap to clone: many calls may fail with one batch.
@@ -66,9 +66,12 @@ impl StoreError {
         }
     }
 
-    /// Whether a server of PostgreSQL answers, and none takes writes.
-    pub(crate) fn is_read_only(&self) -> bool {
-        matches!(self, Self::Unreachable(error) if servers::is_read_only(error))
+    /// Why a server of PostgreSQL that answers is not used, if that is what went wrong.
+    pub(crate) fn refusal(&self) -> Option<&Refusal> {
+        match self {
+            Self::Unreachable(error) => Refusal::of(error),
+            _ => None,
+        }
     }
 
     /// The store holds what we cannot read.

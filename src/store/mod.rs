@@ -15,6 +15,7 @@ pub mod leases;
 pub mod listener;
 pub mod memory;
 pub mod migrations;
+mod needs;
 mod observed;
 mod pooler;
 mod postgres;
@@ -26,6 +27,7 @@ pub mod tx;
 
 pub use database::Database;
 pub use error::StoreError;
+pub use servers::Accepted;
 pub(crate) use snapshot::Snapshot;
 pub use tx::Tx;
 

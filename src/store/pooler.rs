@@ -1,9 +1,16 @@
-//! A pooler, such as PgBouncer, may stand before PostgreSQL: whether it leaves us our sessions.
+//! A pooler, such as PgBouncer, may stand before PostgreSQL: whether it leaves us our sessions, and
+//! all on one server.
 
 use std::{io, time::Duration};
 
-use sqlx::{ConnectOptions, Connection, PgConnection, Row, postgres::PgConnectOptions};
+use futures_util::future::try_join_all;
+use sqlx::{Connection, PgConnection, Row, postgres::PgConnectOptions};
 use tokio::time::timeout;
+
+use super::servers::{
+    Refusal, connect,
+    identity::{Identity, are_on_one_server, identify},
+};
 
 /// Why the service does not start over a pooler that shares sessions. With one, settings and prepared
 /// statements would be another client's at the next transaction, and nothing would be heard of
@@ -21,27 +28,35 @@ const TRIALS: usize = 3;
 /// How long they may take in all: some thirty answers, of a server that may be far away.
 const PATIENCE: Duration = Duration::from_secs(5);
 
-/// Refuses a connection whose session serves others between its transactions.
+/// Refuses a connection whose session serves others between its transactions, and one beside which
+/// others, of which as many are made as `trials`, lead to another server.
 pub(super) async fn refuse_sharing(
     options: &PgConnectOptions,
     connection: &mut PgConnection,
+    identity: &Identity,
+    trials: usize,
 ) -> Result<(), sqlx::Error> {
-    timeout(PATIENCE, try_sharing(options, connection))
+    let trying = async {
+        // At once, for a balancer may look at who has the fewest.
+        let others = try_join_all((0..trials).map(|_| connect(options))).await?;
+        for mut other in others {
+            for _ in 0..TRIALS {
+                if is_shared(connection, &mut other).await? {
+                    return Err(sqlx::Error::Configuration(SharesSessions.into()));
+                }
+            }
+            if identify(&mut other).await?.as_ref() != Some(identity)
+                || !are_on_one_server(connection, &mut other).await?
+            {
+                return Err(Refusal::spread().into());
+            }
+            other.close().await?;
+        }
+        Ok(())
+    };
+    timeout(PATIENCE, trying)
         .await
         .unwrap_or_else(|_| Err(sqlx::Error::Io(io::ErrorKind::TimedOut.into())))
-}
-
-async fn try_sharing(
-    options: &PgConnectOptions,
-    connection: &mut PgConnection,
-) -> Result<(), sqlx::Error> {
-    let mut other = options.connect().await?;
-    for _ in 0..TRIALS {
-        if is_shared(connection, &mut other).await? {
-            return Err(sqlx::Error::Configuration(SharesSessions.into()));
-        }
-    }
-    other.close().await
 }
 
 /// Whether another client can take the session that was ours a moment ago, or that makes us take

@@ -5,10 +5,10 @@ use std::{
     time::Duration,
 };
 
-use sqlx::{Connection, PgConnection, PgPool, error::DatabaseError, postgres::PgPoolOptions};
+use sqlx::{Connection, PgConnection, PgPool, Row, error::DatabaseError, postgres::PgPoolOptions};
 use tokio::time::Instant;
 
-use super::servers::{Servers, read_only, takes_writes};
+use super::servers::Servers;
 
 /// When a connection last failed. One that has lain idle since before then may be just as dead, and
 /// is tried before it is used; else a restart of the server would cost one failed call for each.
@@ -50,7 +50,7 @@ pub(super) async fn open(
     doubt: &Doubt,
 ) -> Result<PgPool, sqlx::Error> {
     let [doubt_at_first, doubt, doubt_at_end] = [doubt.clone(), doubt.clone(), doubt.clone()];
-    let servers = servers.clone();
+    let [admitting, servers] = [servers.clone(), servers.clone()];
     // The pool tries a refused connection again until the deadline, and then tells that it was
     // late and not why.
     let (options, first) = servers.connect().await?;
@@ -60,14 +60,13 @@ pub(super) async fn open(
         .acquire_timeout(deadline)
         .test_before_acquire(false)
         .after_connect(move |connection, _| {
-            let doubt = doubt_at_first.clone();
+            let (doubt, servers) = (doubt_at_first.clone(), admitting.clone());
             Box::pin(async move {
-                // Refused, it is tried again until the deadline, and maybe elsewhere by then.
-                if !takes_writes(connection).await? {
-                    doubt.cast();
-                    return Err(read_only());
-                }
-                prepare(connection, deadline).await
+                prepare(connection, deadline).await?;
+                // Last, for servers may change meanwhile. Refused, it is tried again until the
+                // deadline, and maybe elsewhere by then.
+                let admitted = servers.admit(connection, &doubt).await;
+                admitted.inspect_err(|_| doubt.cast())
             })
         })
         .before_acquire(move |connection, metadata| {
@@ -89,6 +88,14 @@ pub(super) async fn open(
         })
         .connect_lazy_with(options);
     Ok(pool)
+}
+
+/// Whether the server of a connection takes writes still.
+async fn takes_writes(connection: &mut PgConnection) -> Result<bool, sqlx::Error> {
+    let row = sqlx::raw_sql("SHOW transaction_read_only")
+        .fetch_one(connection)
+        .await?;
+    Ok(row.try_get::<&str, _>(0)? == "off")
 }
 
 /// What all statements here rely on, also where the role, the database or the server was told

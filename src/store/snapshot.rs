@@ -22,6 +22,10 @@ impl Database {
         match self.pools() {
             Pools::Postgres(pool) => {
                 let mut connection = unwatched(pool).await?;
+                if let Some(servers) = self.servers() {
+                    let admitted = servers.admit(&mut connection, self.doubt()).await;
+                    admitted.map_err(StoreError::of_connecting)?;
+                }
                 unprepare(&mut connection).await?;
                 sqlx::raw_sql("BEGIN ISOLATION LEVEL REPEATABLE READ, READ ONLY")
                     .execute(&mut connection)

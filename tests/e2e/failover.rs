@@ -91,6 +91,113 @@ fn assert_refused_in_between(calls: &[Call], gone: Instant, back: Instant) {
     }
 }
 
+/// Without synchronous replication, and with nobody who keeps the old primary from coming back.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_old_primary_that_comes_back_is_used_by_nobody_who_can_reach_the_new_one() {
+    let primary = Cluster::start();
+    let old = primary.create_database().await;
+    let replica = primary.start_late_replica();
+    let (_, name) = old.rsplit_once('/').unwrap();
+    let place = Place::on_database(&old)
+        .with(
+            "MIRRORY__DATABASE__URLS",
+            &format!("{old},{}", replica.url(name)),
+        )
+        .without("DATABASE_URL");
+    let running = place.start().await;
+    let site = place.create_site("enterprise");
+    let mut client = running.client();
+    client.generate(&site.secret, 1).await.ok();
+    primary.until_followed().await;
+
+    primary.stop();
+    replica.promote().await;
+    let promoted = Instant::now();
+    let issued = loop {
+        let answer = client.generate(&site.secret, 1).await;
+        if answer.status == 200 {
+            break answer;
+        }
+        assert!(promoted.elapsed() < BACK_WITHIN, "{answer:?}");
+    };
+    let (token, token_id) = (issued.field("token"), issued.field("token_id"));
+    primary.start_again();
+
+    let started = place.start().await;
+    let mut newcomer = started.client();
+    assert!(newcomer.validate(&token, "machine").await.is_valid());
+    let told = started.stderr();
+    assert!(told.contains("old primary, on timeline 1"), "{told}");
+    place.ask(["token", "revoke", &token_id]);
+    for client in [&mut client, &mut newcomer] {
+        let revoked = Instant::now();
+        while client.reason(&token, "machine").await != "revoked" {
+            assert!(revoked.elapsed() < BACK_WITHIN);
+        }
+    }
+    let done = place.run(["doctor", "--json"]);
+    assert_eq!(done.code, Some(1), "{done:?}");
+    assert!(
+        done.stdout.contains("more than one takes writes"),
+        "{done:?}"
+    );
+    let alone = Place::on_database(&old).run(["token", "show", &token_id]);
+    assert_eq!(
+        alone.code,
+        Some(1),
+        "the old primary has not heard of it: {alone:?}"
+    );
+    for server in [running, started] {
+        server.stop().await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn after_a_dump_and_restore_the_database_is_refused_until_it_is_accepted() {
+    let [from, to] = [Cluster::start(), Cluster::start()];
+    let place = Place::on_database(&from.create_database().await);
+    place.start().await.stop().await;
+    let site = place.create_site("free");
+    let restored = to.create_database().await;
+    copy(&from, place.setting("DATABASE_URL"), &restored);
+    let place = place.with("DATABASE_URL", &restored);
+    for command in [&["serve"][..], &["site", "list"], &["migrate"], &["export"]] {
+        let done = place.run(command);
+        assert_eq!(done.code, Some(1), "{done:?}");
+        let line = done.complaint();
+        assert!(line.contains("`mirrory database accept`"), "{line}");
+    }
+    let accepted = place.ask(["database", "accept"]);
+    assert_eq!(accepted["status"], "accepted");
+    assert_eq!(accepted["timeline"], 1);
+    let server = place.start().await;
+    server.client().generate(&site.secret, 1).await.ok();
+    server.stop().await;
+    assert_eq!(place.ask(["database", "accept"])["status"], "unchanged");
+    let rows = place.ask(["audit", "list", "--event", "database.accepted"]);
+    assert_eq!(rows[0]["detail"]["system"], accepted["system"]);
+
+    let done = Place::sqlite().run(["database", "accept"]);
+    assert_eq!(done.code, Some(1), "{done:?}");
+    assert!(done.complaint().contains("nothing to accept"), "{done:?}");
+}
+
+/// Copies what a database has by `pg_dump` and `psql`.
+fn copy(beside: &Cluster, from: &str, to: &str) {
+    let run = |program: &str, arguments: &[&str]| {
+        let mut command = beside.beside(&beside.program(program));
+        let output = command.args(arguments).output().unwrap();
+        assert!(output.status.success(), "{output:?}");
+        String::from_utf8(output.stdout).unwrap()
+    };
+    let script = beside.write("dump.sql", &run("pg_dump", &["-d", from]));
+    let script = script.to_str().unwrap();
+    run(
+        "psql",
+        &["-q", "-v", "ON_ERROR_STOP=1", "-d", to, "-f", script],
+    );
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_start_without_a_primary_ends_with_one_line_about_every_server() {
     let primary = Cluster::start();

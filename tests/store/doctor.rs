@@ -1,6 +1,11 @@
 //! What the doctor finds in stores that are broken in one way each, and that it leaves them so.
 
-use std::{fs, net::SocketAddr, os::unix::fs::PermissionsExt, time::Duration};
+use std::{
+    fs,
+    net::SocketAddr,
+    os::unix::fs::{FileExt, PermissionsExt},
+    time::Duration,
+};
 
 use mirrory::{
     config::DatabaseKind,
@@ -77,12 +82,14 @@ async fn a_store_that_is_well_has_nothing_that_failed(store: Store) {
         DatabaseKind::Sqlite => {
             assert_check(&checks, "clock", Status::Ok, "has seen no time");
             assert_check(&checks, "permissions", Status::Ok, "only its user");
+            assert_check(&checks, "file", Status::Ok, "no fault");
+            assert_check(&checks, "free_space", Status::Ok, " MiB in ");
         }
         DatabaseKind::Postgres => {
             assert_check(&checks, "clock", Status::Ok, "ms off");
             // The tests' own server does not flush.
             assert_check(&checks, "durability", Status::Warning, "fsync");
-            assert_check(&checks, "connections", Status::Ok, "up to 9");
+            assert_check(&checks, "connections", Status::Ok, "up to 10");
             assert_check(&checks, "replication", Status::Ok, "no replicas");
         }
     }
@@ -320,7 +327,47 @@ async fn a_server_that_can_only_be_read_is_told() {
         let checks = examine(&store.config, &store.clock, &store.randomness).await;
         assert_check(&checks, "store", Status::Failed, "read-only");
         let advice = of(&checks, "store").advice.as_deref().unwrap();
-        assert!(advice.contains("promote"), "{advice}");
+        assert!(advice.contains("default_transaction_read_only"), "{advice}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_file_that_is_damaged_is_told() {
+    let store = with_file().await;
+    let sql = "SELECT rootpage FROM sqlite_schema WHERE name = 'api_tokens'";
+    let page = u64::try_from(store.number(sql).await).unwrap();
+    let size = u64::try_from(store.number("PRAGMA page_size").await).unwrap();
+    store
+        .execute("PRAGMA wal_checkpoint(TRUNCATE)")
+        .await
+        .unwrap();
+    let file = fs::File::options()
+        .write(true)
+        .open(store.folder().unwrap().join("mirrory.db"))
+        .unwrap();
+    file.write_all_at(&[0xff; 64], (page - 1) * size).unwrap();
+    let checks = examine(&store.config, &store.clock, &store.randomness).await;
+    assert_check(&checks, "file", Status::Failed, "damaged");
+    let advice = of(&checks, "file").advice.as_deref().unwrap();
+    assert!(advice.contains("back-up"), "{advice}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn proxies_that_may_be_anybody_are_told() {
+    let mut store = with_keys(Store::sqlite().await).await;
+    for (networks, status) in [
+        (
+            &["10.0.0.0/8", "fc00::/7", "203.0.113.0/24"][..],
+            Status::Ok,
+        ),
+        (&["127.0.0.1/32", "0.0.0.0/0"], Status::Warning),
+        (&["::/0"], Status::Warning),
+        (&["0.0.0.0/1", "128.0.0.0/1"], Status::Warning),
+        (&["2000::/3"], Status::Warning),
+    ] {
+        let networks = networks.iter().map(|network| network.parse().unwrap());
+        store.config.server.trusted_proxies = networks.collect();
+        assert_check(&look(&store).await, "trusted_proxies", status, "/");
     }
 }
 

@@ -25,7 +25,7 @@ use crate::{
     harness::{Instance, NOON, Store, commit, machine},
     postgres::Cluster,
     quota::{ledger, plans, reserve},
-    servers,
+    servers::Pair,
     wire::Wire,
 };
 
@@ -187,9 +187,10 @@ async fn a_connection_that_died_without_a_word_is_found_out() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_listener_goes_over_to_the_server_that_takes_the_writes() {
-    let ([first, _second], instance) = servers::two().await;
+    let pair = Pair::start().await;
+    let instance = pair.instance().await;
     let mut ear = Ear::open(&instance.database, Duration::from_millis(50)).await;
-    servers::lose_connections(&first, &instance, "on").await;
+    pair.fail_over(&instance).await;
     ear.is_woken().await;
     ear.hears(&instance.database).await;
 }

@@ -44,6 +44,7 @@ mod master_key;
 mod migrations;
 mod models;
 mod moving;
+mod needs;
 mod outages;
 mod partitions;
 mod quota;

@@ -36,7 +36,13 @@ on_both_stores!(
 );
 
 /// Of one store and its instances, and of no use in another.
-const LEFT_BEHIND: [&str; 4] = ["change_counter", "changes", "leases", "store_clock"];
+const LEFT_BEHIND: [&str; 5] = [
+    "change_counter",
+    "changes",
+    "leases",
+    "store_clock",
+    "database_server",
+];
 
 /// An empty store of the other kind, that makes other ids and keys.
 async fn other(store: &Store) -> Store {

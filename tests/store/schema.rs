@@ -74,6 +74,11 @@ pub const TABLES: &[Table] = &[
         &[("id", Number), ("seen_at", Number), ("beats", Number)],
     ),
     table(
+        "database_server",
+        &["id"],
+        &[("id", Number), ("system", Number), ("timeline", Number)],
+    ),
+    table(
         "sites",
         &["site_id"],
         &[
@@ -410,7 +415,12 @@ async fn no_two_rows_have_the_same_key(store: Store) {
 
 async fn of_singletons_there_is_one(store: Store) {
     store.open().await;
-    for name in ["change_counter", "store_clock", "data_keys"] {
+    for name in [
+        "change_counter",
+        "store_clock",
+        "data_keys",
+        "database_server",
+    ] {
         emptied(&store, named(name)).await;
         insert(&store, named(name), &[]).await.unwrap();
         assert!(insert(&store, named(name), &[("id", "2")]).await.is_err());

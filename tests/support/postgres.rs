@@ -52,9 +52,28 @@ impl Cluster {
         Self::start_with(Fsync::On, Host::make_data)
     }
 
+    /// Makes a streaming replica, which this one does not wait for.
+    pub fn start_late_replica(&self) -> Self {
+        Self::start_with(Fsync::Off, |host| host.copy_data(self.port, &["-R"]))
+    }
+
+    /// Makes a copy that takes writes, too, as if the data had been copied by hand.
+    pub fn start_copy(&self) -> Self {
+        Self::start_with(Fsync::Off, |host| host.copy_data(self.port, &[]))
+    }
+
+    /// Waits until a replica has all that was committed here.
+    pub async fn until_followed(&self) {
+        let is_there = "SELECT count(*) > 0 FROM pg_stat_replication \
+                        WHERE replay_lsn >= pg_current_wal_flush_lsn()";
+        while !self.ask::<bool>(is_there).await {
+            tokio::task::yield_now().await;
+        }
+    }
+
     /// Makes a streaming replica, which this one waits for at every commit from now on.
     pub async fn start_replica(&self) -> Self {
-        let replica = Self::start_with(Fsync::Off, |host| host.copy_data(self.port));
+        let replica = self.start_late_replica();
         self.set("synchronous_standby_names = '*'").await;
         let is_in_step = "SELECT count(*) > 0 FROM pg_stat_replication WHERE sync_state = 'sync'";
         while !self.ask::<bool>(is_in_step).await {
@@ -81,7 +100,8 @@ impl Cluster {
             .expect("the server takes connections")
     }
 
-    async fn execute(&self, statement: &str) {
+    /// Runs a statement as the superuser, in no database of a test.
+    pub async fn execute(&self, statement: &str) {
         let mut connection = self.connect().await;
         sqlx::raw_sql(AssertSqlSafe(statement.to_owned()))
             .execute(&mut connection)

@@ -42,6 +42,17 @@ pub enum Change {
         /// The present one.
         now: Timestamp,
     },
+    /// The store goes on where it would have been refused, on this database system and timeline.
+    DatabaseAccepted {
+        /// The system.
+        system: i64,
+        /// The timeline.
+        timeline: i64,
+        /// The system that it was on.
+        former_system: i64,
+        /// The highest timeline of that.
+        former_timeline: i64,
+    },
 }
 
 /// What was changed about an account.
@@ -100,6 +111,7 @@ impl Change {
             Self::OfAccount(_, change) => change.event(),
             Self::Imported { .. } => IMPORTED,
             Self::ClockAccepted { .. } => "clock.accepted",
+            Self::DatabaseAccepted { .. } => "database.accepted",
         }
     }
 
@@ -115,6 +127,7 @@ impl Change {
             Self::OfAccount(account_id, change) => change.subject(*account_id),
             Self::Imported { .. } => "store".to_owned(),
             Self::ClockAccepted { .. } => "clock".to_owned(),
+            Self::DatabaseAccepted { .. } => "database".to_owned(),
         }
     }
 
@@ -138,7 +151,8 @@ impl Change {
             | Self::MasterKeyRotated
             | Self::OfAccount(..)
             | Self::Imported { .. }
-            | Self::ClockAccepted { .. } => None,
+            | Self::ClockAccepted { .. }
+            | Self::DatabaseAccepted { .. } => None,
         }
     }
 
@@ -154,6 +168,18 @@ impl Change {
             Self::OfAccount(_, AccountChange::Updated(fields)) => json!({ "fields": fields }),
             Self::Imported { rows, inserted } => json!({ "rows": rows, "inserted": inserted }),
             Self::ClockAccepted { seen, now } => json!({ "seen": seen, "now": now }),
+            // As texts, for they are greater than what all readers of JSON take for exact.
+            Self::DatabaseAccepted {
+                system,
+                timeline,
+                former_system,
+                former_timeline,
+            } => json!({
+                "system": system.to_string(),
+                "timeline": timeline,
+                "former_system": former_system.to_string(),
+                "former_timeline": former_timeline,
+            }),
             _ => json!({}),
         }
     }
@@ -166,12 +192,16 @@ impl Change {
         )
     }
 
-    /// Whether instances must hear of it. Of accounts they keep nothing in memory, and the data key
-    /// that they have there stays what it is; the time they ask for with each look at the log.
+    /// Whether instances must hear of it. Of accounts they keep nothing in memory, the data key that
+    /// they have there stays what it is, and so does the server that each is on; the time they ask for
+    /// with each look at the log.
     pub(super) const fn is_followed(&self) -> bool {
         !matches!(
             self,
-            Self::OfAccount(..) | Self::MasterKeyRotated | Self::ClockAccepted { .. }
+            Self::OfAccount(..)
+                | Self::MasterKeyRotated
+                | Self::ClockAccepted { .. }
+                | Self::DatabaseAccepted { .. }
         )
     }
 }

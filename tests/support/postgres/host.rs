@@ -121,11 +121,11 @@ impl Host {
         );
     }
 
-    /// Copies the data of the server at this port, to follow what is written there.
-    pub fn copy_data(&self, port: u16) {
+    /// Copies the data of the server at this port; with `-R`, to follow what is written there.
+    pub fn copy_data(&self, port: u16, more: &[&str]) {
         let from = format!("host=127.0.0.1 port={port} user=postgres");
-        let arguments = ["-d", &from, "-R", "-c", "fast", "-X", "stream", "-N"];
-        self.make("pg_basebackup", &arguments);
+        let arguments = ["-d", &from, "-c", "fast", "-X", "stream", "-N"];
+        self.make("pg_basebackup", &[&arguments, more].concat());
     }
 
     fn make(&self, program: &str, arguments: &[&str]) {
