@@ -24,12 +24,14 @@ async fn accept(context: &Context) -> Result<Answer, Failure> {
         config,
         clock,
         randomness,
+        ..
     } = context;
     let embedded = || Failure::new("an embedded store has no server: there is nothing to accept");
     if config.database.kind() == DatabaseKind::Sqlite {
         return Err(embedded());
     }
     let database = open_store_to_accept(&config.database, COMMAND_DEADLINE).await?;
+    let database = context.check_clock(database).await?;
     let accepted = database.accept_server(clock.now(), randomness).await?;
     let Accepted {
         system,
