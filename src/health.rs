@@ -26,7 +26,7 @@ use crate::{
     extract::Json,
     middleware::{cors::CrossOriginLayer, edge::EdgeLayer},
     state::AppState,
-    store::{Database, StoreError},
+    store::{Database, Share, StoreError},
     types::clock::{Clock, Monotonic},
 };
 
@@ -119,7 +119,10 @@ impl Health {
         {
             return probe;
         }
-        let probe = match self.try_store(&mut last.write, began).await {
+        let probe = match Share::Upkeep
+            .around(self.try_store(&mut last.write, began))
+            .await
+        {
             Ok(latency) => Probe {
                 latency_ms: Some((latency.as_secs_f64() * 1e6).round() / 1e3),
             },

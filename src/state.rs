@@ -9,6 +9,7 @@ use crate::{
     api_tokens::ApiTokens,
     attempts::Attempts,
     audit::{AuditLog, Tally},
+    callers::Crowds,
     config::Config,
     health::Health,
     keys::Keys,
@@ -66,6 +67,8 @@ pub struct Rooms {
     pub health: Health,
     /// How many requests about tokens are worked on at once.
     pub admission: Admission,
+    /// Who is at work in the management API.
+    pub crowds: Crowds,
     /// Whether what is in memory may be trusted.
     pub freshness: Freshness,
     /// What is counted.
@@ -106,6 +109,7 @@ room!(sessions: Sessions);
 room!(two_factor: TwoFactor);
 room!(api_tokens: ApiTokens);
 room!(clock: Clock);
+room!(crowds: Crowds);
 room!(keys: Keys);
 room!(tokens: Tokens);
 room!(sites: Sites);

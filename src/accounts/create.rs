@@ -11,7 +11,7 @@ use crate::{
     error::ApiError,
     extract::{Body, Fields, FromBody, Json, name, parse_object, text},
     openapi::CreateAccountProblems,
-    passwords::{NewPassword, Passwords},
+    passwords::{NewPassword, Passwords, Whose},
     sign_in::fields::new_password,
 };
 
@@ -105,7 +105,8 @@ pub(crate) async fn create_account(
     Body(GivenAccount { account, password }): Body<GivenAccount>,
 ) -> Result<(StatusCode, Json<Account>), ApiError> {
     caller.require_admin()?;
-    let hash = passwords.enter()?.hash(&password).await?;
+    let turn = passwords.enter(Whose::Account(caller.account_id))?;
+    let hash = turn.hash(&password).await?;
     let mut tx = transactions.begin(&caller).await?;
     let created = accounts.create(&mut tx, caller.context(), &account, &hash);
     let created = created.await?;

@@ -13,7 +13,7 @@ use crate::{
     openapi::{
         ChangePasswordProblems, DeleteAccountProblems, SignedInProblems, UpdateAccountProblems,
     },
-    passwords::{NewPassword, Password, Passwords},
+    passwords::{NewPassword, Password, Passwords, Whose},
     sign_in::{
         SignIn,
         fields::{GivenPassword, PasswordRequest, new_password, password},
@@ -212,7 +212,8 @@ pub(crate) async fn change_password(
 ) -> Result<Json<Done>, ApiError> {
     let kept = caller.session_id().ok_or(ApiError::Forbidden)?;
     let proven = sign_in.confirm(&caller, &current).await?;
-    let hash = passwords.enter()?.hash(&new).await?;
+    let turn = passwords.enter(Whose::Account(caller.account_id))?;
+    let hash = turn.hash(&new).await?;
     let by = caller.context();
     let mut tx = transactions.begin_proven(&caller, &proven).await?;
     accounts

@@ -219,7 +219,7 @@ pub(crate) async fn revoke_api_token(
 ) -> Result<Json<Done>, ApiError> {
     let token_id = id.parse().map_err(|_| ApiError::NotFound)?;
     let by = caller.context();
-    let mut tx = transactions.begin(&caller).await?;
+    let mut tx = transactions.begin_urgent(&caller).await?;
     let revoked = api_tokens.revoke(&mut tx, &by, caller.account_id, token_id);
     if !revoked.await? {
         return Err(ApiError::NotFound);

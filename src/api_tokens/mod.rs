@@ -41,7 +41,7 @@ pub fn router(state: &AppState) -> Router<AppState> {
     let one = delete(endpoints::revoke_api_token);
     Router::new()
         .route("/api/v1/api-tokens", all.route_layer(own()))
-        .route("/api/v1/api-tokens/{id}", one.route_layer(own()))
+        .route("/api/v1/api-tokens/{id}", one.route_layer(own().urgent()))
 }
 
 /// An API token as its account sees it.

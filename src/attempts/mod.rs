@@ -1,5 +1,5 @@
 //! ROOM: attempts. How often a client address may fail, one token be found valid, a site ask for
-//! revocations and releases, and somebody try to sign in.
+//! revocations and releases, an account for changes, and somebody try to sign in.
 //!
 //! The counts are kept in memory, by each instance for itself, over the monotonic clock, and in
 //! bounded space: 65,536 keys of each kind. When there are more, those whose count ends soonest
@@ -26,7 +26,7 @@ use crate::{
     config::Limits,
     types::{
         clock::Monotonic,
-        ids::{SiteId, TokenId},
+        ids::{AccountId, SiteId, TokenId},
     },
 };
 
@@ -51,6 +51,7 @@ pub struct Attempts {
     failures: Option<Limiter<AddressKey, Window>>,
     verdicts: Option<Limiter<TokenId, Allowance>>,
     management: Limiter<SiteId, Window>,
+    changes: Option<Limiter<AccountId, Window>>,
     sign_ins: Limiter<AddressKey, Ladder>,
     names: Limiter<NameKey, Allowance>,
 }
@@ -71,10 +72,12 @@ impl Attempts {
     pub fn new(limits: &Limits) -> Self {
         let failures = NonZeroU32::new(limits.failures_per_minute);
         let verdicts = NonZeroU32::new(limits.validations_per_token_per_hour);
+        let changes = NonZeroU32::new(limits.changes_per_minute);
         Self {
             failures: failures.map(|limit| Limiter::new(Window::new(limit, MINUTE))),
             verdicts: verdicts.map(|limit| Limiter::new(Allowance::new(limit, HOUR))),
             management: Limiter::new(Window::new(MANAGEMENT_PER_MINUTE, MINUTE)),
+            changes: changes.map(|limit| Limiter::new(Window::new(limit, MINUTE))),
             sign_ins: Limiter::new(Ladder),
             names: Limiter::new(Allowance::new(SIGN_INS_PER_NAME_AND_HOUR, HOUR)),
         }
@@ -116,6 +119,17 @@ impl Attempts {
     /// When the site has used them up.
     pub fn management(&self, site_id: SiteId, now: Monotonic) -> Result<(), TooManyAttempts> {
         self.management.take(site_id, now)
+    }
+
+    /// Counts a change that an account asks for.
+    ///
+    /// # Errors
+    /// When the account has used up its changes of the minute that began with the first of them.
+    pub fn change(&self, account_id: AccountId, now: Monotonic) -> Result<(), TooManyAttempts> {
+        match &self.changes {
+            Some(changes) => changes.take(account_id, now),
+            None => Ok(()),
+        }
     }
 
     /// Counts an attempt to sign in as a failure of the client, before it is known for one: attempts

@@ -15,6 +15,7 @@ use tower::{Layer, Service};
 
 use super::{
     credentials::Presented,
+    crowds::AccountPlace,
     scope::{Scope, Scopes},
 };
 use crate::{
@@ -25,7 +26,10 @@ use crate::{
     middleware::client::Client,
     sessions::Proven,
     state::AppState,
-    store::changes::{Actor, Context},
+    store::{
+        Share,
+        changes::{Actor, Context},
+    },
     types::ids::{AccountId, ApiTokenId, SessionId},
 };
 
@@ -166,12 +170,17 @@ impl Door {
 /// The session and the account are read from the store for each request, so that what was ended or
 /// disabled is refused at once.
 ///
+/// The work for a caller has a share of the connections to the store that calls about tokens have no
+/// part in, and one client, or account, has a bounded number of requests worked on.
+///
 /// # Errors
-/// 401 when nobody is proven, 403 when the credential is not enough.
+/// 401 when nobody is proven, 403 when the credential is not enough, 503 when too much is worked on
+/// for the client or the account already.
 #[derive(Clone)]
 pub struct CallerLayer {
     state: AppState,
     door: Door,
+    share: Share,
 }
 
 impl CallerLayer {
@@ -181,11 +190,23 @@ impl CallerLayer {
         Self {
             state: state.clone(),
             door,
+            share: Share::Management,
         }
     }
 
-    async fn identify(&self, parts: &mut Parts) -> Result<Caller, ApiError> {
+    /// The same layer before what takes something back, which comes by all other requests.
+    #[must_use]
+    pub fn urgent(self) -> Self {
+        Self {
+            share: Share::Urgent,
+            ..self
+        }
+    }
+
+    async fn identify(&self, parts: &mut Parts) -> Result<(Caller, AccountPlace), ApiError> {
         let client = Client::from_request_parts(parts, &()).await?;
+        let crowds = &self.state.crowds;
+        let _until_known = crowds.at_address(client.address, self.share)?;
         let caller = match Presented::read(&parts.headers) {
             Some(Presented::Bearer(token)) => self.session(token, &client).await?,
             Some(Presented::Bare(token)) => {
@@ -200,7 +221,8 @@ impl CallerLayer {
         };
         let caller = caller.ok_or(ApiError::Unauthorized)?;
         self.door.admit(&caller)?;
-        Ok(caller)
+        let place = crowds.at_account(caller.account_id, self.share)?;
+        Ok((caller, place))
     }
 
     async fn session(&self, token: &str, client: &Client) -> Result<Option<Caller>, ApiError> {
@@ -246,16 +268,16 @@ where
         let clone = self.inner.clone();
         let mut inner = std::mem::replace(&mut self.inner, clone);
         let layer = Arc::clone(&self.layer);
-        Box::pin(async move {
+        Box::pin(layer.share.around(async move {
             let (mut parts, body) = request.into_parts();
             match layer.identify(&mut parts).await {
-                Ok(caller) => {
+                Ok((caller, _held_to_the_end)) => {
                     parts.extensions.insert(caller);
                     inner.call(Request::from_parts(parts, body)).await
                 }
                 Err(error) => Ok(error.into_response()),
             }
-        })
+        }))
     }
 }
 

@@ -6,11 +6,13 @@
 //! [`Transactions`] of it.
 
 mod credentials;
+mod crowds;
 mod layer;
 mod scope;
 mod store;
 mod transactions;
 
+pub use crowds::Crowds;
 pub use layer::{Caller, CallerLayer, CallerService, Credential, Door};
 pub use scope::{Scope, Scopes, UnknownScope};
 pub use transactions::Transactions;

@@ -14,7 +14,7 @@ use super::{
 };
 use crate::{
     accounts::{Accounts, EmailAddress, NewAccount, Role, Username},
-    passwords::{NewPassword, PasswordHash, Passwords},
+    passwords::{NewPassword, PasswordHash, Passwords, Whose},
     store::{Database, changes::Actor},
     types::{ids::AccountId, name::Name},
 };
@@ -130,7 +130,7 @@ async fn create(
 }
 
 async fn hash(context: &Context, password: &NewPassword) -> Result<PasswordHash, Failure> {
-    let turn = Passwords::new(context.randomness.clone()).enter()?;
+    let turn = Passwords::new(context.randomness.clone()).enter(Whose::Operator)?;
     Ok(turn.hash(password).await?)
 }
 

@@ -12,7 +12,7 @@ use super::{
 use crate::{
     accounts::Accounts,
     config::Plans,
-    sites::{NewSite, Site, SiteUpdate, Sites},
+    sites::{NewSite, Site, SiteUpdate, Sites, may_own_another},
     store::{Database, Tx, changes::Actor},
     types::{
         ids::{AccountId, SiteId},
@@ -56,7 +56,8 @@ pub(super) async fn run(
                 confirm_deletion(&site.ok_or_else(|| no_site(site_id))?)?;
             }
             let mut tx = database.begin().await?;
-            let answer = apply(&sites, &mut tx, change).await?;
+            let most = context.config.limits.sites_per_owner;
+            let answer = apply(&sites, &mut tx, change, most).await?;
             tx.commit().await?;
             Ok(answer)
         }
@@ -102,7 +103,12 @@ async fn create(context: &Context, site: &NewSite) -> Result<Answer, Failure> {
     Ok(Answer::One(with_secret(&site, &secret)?))
 }
 
-async fn apply(sites: &Sites, tx: &mut Tx, change: SiteChange) -> Result<Answer, Failure> {
+async fn apply(
+    sites: &Sites,
+    tx: &mut Tx,
+    change: SiteChange,
+    sites_per_owner: u32,
+) -> Result<Answer, Failure> {
     let actor = Actor::Operator;
     match change {
         SiteChange::SetPlan { site_id, plan } => {
@@ -121,9 +127,14 @@ async fn apply(sites: &Sites, tx: &mut Tx, change: SiteChange) -> Result<Answer,
             account_id,
         } => {
             let site = sites.find_locked(tx, site_id).await?;
-            site.ok_or_else(|| no_site(site_id))?;
+            let site = site.ok_or_else(|| no_site(site_id))?;
             if Accounts::find_in(tx, account_id).await?.is_none() {
                 return Err(no_account(account_id));
+            }
+            if site.owner != Some(account_id)
+                && !may_own_another(tx, account_id, sites_per_owner).await?
+            {
+                return Err(owner_is_full(account_id));
             }
             let update = SiteUpdate {
                 owner: Some(Some(account_id)),
@@ -163,6 +174,12 @@ pub(super) fn no_site(site_id: SiteId) -> Failure {
 pub(super) fn no_account(account_id: AccountId) -> Failure {
     Failure::new(format!(
         "there is no account {account_id}; `mirrory account list` shows those that there are"
+    ))
+}
+
+fn owner_is_full(account_id: AccountId) -> Failure {
+    Failure::new(format!(
+        "the account {account_id} has as many sites as limits.sites_per_owner lets it have"
     ))
 }
 

@@ -173,6 +173,12 @@ pub struct Limits {
     /// Default: 512.
     #[serde(deserialize_with = "values::whole_number::<0, { u32::MAX as i64 }, _, _>")]
     pub connections_per_address: u32,
+    /// Sites that an account of the role `owner` may have; 0: off. Default: 100.
+    #[serde(deserialize_with = "values::whole_number::<0, { u32::MAX as i64 }, _, _>")]
+    pub sites_per_owner: u32,
+    /// Changes that one account may ask for a minute; 0: off. Default: 120.
+    #[serde(deserialize_with = "values::whole_number::<0, { u32::MAX as i64 }, _, _>")]
+    pub changes_per_minute: u32,
 }
 
 /// `[bootstrap]`

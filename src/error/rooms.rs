@@ -13,6 +13,7 @@ use crate::{
     sign_in::SignInError,
     store::StoreError,
     two_factor::TwoFactorError,
+    types::turnstile::Crowded,
 };
 
 impl From<StoreError> for ApiError {
@@ -32,7 +33,7 @@ impl From<QuotaError> for ApiError {
     fn from(error: QuotaError) -> Self {
         match error {
             QuotaError::Store(error) => error.into(),
-            QuotaError::Contended => Self::Overloaded,
+            QuotaError::Contended | QuotaError::Crowded(_) => Self::Overloaded,
             QuotaError::UnknownPlan(_) | QuotaError::Exceeded(_) => Self::Internal(Arc::new(error)),
         }
     }
@@ -63,6 +64,12 @@ impl From<AccountError> for ApiError {
             AccountError::Changed => Self::InvalidCredentials,
             AccountError::Gone => Self::Unauthorized,
         }
+    }
+}
+
+impl From<Crowded> for ApiError {
+    fn from(_: Crowded) -> Self {
+        Self::Overloaded
     }
 }
 
@@ -110,6 +117,7 @@ impl From<RefreshError> for ApiError {
         match error {
             RefreshError::Invalid => Self::InvalidRefreshToken,
             RefreshError::Reused => Self::RefreshTokenReused,
+            RefreshError::Crowded(error) => error.into(),
             RefreshError::Store(error) => error.into(),
             RefreshError::Keys(error) => error.into(),
         }

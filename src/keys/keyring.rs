@@ -21,7 +21,7 @@ use super::{
 };
 use crate::{
     store::{
-        Database, StoreError,
+        Database, Share, StoreError,
         changes::SeenChange,
         follower::{Following, Follows},
         freshness::Freshness,
@@ -331,7 +331,9 @@ impl Keyring {
             _ => {}
         }
         let began = self.clock.monotonic();
-        let stored = self.store.list().await.inspect_err(|_| {
+        // Who manages waits for this beside who calls, and with the share of none of them.
+        let listed = Share::Upkeep.around(self.store.list()).await;
+        let stored = listed.inspect_err(|_| {
             let ended = self.clock.monotonic();
             *last = Some(Reading::Failed { ended });
         })?;

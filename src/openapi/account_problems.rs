@@ -67,6 +67,7 @@ problems! {
         ApiError::Unauthorized,
         ApiError::Forbidden,
         taken(),
+        too_many_attempts(),
     ]))
     /// Of making an API token.
     CreateApiTokenProblems: responses(

@@ -7,10 +7,11 @@ use utoipa::{
     openapi::{RefOr, Response},
 };
 
-use super::problems::{responses, unavailable, unreadable};
+use super::problems::{responses, too_many_attempts, unavailable, unreadable};
 use crate::{
     callers::Scope,
     error::{ApiError, FieldError},
+    sites::endpoints::OWNER_IS_FULL,
 };
 
 macro_rules! problems {
@@ -32,17 +33,19 @@ problems! {
     /// Of one site.
     SeeSiteProblems: one(Scope::SitesRead);
     /// Of making a site.
-    CreateSiteProblems: changed(Scope::SitesWrite, "name", NAME);
+    CreateSiteProblems: changed(Scope::SitesWrite, "name", NAME)
+        .into_iter()
+        .chain([OWNER_IS_FULL]);
     /// Of changing a site.
     UpdateSiteProblems: changed(Scope::SitesWrite, "name", NAME)
         .into_iter()
-        .chain([ApiError::NotFound]);
+        .chain([ApiError::NotFound, OWNER_IS_FULL]);
     /// Of a site's new secret.
     RotateSecretProblems: changed(Scope::SitesWrite, "grace_seconds", GRACE)
         .into_iter()
         .chain([ApiError::NotFound]);
     /// Of deleting a site.
-    ChangeSiteProblems: one(Scope::SitesWrite);
+    ChangeSiteProblems: one(Scope::SitesWrite).into_iter().chain([too_many_attempts()]);
     /// Of a site's usage.
     SeeUsageProblems: one(Scope::UsageRead);
     /// Of the list of a site's tokens.
@@ -91,5 +94,6 @@ fn one(scope: Scope) -> Vec<ApiError> {
 fn changed(scope: Scope, field: &'static str, message: &str) -> Vec<ApiError> {
     let mut errors = unreadable(field, message);
     errors.extend(refused(scope));
+    errors.push(too_many_attempts());
     errors
 }

@@ -21,10 +21,20 @@ use tokio::{
 };
 
 use super::password::{NewPassword, Password};
-use crate::{telemetry::metrics::Metrics, types::randomness::Randomness};
+use crate::{
+    telemetry::metrics::Metrics,
+    types::{
+        ids::AccountId,
+        randomness::Randomness,
+        turnstile::{Place, Turnstile},
+    },
+};
 
 /// How many wait for a thread at most: about a second's work of one.
 const WAITING: usize = 32;
+
+/// The part of the places that passwords for one account may have at once.
+const SHARE: usize = 4;
 
 const SALT_BYTES: usize = 16;
 
@@ -61,6 +71,17 @@ pub enum HashError {
     Closed(#[from] AcquireError),
 }
 
+/// For whom a password is hashed.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum Whose {
+    /// Who gives this name to sign in, whether there is such an account or not.
+    Named(String),
+    /// An account that is signed in.
+    Account(AccountId),
+    /// The operator, at the command line.
+    Operator,
+}
+
 /// Whether a password is the one of a hash.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Verdict {
@@ -81,6 +102,8 @@ pub struct Passwords(Arc<Shared>);
 struct Shared {
     /// One for each who waits or is served.
     places: Arc<Semaphore>,
+    /// Who has how many of them.
+    shares: Turnstile<Whose>,
     /// One for each thread that hashes.
     threads: Arc<Semaphore>,
     most_threads: usize,
@@ -111,6 +134,7 @@ impl Passwords {
     pub fn with(randomness: Randomness, threads: usize, waiting: usize) -> Self {
         Self(Arc::new(Shared {
             places: Arc::new(Semaphore::new(threads + waiting)),
+            shares: Turnstile::new((threads + waiting).div_ceil(SHARE)),
             threads: Arc::new(Semaphore::new(threads)),
             most_threads: threads,
             most_places: threads + waiting,
@@ -140,17 +164,26 @@ impl Passwords {
     /// Takes a place in the queue, before anything is looked up.
     ///
     /// # Errors
-    /// When it is full.
-    pub fn enter(&self) -> Result<Turn, Overloaded> {
-        let Ok(place) = Arc::clone(&self.0.places).try_acquire_owned() else {
+    /// When it is full, or a quarter of it is for the same already: right passwords too are only so
+    /// many at once.
+    pub fn enter(&self, whose: Whose) -> Result<Turn, Overloaded> {
+        let place = self.place(whose).inspect_err(|_| {
             if let Some(refusals) = self.0.refusals.get() {
                 refusals.inc();
             }
-            return Err(Overloaded);
-        };
+        })?;
         Ok(Turn {
             passwords: self.clone(),
             place: Arc::new(place),
+        })
+    }
+
+    fn place(&self, whose: Whose) -> Result<QueuePlace, Overloaded> {
+        let share = self.0.shares.enter(whose).map_err(|_| Overloaded)?;
+        let permit = Arc::clone(&self.0.places).try_acquire_owned();
+        Ok(QueuePlace {
+            _share: share,
+            _permit: permit.map_err(|_| Overloaded)?,
         })
     }
 
@@ -165,7 +198,13 @@ impl Passwords {
 #[derive(Debug)]
 pub struct Turn {
     passwords: Passwords,
-    place: Arc<OwnedSemaphorePermit>,
+    place: Arc<QueuePlace>,
+}
+
+#[derive(Debug)]
+struct QueuePlace {
+    _share: Place<Whose>,
+    _permit: OwnedSemaphorePermit,
 }
 
 impl Turn {
@@ -292,13 +331,17 @@ mod tests {
         NewPassword::parse(text.to_owned()).unwrap()
     }
 
+    fn named(name: &str) -> Whose {
+        Whose::Named(name.to_owned())
+    }
+
     fn passwords(threads: usize, waiting: usize) -> Passwords {
         Passwords::with(Randomness::seeded(1), threads, waiting)
     }
 
     #[tokio::test]
     async fn a_password_is_right_for_its_own_hash_alone() {
-        let turn = passwords(1, 0).enter().unwrap();
+        let turn = passwords(1, 0).enter(named("ada")).unwrap();
         let hash = turn.hash(&new_password("correct horse")).await.unwrap();
         assert!(hash.0.starts_with("$argon2id$v=19$m=19456,t=2,p=1$"));
         assert_eq!(format!("{hash:?}"), "[password hash]");
@@ -362,7 +405,7 @@ mod tests {
 
     #[tokio::test]
     async fn two_hashes_of_one_password_differ() {
-        let turn = passwords(1, 0).enter().unwrap();
+        let turn = passwords(1, 0).enter(named("ada")).unwrap();
         let new = new_password("correct horse");
         assert!(turn.hash(&new).await.unwrap() != turn.hash(&new).await.unwrap());
     }
@@ -370,16 +413,33 @@ mod tests {
     #[tokio::test]
     async fn who_finds_the_queue_full_is_told_at_once() {
         let passwords = passwords(1, 2);
-        let turns: Vec<_> = (0..3).map(|_| passwords.enter().unwrap()).collect();
-        assert_eq!(passwords.enter().unwrap_err(), Overloaded);
+        let enter = |name: &str| passwords.enter(named(name));
+        let turns = ["ada", "bob", "eve"].map(|name| enter(name).unwrap());
+        assert_eq!(enter("mallory").unwrap_err(), Overloaded);
         drop(turns);
-        assert!(passwords.enter().is_ok());
+        assert!(enter("mallory").is_ok());
+    }
+
+    #[tokio::test]
+    async fn one_account_has_a_quarter_of_the_queue_and_others_find_places() {
+        let passwords = passwords(1, 31);
+        let own = Whose::Account(AccountId::from_uuid(uuid::Uuid::nil()));
+        for whose in [named("mallory"), own] {
+            let turns: Vec<_> = (0..8)
+                .map(|_| passwords.enter(whose.clone()).unwrap())
+                .collect();
+            assert_eq!(passwords.enter(whose.clone()).unwrap_err(), Overloaded);
+            assert_eq!(passwords.queue().waiting, 8, "it took no place");
+            assert!(passwords.enter(named("admin")).is_ok());
+            drop(turns);
+            assert!(passwords.enter(whose).is_ok());
+        }
     }
 
     #[tokio::test]
     async fn who_hangs_up_keeps_the_place_until_argon2_has_ended() {
         let passwords = passwords(1, 0);
-        let turn = passwords.enter().unwrap();
+        let turn = passwords.enter(named("ada")).unwrap();
         let mut hashing = Box::pin(async move { turn.renew(&password("x")).await });
         assert!(hashing.as_mut().now_or_never().is_none());
         drop(hashing);

@@ -17,21 +17,19 @@ use super::{
 use crate::{
     store::StoreError,
     types::{
-        clock::{Monotonic, Timestamp},
+        clock::{Moment, Monotonic, Timestamp},
         ids::SiteId,
     },
 };
 
-/// How long a site is refused without the store being asked: each call over the limit would cost a
-/// statement. Not longer, since others give back what they do not use.
-const USED_UP: Duration = Duration::from_secs(1);
+/// How long a site with blocks is refused without the store being asked: each call over the limit
+/// would cost a statement. Not longer, since others give back what they do not use.
+pub(super) const USED_UP: Duration = Duration::from_secs(1);
 
 /// One site at one instance.
 pub(super) struct Account {
     site_id: SiteId,
     store: QuotaStore,
-    /// Held by the one who takes a block; the others wait for it instead of taking some as well.
-    pub(super) turn: tokio::sync::Mutex<()>,
     state: Mutex<State>,
 }
 
@@ -43,6 +41,8 @@ struct State {
     forgotten: u64,
     size: Size,
     used_up: Option<UsedUp>,
+    /// How many takings have begun.
+    takings: u64,
     /// How many takings failed.
     failures: u64,
     /// How the last taking failed, if it did.
@@ -53,7 +53,15 @@ struct State {
 struct UsedUp {
     plan: Arc<str>,
     standing: Standing,
+    /// The number of the taking that found it.
+    found_by: u64,
     until: Monotonic,
+}
+
+/// What had come to pass when a call asked for its turn.
+pub(super) struct Arrival {
+    takings: u64,
+    failures: u64,
 }
 
 /// A block as it was taken: `calls` of it are made at once, and `left` are kept.
@@ -73,7 +81,6 @@ impl Account {
         Self {
             site_id,
             store,
-            turn: tokio::sync::Mutex::default(),
             state: Mutex::default(),
         }
     }
@@ -108,10 +115,9 @@ impl Account {
     /// Puts a block in the place of the last one, of which nothing is left, and makes its first
     /// calls.
     pub(super) fn open(self: &Arc<Self>, taken: Taken) -> Permit {
+        self.note_taken();
         let mut state = self.state();
         state.retire();
-        state.used_up = None;
-        state.failure = None;
         state.blocks_taken += 1;
         let number = state.blocks_taken;
         state.block = Some(Block::new(
@@ -148,41 +154,60 @@ impl Account {
         state.size.beyond(calls, remaining)
     }
 
-    /// Where the site stood when the store said, a moment ago, that it has used up its quota.
+    pub(super) fn arrival(&self) -> Arrival {
+        let State {
+            takings, failures, ..
+        } = *self.state();
+        Arrival { takings, failures }
+    }
+
+    /// Notes that the store is about to be asked for calls.
+    pub(super) fn note_taking(&self) {
+        self.state().takings += 1;
+    }
+
+    /// Notes that the store gave calls.
+    pub(super) fn note_taken(&self) {
+        let mut state = self.state();
+        state.used_up = None;
+        state.failure = None;
+    }
+
+    /// Where the site stood when the store said, since the arrival or a moment ago, that it has used
+    /// up its quota.
     pub(super) fn used_up(
         &self,
         plan: &str,
         calls: u64,
-        now: Timestamp,
-        monotonic: Monotonic,
+        now: Moment,
+        arrival: &Arrival,
     ) -> Option<Standing> {
         let state = self.state();
         let used_up = state.used_up.as_ref()?;
         let standing = used_up.standing;
-        let holds = *used_up.plan == *plan
-            && monotonic < used_up.until
-            && now < standing.day.resets_at
+        let is_new = used_up.found_by > arrival.takings || now.monotonic < used_up.until;
+        let holds = is_new
+            && *used_up.plan == *plan
+            && now.wall < standing.day.resets_at
             && standing.violated_by(calls).any();
         holds.then_some(standing)
     }
 
-    pub(super) fn note_used_up(&self, plan: &str, standing: Standing, now: Monotonic) {
-        self.state().used_up = Some(UsedUp {
+    /// Notes that the store said so, which stands `until` then for whoever comes.
+    pub(super) fn note_used_up(&self, plan: &str, standing: Standing, until: Monotonic) {
+        let mut state = self.state();
+        state.used_up = Some(UsedUp {
             plan: plan.into(),
             standing,
-            until: now.after(USED_UP),
+            found_by: state.takings,
+            until,
         });
     }
 
-    /// How many takings failed until now.
-    pub(super) fn failures(&self) -> u64 {
-        self.state().failures
-    }
-
-    /// How the last taking failed, if it did and was not among the first `failures` that failed.
-    pub(super) fn failure_after(&self, failures: u64) -> Option<StoreError> {
+    /// How the last taking failed, if it did, and since the arrival.
+    pub(super) fn failure_after(&self, arrival: &Arrival) -> Option<StoreError> {
         let state = self.state();
-        let is_later = state.failures > failures;
+        let is_later = state.failures > arrival.failures;
         state.failure.clone().filter(|_| is_later)
     }
 

@@ -15,6 +15,7 @@ use tower::{Layer, Service};
 use super::{
     fields,
     ledger::{Ledger, QuotaError},
+    permit::Permit,
     windows::Standing,
 };
 use crate::{
@@ -227,12 +228,13 @@ impl QuotaLayer {
         let Metered {
             mut request,
             meter,
-            admitted: _held_to_the_end,
+            // Held to the end.
+            mut admitted,
         } = metered;
         let Some(payer) = &meter.payer else {
             return Ok(Answer::free(ApiError::internal("a call without a payer")));
         };
-        let permit = match self.ledger.reserve(payer.site_id, &payer.plan, 1).await {
+        let permit = match self.reserve(payer, &mut admitted).await {
             Ok(permit) => permit,
             Err(refused) => {
                 return match Box::pin(self.second_look(payer, refused, &mut request)).await {
@@ -254,6 +256,21 @@ impl QuotaLayer {
         };
         let standing = permit.settle(answer.outcome).await;
         Ok(self.disclose(&meter, Some(standing), answer).await)
+    }
+
+    /// Takes a call of the payer's. While others take theirs the request steps aside.
+    async fn reserve(&self, payer: &Payer, admitted: &mut Admitted) -> Result<Permit, QuotaError> {
+        let Payer { site_id, plan } = payer;
+        // Most calls end here, so this comes before all else.
+        if let Some(permit) = self.ledger.spend(*site_id, plan, 1) {
+            return Ok(permit);
+        }
+        // On the heap: else each call would carry the room for it, also one that is spent from memory.
+        Box::pin(async {
+            let turn = admitted.aside(self.ledger.turn(*site_id)).await??;
+            turn.take(plan, 1).await
+        })
+        .await
     }
 
     /// Lets a request through that costs nothing.

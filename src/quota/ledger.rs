@@ -1,11 +1,9 @@
 //! The ledger: takes calls from a site's quota, gives them back, and counts what they were.
 
-use std::{future::ready, sync::Arc};
-
-use tokio::time::timeout;
+use std::{future::ready, sync::Arc, time::Duration};
 
 use super::{
-    account::{Account, Taken},
+    account::{Account, Arrival, Taken, USED_UP},
     accounts::Accounts,
     block::is_taken_in_blocks,
     permit::{Permit, Source},
@@ -21,8 +19,17 @@ use crate::{
         changes::{self, Change, Context, SeenChange, SiteChange},
         follower::{Following, Follows},
     },
-    types::{clock::Clock, ids::SiteId, randomness::Randomness},
+    types::{
+        clock::Clock,
+        ids::SiteId,
+        randomness::Randomness,
+        turnstile::{self, Crowded, Turnstile},
+    },
 };
+
+/// How many calls of a site may wait to be charged. They wait for one statement, and share what
+/// comes of it.
+const AT_ONE_SITE: usize = 4096;
 
 /// How many days a site's row a day is kept.
 pub const HISTORY_DAYS: i64 = 90;
@@ -39,6 +46,9 @@ pub enum QuotaError {
     /// The site is on a plan that the configuration does not know.
     #[error("the plan {0:?} is not in the configuration: add [plans.{0}] or set another plan")]
     UnknownPlan(String),
+    /// Too many calls of the site wait to be charged.
+    #[error(transparent)]
+    Crowded(#[from] Crowded),
     /// The store failed.
     #[error(transparent)]
     Store(#[from] StoreError),
@@ -57,6 +67,9 @@ struct Inner {
     plans: Plans,
     clock: Clock,
     accounts: Accounts,
+    /// Who is to be charged by a statement: one call of a site at a time, so that none of them holds a
+    /// connection while it waits for the site's row.
+    turns: Turnstile<SiteId>,
     /// Held while the store is told of all: told out of order, a call that was given back into its
     /// block and made again would seem to be made twice.
     flushing: tokio::sync::Mutex<()>,
@@ -69,6 +82,7 @@ impl Ledger {
         let store = QuotaStore::new(database);
         Self(Arc::new(Inner {
             accounts: Accounts::new(store.clone()),
+            turns: Turnstile::new(AT_ONE_SITE),
             store,
             plans,
             clock,
@@ -89,34 +103,10 @@ impl Ledger {
         plan: &str,
         calls: u64,
     ) -> Result<Permit, QuotaError> {
-        // Most calls end here, so this comes before all else.
-        if let Some(permit) = self.spend(site_id, plan, calls) {
-            return Ok(permit);
+        match self.spend(site_id, plan, calls) {
+            Some(permit) => Ok(permit),
+            None => self.turn(site_id).await?.take(plan, calls).await,
         }
-        // On the heap: else each call would carry the room for it, also one that is spent from memory.
-        Box::pin(self.reserve_stored(site_id, plan, calls)).await
-    }
-
-    async fn reserve_stored(
-        &self,
-        site_id: SiteId,
-        plan: &str,
-        calls: u64,
-    ) -> Result<Permit, QuotaError> {
-        let limits = self.plan(plan)?;
-        let account = self.0.accounts.find_or_open(site_id);
-        if is_taken_in_blocks(limits.calls_per_day) {
-            return self.take(&account, plan, limits, calls).await;
-        }
-        self.give_up_remains(&account).await?;
-        let charged = self.charge(site_id, limits, calls, 0).await?;
-        Ok(Permit {
-            account,
-            calls,
-            period: charged.period,
-            source: Source::Store,
-            standing: charged.standing,
-        })
     }
 
     /// Whether calls of this plan are taken from the store in blocks.
@@ -127,47 +117,24 @@ impl Ledger {
     }
 
     /// Takes calls out of the site's block.
-    fn spend(&self, site_id: SiteId, plan: &str, calls: u64) -> Option<Permit> {
+    pub(super) fn spend(&self, site_id: SiteId, plan: &str, calls: u64) -> Option<Permit> {
         let account = self.0.accounts.find(site_id)?;
         account.spend(plan, calls, self.0.clock.now())
     }
 
-    /// Takes a block, and the first calls out of it.
-    ///
-    /// Whoever waits while another takes one shares what comes of it, also its failure: one after
-    /// the other they would each wait for a store that does not answer.
-    async fn take(
-        &self,
-        account: &Arc<Account>,
-        plan: &str,
-        limits: &Plan,
-        calls: u64,
-    ) -> Result<Permit, QuotaError> {
-        let clock = &self.0.clock;
-        let failures = account.failures();
+    /// Waits until no other call of the site is being charged in the store.
+    pub(super) async fn turn(&self, site_id: SiteId) -> Result<Turn, QuotaError> {
+        let place = self.0.turns.enter(site_id)?;
+        let account = self.0.accounts.find_or_open(site_id);
+        let arrival = account.arrival();
         // Who waits in vain waited for the store, as the one whose turn it is.
-        let _turn = timeout(self.0.store.deadline(), account.turn.lock())
-            .await
-            .map_err(|_| StoreError::Timeout)?;
-        // Who came first may have taken enough for those who waited, or heard that there is no more.
-        if let Some(permit) = account.spend(plan, calls, clock.now()) {
-            return Ok(permit);
-        }
-        if let Some(standing) = account.used_up(plan, calls, clock.now(), clock.monotonic()) {
-            return Err(QuotaError::Exceeded(standing));
-        }
-        if let Some(failure) = account.failure_after(failures) {
-            return Err(failure.into());
-        }
-        let taken = self.take_block(account, plan, limits, calls).await;
-        match &taken {
-            Err(QuotaError::Exceeded(standing)) => {
-                account.note_used_up(plan, *standing, clock.monotonic());
-            }
-            Err(QuotaError::Store(failure)) => account.note_failure(failure.clone()),
-            _ => {}
-        }
-        Ok(account.open(taken?))
+        let turn = place.turn(self.0.store.deadline()).await;
+        Ok(Turn {
+            ledger: self.clone(),
+            account,
+            arrival,
+            _held: turn.ok_or(StoreError::Timeout)?,
+        })
     }
 
     async fn take_block(
@@ -190,6 +157,25 @@ impl Ledger {
             standing: charged.standing,
             at: clock.monotonic(),
             forgotten,
+        })
+    }
+
+    /// Takes calls of a plan that is counted call by call.
+    async fn take_calls(
+        &self,
+        account: &Arc<Account>,
+        limits: &Plan,
+        calls: u64,
+    ) -> Result<Permit, QuotaError> {
+        self.give_up_remains(account).await?;
+        let charged = self.charge(account.site_id(), limits, calls, 0).await?;
+        account.note_taken();
+        Ok(Permit {
+            account: Arc::clone(account),
+            calls,
+            period: charged.period,
+            source: Source::Store,
+            standing: charged.standing,
         })
     }
 
@@ -362,6 +348,56 @@ impl Follows for Ledger {
             account.forget();
         }
         Box::pin(ready(Ok(())))
+    }
+}
+
+/// The turn to charge a site in the store.
+pub(super) struct Turn {
+    ledger: Ledger,
+    account: Arc<Account>,
+    arrival: Arrival,
+    _held: turnstile::Turn<SiteId>,
+}
+
+impl Turn {
+    /// Takes calls of the site.
+    ///
+    /// Whoever waited while another took some shares what came of it, also a refusal and a failure:
+    /// one after the other they would each ask the store for what is known, or wait for one that
+    /// does not answer.
+    pub(super) async fn take(self, plan: &str, calls: u64) -> Result<Permit, QuotaError> {
+        let Self {
+            ledger, account, ..
+        } = &self;
+        let limits = ledger.plan(plan)?;
+        let clock = &ledger.0.clock;
+        if let Some(permit) = account.spend(plan, calls, clock.now()) {
+            return Ok(permit);
+        }
+        if let Some(standing) = account.used_up(plan, calls, clock.moment(), &self.arrival) {
+            return Err(QuotaError::Exceeded(standing));
+        }
+        if let Some(failure) = account.failure_after(&self.arrival) {
+            return Err(failure.into());
+        }
+        account.note_taking();
+        let (taken, used_up_for) = if is_taken_in_blocks(limits.calls_per_day) {
+            let taken = ledger.take_block(account, plan, limits, calls).await;
+            (taken.map(|taken| account.open(taken)), USED_UP)
+        } else {
+            // Only for who waits already: of few calls, one that is given back can be made at once.
+            let taken = ledger.take_calls(account, limits, calls).await;
+            (taken, Duration::ZERO)
+        };
+        match &taken {
+            Err(QuotaError::Exceeded(standing)) => {
+                let until = clock.monotonic().after(used_up_for);
+                account.note_used_up(plan, *standing, until);
+            }
+            Err(QuotaError::Store(failure)) => account.note_failure(failure.clone()),
+            _ => {}
+        }
+        taken
     }
 }
 

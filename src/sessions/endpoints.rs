@@ -9,7 +9,7 @@ use utoipa::ToSchema;
 use super::{Session, Sessions};
 use crate::{
     api_tokens::ApiTokens,
-    callers::{Caller, Transactions},
+    callers::{Caller, Crowds, Transactions},
     error::ApiError,
     extract::{Body, Done, Fields, FromBody, Json, Unstored, opaque, parse_object},
     middleware::client::Client,
@@ -99,11 +99,13 @@ impl FromBody for GivenToken {
 )]
 pub(crate) async fn refresh_jwt(
     State(sessions): State<Sessions>,
+    State(crowds): State<Crowds>,
     client: Client,
     Body(GivenRefreshToken(token)): Body<GivenRefreshToken>,
 ) -> Result<Unstored<JwtResponse>, ApiError> {
     let by = client.acting_as(Actor::Nobody);
-    let pair = sessions.refresh(token.expose_secret(), &by).await?;
+    let refreshing = async { Ok(sessions.refresh(token.expose_secret(), &by).await?) };
+    let pair = crowds.of_stranger(&client, refreshing).await?;
     Ok(Unstored(pair.into()))
 }
 
@@ -136,11 +138,11 @@ pub(crate) async fn revoke_jwt(
     let (by, account_id) = (caller.context(), caller.account_id);
     let token = token.expose_secret();
     if let Some(session_id) = sessions.session_of(token).await? {
-        let mut tx = transactions.begin(&caller).await?;
+        let mut tx = transactions.begin_urgent(&caller).await?;
         sessions.end(&mut tx, &by, account_id, session_id).await?;
         tx.commit().await?;
     } else if let Some(token_id) = api_tokens.id_of(token).await? {
-        let mut tx = transactions.begin(&caller).await?;
+        let mut tx = transactions.begin_urgent(&caller).await?;
         api_tokens
             .revoke(&mut tx, &by, account_id, token_id)
             .await?;
@@ -191,7 +193,7 @@ pub(crate) async fn end_session(
 ) -> Result<Json<Done>, ApiError> {
     let session_id = id.parse().map_err(|_| ApiError::NotFound)?;
     let by = caller.context();
-    let mut tx = transactions.begin(&caller).await?;
+    let mut tx = transactions.begin_urgent(&caller).await?;
     let ended = sessions.end(&mut tx, &by, caller.account_id, session_id);
     if !ended.await? {
         return Err(ApiError::NotFound);

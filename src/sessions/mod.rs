@@ -30,10 +30,10 @@ use crate::{
 /// The endpoints of this room.
 pub fn router(state: &AppState) -> Router<AppState> {
     let own = || CallerLayer::new(state, Door::OwnAccount);
-    let signed_in = CallerLayer::new(state, Door::SignedIn);
+    let signed_in = CallerLayer::new(state, Door::SignedIn).urgent();
     let revoke = post(endpoints::revoke_jwt).route_layer(signed_in);
     let list = get(endpoints::list_sessions).route_layer(own());
-    let end = delete(endpoints::end_session).route_layer(own());
+    let end = delete(endpoints::end_session).route_layer(own().urgent());
     Router::new()
         .route("/api/v1/jwt/refresh", post(endpoints::refresh_jwt))
         .route("/api/v1/jwt/revoke", revoke)

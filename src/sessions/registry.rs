@@ -21,6 +21,7 @@ use crate::{
         clock::{Clock, LAST_USE_STEP, Timestamp},
         ids::{AccountId, SessionId},
         randomness::Randomness,
+        turnstile::{Crowded, Turnstile},
     },
 };
 
@@ -42,6 +43,9 @@ pub const REPLACED_GRACE: Duration = Duration::from_secs(30);
 /// How many sessions an account has at most.
 const SESSIONS: i64 = 100;
 
+/// How many clients may refresh one session at once; each waits for the one before it.
+const AT_ONE_SESSION: usize = 256;
+
 /// Why a session could not be refreshed.
 #[derive(Debug, thiserror::Error)]
 pub enum RefreshError {
@@ -51,6 +55,9 @@ pub enum RefreshError {
     /// The token had been replaced: its session is ended now.
     #[error("the refresh token was used before")]
     Reused,
+    /// Too many refresh the session at once.
+    #[error(transparent)]
+    Crowded(#[from] Crowded),
     /// The store failed.
     #[error(transparent)]
     Store(#[from] StoreError),
@@ -95,6 +102,7 @@ pub struct Sessions {
     store: SessionStore,
     keys: Keys,
     refresh_tokens: Arc<RefreshTokens>,
+    turns: Turnstile<SessionId>,
     clock: Clock,
     randomness: Randomness,
 }
@@ -106,6 +114,7 @@ impl Sessions {
         Self {
             store: SessionStore::new(database),
             refresh_tokens: Arc::new(RefreshTokens::new(keys.vault())),
+            turns: Turnstile::new(AT_ONE_SESSION),
             keys,
             clock,
             randomness,
@@ -185,6 +194,10 @@ impl Sessions {
             .refresh_tokens
             .read(token)
             .ok_or(RefreshError::Invalid)?;
+        let place = self.turns.enter(ticket.session_id)?;
+        // The row is for one at a time: no connection waits for it.
+        let turn = place.turn(self.store.database().deadline()).await;
+        let _turn = turn.ok_or(Crowded)?;
         let now = self.clock.now();
         let times = RefreshTimes {
             now,

@@ -8,6 +8,7 @@ use utoipa::ToSchema;
 
 use super::{Credentials, SignIn, fields};
 use crate::{
+    callers::Crowds,
     error::ApiError,
     extract::{Body, Fields, FromBody, Unstored, parse_object},
     middleware::client::Client,
@@ -123,11 +124,13 @@ impl From<Pair> for JwtResponse {
 pub(crate) async fn create_jwt(
     State(sign_in): State<SignIn>,
     State(sessions): State<Sessions>,
+    State(crowds): State<Crowds>,
     client: Client,
     Body(JwtCredentials(credentials)): Body<JwtCredentials>,
 ) -> Result<Unstored<JwtResponse>, ApiError> {
     let kind = SessionKind::Refreshed;
-    let opened = sign_in.open(&credentials, &client, kind).await?;
+    let opening = async { Ok(sign_in.open(&credentials, &client, kind).await?) };
+    let opened = crowds.of_stranger(&client, opening).await?;
     let pair = sessions.pair(opened).await?;
     Ok(Unstored(JwtResponse::from(pair)))
 }

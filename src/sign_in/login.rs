@@ -8,6 +8,7 @@ use utoipa::ToSchema;
 
 use super::{Credentials, SignIn};
 use crate::{
+    callers::Crowds,
     error::ApiError,
     extract::{Body, FromBody, Unstored, parse_object},
     middleware::client::Client,
@@ -90,11 +91,13 @@ pub struct LoginData {
 pub(crate) async fn login(
     State(sign_in): State<SignIn>,
     State(sessions): State<Sessions>,
+    State(crowds): State<Crowds>,
     client: Client,
     Body(LoginCredentials(credentials)): Body<LoginCredentials>,
 ) -> Result<Unstored<LoginResponse>, ApiError> {
     let kind = SessionKind::OneHour;
-    let opened = sign_in.open(&credentials, &client, kind).await?;
+    let opening = async { Ok(sign_in.open(&credentials, &client, kind).await?) };
+    let opened = crowds.of_stranger(&client, opening).await?;
     let token = sessions.one_hour_token(opened).await?;
     Ok(Unstored(LoginResponse {
         status: 200,

@@ -8,7 +8,7 @@ use crate::{
     audit::Incident,
     callers::Caller,
     middleware::client::Client,
-    passwords::{HashError, Overloaded, Password, PasswordHash, Turn, Verdict},
+    passwords::{HashError, Overloaded, Password, PasswordHash, Turn, Verdict, Whose},
     sessions::{Opened, SessionKind},
     state::{AppState, Rooms},
     store::{StoreError, changes::Actor},
@@ -81,8 +81,9 @@ impl SignIn {
         client: &Client,
         kind: SessionKind,
     ) -> Result<Opened, SignInError> {
-        let turn = self.0.passwords.enter()?;
         let attempt = self.limited_by_address(client, async || {
+            let whose = Whose::Named(credentials.name.as_str().to_owned());
+            let turn = self.0.passwords.enter(whose)?;
             // Another sign-in may have renewed the hash meanwhile, which is then read again.
             for _ in 0..2 {
                 let opened = self.try_open(&turn, credentials, client, kind).await?;
@@ -137,8 +138,8 @@ impl SignIn {
         caller: &Caller,
         password: &Password,
     ) -> Result<Proof, SignInError> {
-        let turn = self.0.passwords.enter()?;
         self.limited_by_address(&caller.client, async || {
+            let turn = self.0.passwords.enter(Whose::Account(caller.account_id))?;
             let proof = self.0.accounts.find_proof_by_id(caller.account_id).await?;
             let proven = self.prove(&turn, password, proof, &caller.client).await?;
             Ok(proven.0)

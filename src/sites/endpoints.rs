@@ -10,6 +10,7 @@ use utoipa::ToSchema;
 use super::{
     NewSite, Site, SiteStatus, SiteUpdate, Sites,
     fields::{CreateSiteRequest, GivenGrace, GivenSite, RotateSecretRequest, UpdateSiteRequest},
+    may_own_another,
 };
 use crate::{
     accounts::{Accounts, Role},
@@ -30,6 +31,10 @@ use crate::{
         secret::ProxySecret,
     },
 };
+
+/// An owner has as many sites as it may have.
+pub(crate) const OWNER_IS_FULL: ApiError =
+    ApiError::Conflict("The owner has as many sites as one may have: delete one first.");
 
 /// The plan that a site begins on.
 const FIRST_PLAN: &str = "free";
@@ -118,7 +123,8 @@ pub(crate) async fn list_sites(
 /// Make a site
 ///
 /// Gives the site's first proxy secret, this one time. An owner's site begins on the plan `free` and
-/// belongs to it; an admin may say `plan` and `owner`.
+/// belongs to it; an admin may say `plan` and `owner`. An owner has at most 100 sites (the setting
+/// `limits.sites_per_owner`).
 ///
 /// An API token needs the scope `sites:write`.
 #[utoipa::path(
@@ -158,11 +164,13 @@ pub(crate) async fn create_site(
     }
     let mut tx = transactions.begin(&caller).await?;
     require_known(&state, &mut tx, given.plan.as_deref(), given.owner).await?;
+    let owner = given.owner.unwrap_or(caller.account_id);
+    require_room(&state, &mut tx, owner).await?;
     let site = NewSite {
         name: given.name,
         url: given.url,
         plan: given.plan.unwrap_or_else(|| FIRST_PLAN.to_owned()),
-        owner: given.owner.or(Some(caller.account_id)),
+        owner: Some(owner),
     };
     let by = caller.context();
     let (site, secret) = state.sites.create(&mut tx, by, &site).await?;
@@ -222,13 +230,21 @@ pub(crate) async fn update_site(
     Path(id): Path<String>,
     Body(update): Body<SiteUpdate>,
 ) -> Result<Json<Site>, ApiError> {
-    let mut tx = transactions.begin(&caller).await?;
+    let mut tx = if update.only_suspends() {
+        transactions.begin_urgent(&caller).await?
+    } else {
+        transactions.begin(&caller).await?
+    };
     let site = changeable(&state.sites, &mut tx, &caller, &id).await?;
     if update.plan.is_some() || update.status.is_some() || update.owner.is_some() {
         caller.require_admin()?;
     }
     let plan = update.plan.as_deref();
-    require_known(&state, &mut tx, plan, update.owner.flatten()).await?;
+    let owner = update.owner.flatten();
+    require_known(&state, &mut tx, plan, owner).await?;
+    if let Some(owner) = owner.filter(|owner| site.owner != Some(*owner)) {
+        require_room(&state, &mut tx, owner).await?;
+    }
     let by = caller.context();
     let site = state.sites.update(&mut tx, by, site.id, &update).await?;
     let site = site.ok_or(ApiError::NotFound)?;
@@ -335,6 +351,15 @@ pub(crate) async fn changeable(
     let site = sites.find_locked(tx, site_id).await?;
     site.filter(|site| caller.may_see(site.owner))
         .ok_or(ApiError::NotFound)
+}
+
+/// Refuses one site too many for its owner. Nobody else makes one before the end of the transaction.
+async fn require_room(state: &AppState, tx: &mut Tx, owner: AccountId) -> Result<(), ApiError> {
+    if may_own_another(tx, owner, state.config.limits.sites_per_owner).await? {
+        Ok(())
+    } else {
+        Err(OWNER_IS_FULL)
+    }
 }
 
 /// Refuses a plan that is not configured, and an owner that there is not.

@@ -27,6 +27,19 @@ pub async fn owns_any(tx: &mut Tx, account_id: AccountId) -> Result<bool, StoreE
     store::any_of(tx, account_id).await
 }
 
+/// Whether one more site may belong to an account: an owner has up to `most` (0: any number), an
+/// admin any. Under the lock of changes the answer stays true until the commit.
+///
+/// # Errors
+/// When the store fails.
+pub async fn may_own_another(
+    tx: &mut Tx,
+    account_id: AccountId,
+    most: u32,
+) -> Result<bool, StoreError> {
+    Ok(most == 0 || store::count_of_owner(tx, account_id).await? < i64::from(most))
+}
+
 /// The plans that `plans` lacks and sites are on, and how many sites each.
 ///
 /// # Errors

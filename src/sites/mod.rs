@@ -18,8 +18,9 @@ use axum::{
     routing::{get, patch, post},
 };
 
-pub use managing::{has_default, on_unknown_plans, owns_any};
+pub use managing::{has_default, may_own_another, on_unknown_plans, owns_any};
 pub use memory::SiteReading;
+pub(crate) use registry::Recalled;
 pub use registry::{Caller, Sites};
 pub use rotating::{MAX_GRACE, Rotated};
 pub use site::{

@@ -45,6 +45,40 @@ pub struct Caller {
     pub status: SiteStatus,
 }
 
+/// What memory says of a presented secret.
+pub(crate) enum Recalled {
+    /// Whose it is; none when it is no live one.
+    Known(Option<Caller>),
+    /// Nothing.
+    Unread(Unread),
+}
+
+/// A secret that the store is to be asked about, by whomever it was presented.
+pub(crate) struct Unread {
+    name: SecretName,
+    digest: SecretDigest,
+    /// What is remembered of it, when nothing is of its site.
+    known: Option<Arc<KnownSecret>>,
+    now: Moment,
+}
+
+/// The site of a secret, if a digest is that of the secret, and both are live.
+fn caller(
+    known: &KnownSecret,
+    state: SiteState,
+    digest: &SecretDigest,
+    now: Moment,
+) -> Option<Caller> {
+    match state {
+        SiteState::Present { status, plan } if known.is_good(digest, now.wall) => Some(Caller {
+            site_id: known.site_id,
+            plan,
+            status,
+        }),
+        SiteState::Present { .. } | SiteState::Deleted => None,
+    }
+}
+
 impl Sites {
     /// The sites of a store; `configured` is one more secret of the site `default`.
     #[must_use]
@@ -80,27 +114,59 @@ impl Sites {
     /// # Errors
     /// When the store must be asked and fails.
     pub async fn authenticate(&self, secret: &ProxySecret) -> Result<Option<Caller>, StoreError> {
+        match self.recall(secret)? {
+            Recalled::Known(caller) => Ok(caller),
+            Recalled::Unread(unread) => self.look_up(unread).await,
+        }
+    }
+
+    /// The same by what is remembered, if that tells.
+    ///
+    /// # Errors
+    /// When the clock is wrong.
+    pub(crate) fn recall(&self, secret: &ProxySecret) -> Result<Recalled, StoreError> {
         let digest = secret.digest();
         let Some(name) = self.name(secret, &digest) else {
-            return Ok(None);
+            return Ok(Recalled::Known(None));
         };
         let now = self.clock.moment();
         self.store
             .database()
             .require_right_clock(&self.clock, now)?;
-        let known = self.known_secret(name, now).await?;
-        let Some((known, state)) = known.filter(|(known, _)| known.is_good(&digest, now.wall))
-        else {
-            return Ok(None);
-        };
-        Ok(match state {
-            SiteState::Present { status, plan } => Some(Caller {
-                site_id: known.site_id,
-                plan,
-                status,
+        let known = self.memory.secret(name, now.monotonic);
+        let state = known
+            .as_ref()
+            .and_then(|known| self.memory.state(known.site_id, now.monotonic));
+        Ok(match known.as_ref().zip(state) {
+            Some((known, state)) => Recalled::Known(caller(known, state, &digest, now)),
+            None => Recalled::Unread(Unread {
+                name,
+                digest,
+                known,
+                now,
             }),
-            SiteState::Deleted => None,
         })
+    }
+
+    /// The same by what is in the store, which is then remembered.
+    ///
+    /// # Errors
+    /// When the store fails.
+    pub(crate) async fn look_up(&self, unread: Unread) -> Result<Option<Caller>, StoreError> {
+        let Unread {
+            name,
+            digest,
+            known,
+            now,
+        } = unread;
+        let found = match known {
+            Some(known) => {
+                let state = self.state(known.site_id).await?;
+                Some((known, state))
+            }
+            None => self.known_secret(name, now).await?,
+        };
+        Ok(found.and_then(|(known, state)| caller(&known, state, &digest, now)))
     }
 
     /// Which secret a presented one claims to be; none when it can be no secret of ours.
@@ -112,16 +178,12 @@ impl Sites {
         configured.matches(digest).then_some(SecretName::Configured)
     }
 
-    /// A secret and the state of its site, from memory or from the store.
+    /// A secret and the state of its site, from the store.
     async fn known_secret(
         &self,
         name: SecretName,
         now: Moment,
     ) -> Result<Option<(Arc<KnownSecret>, SiteState)>, StoreError> {
-        if let Some(known) = self.memory.secret(name, now.monotonic) {
-            let state = self.state(known.site_id, now.monotonic).await?;
-            return Ok(Some((known, state)));
-        }
         let reading = self.memory.reading();
         let (known, state) = match name {
             SecretName::Made(secret_id) => {
@@ -151,11 +213,8 @@ impl Sites {
         Ok(Some((known, state)))
     }
 
-    /// What of a site decides over its tokens and calls, from memory or from the store.
-    async fn state(&self, site_id: SiteId, now: Monotonic) -> Result<SiteState, StoreError> {
-        if let Some(state) = self.memory.state(site_id, now) {
-            return Ok(state);
-        }
+    /// What of a site decides over its tokens and calls, from the store.
+    async fn state(&self, site_id: SiteId) -> Result<SiteState, StoreError> {
         let reading = self.memory.reading();
         let site = self.store.find(site_id).await?;
         let state = site.map_or(SiteState::Deleted, |site| site.state());

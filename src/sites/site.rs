@@ -127,6 +127,22 @@ pub struct SiteUpdate {
     pub owner: Option<Option<AccountId>>,
 }
 
+impl SiteUpdate {
+    /// Whether it does nothing but suspend the site.
+    pub(super) const fn only_suspends(&self) -> bool {
+        matches!(
+            self,
+            Self {
+                name: None,
+                url: None,
+                plan: None,
+                status: Some(SiteStatus::Suspended),
+                owner: None,
+            }
+        )
+    }
+}
+
 /// Why no site can be so.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum InvalidSite {

@@ -96,6 +96,10 @@ const PAGE_OF_OWNER: &str = "\
 SELECT site_id, name, url, plan, owner_id, status, created_at FROM sites \
 WHERE owner_id = $3 AND deleted_at IS NULL AND site_id > $1 ORDER BY site_id LIMIT $2";
 
+const COUNT_OF_OWNER: &str = "\
+SELECT count(*) FROM sites JOIN accounts ON accounts.account_id = sites.owner_id \
+WHERE sites.owner_id = $1 AND sites.deleted_at IS NULL AND accounts.role = 'owner'";
+
 const COUNT_BY_PLAN: &str = "\
 SELECT plan, count(*) FROM sites WHERE deleted_at IS NULL GROUP BY plan ORDER BY plan";
 
@@ -312,6 +316,14 @@ pub(super) async fn any_of(tx: &mut Tx, account_id: AccountId) -> Result<bool, S
     .bind(account_id)
     .fetch_optional(connection))?;
     Ok(found.is_some())
+}
+
+/// How many sites that are not deleted belong to an account of the role `owner`.
+pub(super) async fn count_of_owner(tx: &mut Tx, account_id: AccountId) -> Result<i64, StoreError> {
+    let (count,): (i64,) = in_tx!(tx, |connection| sqlx::query_as(COUNT_OF_OWNER)
+        .bind(account_id)
+        .fetch_one(connection))?;
+    Ok(count)
 }
 
 /// How many sites are on each plan.

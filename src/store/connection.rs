@@ -2,10 +2,15 @@
 
 use std::{thread, time::Duration};
 
-use sqlx::{Connection, Pool, Postgres, Sqlite, pool::PoolConnection};
+use sqlx::{Connection, Postgres, Sqlite, pool::PoolConnection};
 use tokio::time::{Instant, timeout, timeout_at};
 
-use super::{Database, StoreError, postgres::Doubt, tx::before};
+use super::{
+    Database, StoreError,
+    postgres::Doubt,
+    shares::{Part, SharedPool},
+    tx::before,
+};
 
 /// What the two databases differ in where a transaction begins and ends.
 ///
@@ -49,6 +54,7 @@ impl Driver for Sqlite {
 pub(crate) struct Borrowed<DB: Driver> {
     /// None once it is dropped.
     pooled: Option<PoolConnection<DB>>,
+    part: Option<Part>,
     since: Instant,
     /// How long the store may take to undo what was given up.
     patience: Duration,
@@ -77,12 +83,13 @@ enum Transaction {
 }
 
 impl<DB: Driver> Borrowed<DB> {
-    /// A connection of `pool`, had before `deadline`.
+    /// A connection of `pool`, had before `deadline`, out of the share of whoever asks.
     pub(super) async fn from(
-        pool: &Pool<DB>,
+        pool: &SharedPool<DB>,
         deadline: Instant,
         database: &Database,
     ) -> Result<Self, StoreError> {
+        let part = pool.part(deadline).await?;
         let pooled = timeout_at(deadline, pool.acquire())
             .await
             .unwrap_or(Err(sqlx::Error::PoolTimedOut))
@@ -90,6 +97,7 @@ impl<DB: Driver> Borrowed<DB> {
             .map_err(StoreError::of_connecting)?;
         Ok(Self {
             pooled: Some(pooled),
+            part: Some(part),
             since: Instant::now(),
             patience: database.deadline(),
             last: Statement::Answered,
@@ -173,6 +181,7 @@ impl<DB: Driver> Drop for Borrowed<DB> {
                 // Lost, until it is undone.
                 tokio::spawn(undo(Self {
                     pooled: Some(pooled),
+                    part: self.part.take(),
                     last: Statement::Lost,
                     ..*self
                 }));
@@ -241,7 +250,7 @@ impl<DB: Driver> Default for Kept<DB> {
 impl<DB: Driver> Kept<DB> {
     pub(crate) async fn take_or_borrow(
         &mut self,
-        pool: &Pool<DB>,
+        pool: &SharedPool<DB>,
         deadline: Instant,
         database: &Database,
     ) -> Result<Borrowed<DB>, StoreError> {
@@ -254,11 +263,13 @@ impl<DB: Driver> Kept<DB> {
         Borrowed::from(pool, deadline, database).await
     }
 
-    /// Keeps a connection that works for the next batch.
-    pub(crate) fn keep(&mut self, borrowed: Borrowed<DB>, pool: &Pool<DB>) {
-        self.borrowed = Some(borrowed);
-        self.is_one_of_many =
-            pool.num_idle() > 0 || pool.size() < pool.options().get_max_connections();
+    /// Keeps a connection that works for the next batch, unless others of the share may wait for it.
+    pub(crate) fn keep(&mut self, borrowed: Borrowed<DB>, pool: &SharedPool<DB>) {
+        if pool.has_parts_left() {
+            self.borrowed = Some(borrowed);
+            self.is_one_of_many =
+                pool.num_idle() > 0 || pool.size() < pool.options().get_max_connections();
+        }
     }
 
     /// Whether nobody waits for what is kept, so that it may lie unused for a moment.

@@ -5,7 +5,7 @@ use std::{
     time::Duration,
 };
 
-use sqlx::{PgPool, Pool, SqlitePool};
+use sqlx::{Pool, Postgres, Sqlite};
 
 use super::{
     StoreError,
@@ -14,6 +14,7 @@ use super::{
     observed::Observed,
     postgres::{self, Doubt},
     servers::{Purpose, Servers},
+    shares::SharedPool,
     sqlite,
 };
 use crate::{
@@ -73,13 +74,13 @@ struct Open {
 #[derive(Clone, Debug)]
 pub enum Pools {
     /// PostgreSQL.
-    Postgres(PgPool),
+    Postgres(SharedPool<Postgres>),
     /// The embedded store.
     Sqlite {
         /// The one connection that writes.
-        writer: SqlitePool,
+        writer: SharedPool<Sqlite>,
         /// The connections that read.
-        readers: SqlitePool,
+        readers: SharedPool<Sqlite>,
     },
 }
 
@@ -241,7 +242,7 @@ async fn open_postgres(
 ) -> Opened {
     let servers = Servers::new(settings, deadline, purpose)?;
     let pool = postgres::open(&servers, settings.max_connections, deadline, doubt).await?;
-    Ok((Pools::Postgres(pool), Some(servers)))
+    Ok((Pools::Postgres(SharedPool::of_many(pool)), Some(servers)))
 }
 
 /// Runs a statement on a connection of `pool`, all before `deadline`, or within the database's own.

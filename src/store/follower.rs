@@ -5,7 +5,7 @@ use std::{fmt, pin::Pin, sync::Arc, time::Duration};
 use tokio::sync::Mutex;
 
 use super::{
-    Database, StoreError,
+    Database, Share, StoreError,
     changes::{self, End, SeenChange},
     freshness::Freshness,
 };
@@ -94,6 +94,11 @@ impl Follower {
     /// # Errors
     /// When the store fails; what is in memory then grows stale, and is not used.
     pub async fn tick(&self) -> Result<(), StoreError> {
+        // Whatever is in memory rests on it.
+        Share::Upkeep.around(self.follow()).await
+    }
+
+    async fn follow(&self) -> Result<(), StoreError> {
         let mut read_to = self.read_to.lock().await;
         let began = self.clock.moment();
         let (end, time) = changes::end_and_time(&self.database).await?;

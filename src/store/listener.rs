@@ -7,7 +7,7 @@ use std::{io, sync::Arc, time::Duration};
 
 use prometheus::IntGauge;
 use sqlx::{
-    Acquire, Connection, PgPool,
+    Acquire, Connection, PgPool, Pool,
     postgres::{PgConnectOptions, PgListener, PgPoolOptions},
 };
 use tokio::time::{Instant, sleep, timeout};
@@ -42,7 +42,7 @@ impl Listener {
             return None;
         };
         Some(Self {
-            pool: pool.clone(),
+            pool: Pool::clone(pool),
             deadline: database.deadline(),
             trusted_silence,
             listening: None,

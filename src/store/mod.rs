@@ -20,6 +20,7 @@ mod observed;
 mod pooler;
 mod postgres;
 pub(crate) mod servers;
+mod shares;
 mod snapshot;
 pub mod sqlite;
 pub mod time;
@@ -28,6 +29,7 @@ pub mod tx;
 pub use database::Database;
 pub use error::StoreError;
 pub use servers::Accepted;
+pub use shares::Share;
 pub(crate) use snapshot::Snapshot;
 pub use tx::Tx;
 

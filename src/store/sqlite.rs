@@ -11,7 +11,7 @@ use std::{
 
 use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous};
 
-use super::{StoreError, database::Pools};
+use super::{StoreError, database::Pools, shares::SharedPool};
 use crate::config;
 
 /// How many connections read.
@@ -54,10 +54,10 @@ pub(super) async fn open(
     make_private(&store)?;
     // The writer first: it makes the file and turns on the write-ahead log, which readers cannot.
     let writer = options.clone().statement_cache_capacity(STATEMENTS);
-    let writer = pool(1, deadline).connect_with(writer).await?;
+    let writer = SharedPool::of_writer(pool(1, deadline).connect_with(writer).await?);
     keep_private(&store)?;
     let readers = options.pragma("cache_size", READER_CACHE);
-    let readers = pool(READERS, deadline).connect_with(readers).await?;
+    let readers = SharedPool::of_many(pool(READERS, deadline).connect_with(readers).await?);
     Ok(Pools::Sqlite { writer, readers })
 }
 
@@ -76,7 +76,7 @@ pub(super) async fn open_read_only(
         .read_only(true)
         .immutable(is_at_rest)
         .busy_timeout(deadline);
-    let readers = pool(READERS, deadline).connect_with(options).await?;
+    let readers = SharedPool::of_many(pool(READERS, deadline).connect_with(options).await?);
     let writer = readers.clone();
     Ok(Pools::Sqlite { writer, readers })
 }

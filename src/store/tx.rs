@@ -1,6 +1,6 @@
 //! Transactions.
 
-use sqlx::{Pool, Postgres, Sqlite};
+use sqlx::{Postgres, Sqlite};
 use tokio::time::{Instant, timeout_at};
 
 use super::{
@@ -9,6 +9,7 @@ use super::{
     connection::{Borrowed, Driver},
     database::Pools,
     postgres::Doubt,
+    shares::SharedPool,
 };
 use crate::{config::DatabaseKind, telemetry::traces};
 
@@ -56,7 +57,7 @@ impl Database {
 
     async fn begun<DB: Driver>(
         &self,
-        pool: &Pool<DB>,
+        pool: &SharedPool<DB>,
         deadline: Instant,
     ) -> Result<Borrowed<DB>, StoreError> {
         // On the heap, for it is large.

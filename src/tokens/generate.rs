@@ -16,11 +16,12 @@ use super::{
     record::TokenRecord,
     registry::Tokens,
     store::{Idempotency, Inserted, KeyUse},
-    turns::{Subject, Turn},
+    turns::{Subject, Turn, turn_of},
 };
 use crate::{
     error::ApiError,
     extract::{Fields, Json, parse_object},
+    middleware::admission::Admitted,
     openapi::{GenerateTokenProblems, WpUserIdInput},
     quota::{Answer, Charge, Disclosure, Meter, Outcome, Payer},
     sites::{Caller, SiteStatus},
@@ -117,8 +118,9 @@ impl Call for GenerateToken {
         fields: GenerateFields,
         address: IpAddr,
         state: &AppState,
+        admitted: &mut Admitted,
     ) -> Result<Identified<Self>, Refused> {
-        let caller = prove(&fields.secret, address, state).await?;
+        let caller = prove::<Self>(&fields.secret, address, state).await?;
         let mut meter = meter(&caller);
         if caller.status == SiteStatus::Suspended {
             return Err(Refused::after_proof(ApiError::SiteSuspended, &meter));
@@ -132,7 +134,7 @@ impl Call for GenerateToken {
             turn: None,
         };
         let looking = async {
-            call.wait_for_key(&state.tokens).await?;
+            call.wait_for_key(&state.tokens, admitted).await?;
             call.find_replay(&state.tokens).await
         };
         let is_replay = looking
@@ -200,10 +202,14 @@ impl GenerateToken {
 
     /// Waits until no other request with the same key is on its way: of many at once the first one
     /// is charged, and the others find what it was answered.
-    async fn wait_for_key(&mut self, tokens: &Tokens) -> Result<(), ApiError> {
+    async fn wait_for_key(
+        &mut self,
+        tokens: &Tokens,
+        admitted: &mut Admitted,
+    ) -> Result<(), ApiError> {
         if let Some(idempotency) = &self.idempotency {
-            let subject = Subject::Key(self.site_id, idempotency.key());
-            self.turn = Some(tokens.turn(subject).await.ok_or(ApiError::Overloaded)?);
+            let place = tokens.enter(Subject::Key(self.site_id, idempotency.key()))?;
+            self.turn = Some(turn_of(place, admitted).await?);
         }
         Ok(())
     }

@@ -23,8 +23,9 @@ use crate::{
     extract::{read_body, require_json},
     middleware::{admission::Admitted, client_address::ClientAddress, edge::LoggedSite},
     quota::{Answer, Meter, Metered, QuotaLayer, SecondLook},
-    sites::Caller,
+    sites::{Caller, Recalled},
     state::AppState,
+    store::Share,
     types::{ids::TokenId, secret::ProxySecret},
 };
 
@@ -33,14 +34,18 @@ pub(crate) trait Call: Sized + Send + 'static {
     /// Its fields, each parsed.
     type Fields: Send;
 
+    /// The share of the connections to the store that it has, and of the places.
+    const SHARE: Share = Share::Calls;
+
     /// Parses the headers and the body, which is JSON.
     fn parse(headers: &HeaderMap, body: &[u8]) -> Result<Self::Fields, ApiError>;
 
-    /// Proves who calls, and says what the call costs.
+    /// Proves who calls, and says what the call costs. While it waits for others it steps aside.
     fn identify(
         fields: Self::Fields,
         address: IpAddr,
         state: &AppState,
+        admitted: &mut Admitted,
     ) -> impl Future<Output = Result<Identified<Self>, Refused>> + Send;
 
     /// Whether it has become one that costs nothing; asked before it is refused for its quota.
@@ -89,12 +94,20 @@ impl<E: Into<ApiError>> From<E> for Refused {
 
 /// Proves a site by its secret. A failure counts against the address that it comes from, and only a
 /// failure can be refused for that.
-pub(super) async fn prove(
+pub(super) async fn prove<C: Call>(
     secret: &ProxySecret,
     address: IpAddr,
     state: &AppState,
 ) -> Result<Caller, ApiError> {
-    if let Some(caller) = state.sites.authenticate(secret).await? {
+    let caller = match state.sites.recall(secret)? {
+        Recalled::Known(caller) => caller,
+        Recalled::Unread(unread) => {
+            // Anybody may come with one, so a client has only so many looked up at once.
+            let _place = state.crowds.at_address(address, C::SHARE)?;
+            state.sites.look_up(unread).await?
+        }
+    };
+    if let Some(caller) = caller {
         return Ok(caller);
     }
     state.attempts.failure(address, state.clock.monotonic())?;
@@ -188,15 +201,16 @@ where
         let mut inner = std::mem::replace(&mut self.inner, clone);
         let layer = Arc::clone(&self.layer);
         let (parts, body) = request.into_parts();
-        Box::pin(async move {
-            let (admitted, read) = match layer.read(&parts.headers, body).await {
+        let answering = async move {
+            let (mut admitted, read) = match layer.read(&parts.headers, body).await {
                 Ok(read) => read,
                 Err(error) => return Ok(error.into_response()),
             };
-            let Identified { call, meter } = match layer.identify(&parts, &read).await {
-                Ok(identified) => identified,
-                Err(refused) => return Ok(layer.refuse(refused).await),
-            };
+            let Identified { call, meter } =
+                match layer.identify(&parts, &read, &mut admitted).await {
+                    Ok(identified) => identified,
+                    Err(refused) => return Ok(layer.refuse(refused).await),
+                };
             let (site, counted) = (logged_site(&meter), call.counted());
             let state = layer.state.clone();
             let known = Known { call, parts, state };
@@ -216,7 +230,12 @@ where
             }
             response.extensions_mut().insert(site);
             Ok(response)
-        })
+        };
+        match C::SHARE {
+            // Which is that of whoever names none.
+            Share::Calls => Box::pin(answering),
+            share => Box::pin(share.around(answering)),
+        }
     }
 }
 
@@ -229,13 +248,18 @@ impl<C: Call> IdentifyLayer<C> {
         }
         let body = read_body(headers, body, self.body_patience).await?;
         require_json(headers)?;
-        Ok((self.state.admission.admit().await?, body))
+        Ok((self.state.admission.admit(C::SHARE).await?, body))
     }
 
-    async fn identify(&self, parts: &Parts, body: &[u8]) -> Result<Identified<C>, Refused> {
+    async fn identify(
+        &self,
+        parts: &Parts,
+        body: &[u8],
+        admitted: &mut Admitted,
+    ) -> Result<Identified<C>, Refused> {
         let fields = C::parse(&parts.headers, body)?;
         let ClientAddress(address) = ClientAddress::of(parts)?;
-        C::identify(fields, address, &self.state).await
+        C::identify(fields, address, &self.state, admitted).await
     }
 
     async fn refuse(&self, refused: Refused) -> Response {

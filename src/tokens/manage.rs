@@ -15,11 +15,11 @@ use super::{
 use crate::{
     error::ApiError,
     extract::{Fields, Json, parse_object, text},
-    middleware::client::Client,
+    middleware::{admission::Admitted, client::Client},
     openapi::ManageTokenProblems,
     quota::{Answer, Charge, Disclosure, Meter, Payer},
     state::AppState,
-    store::changes::Actor,
+    store::{Share, changes::Actor},
     types::{
         ids::{InvalidId, SiteId, TokenId},
         secret::ProxySecret,
@@ -63,6 +63,8 @@ pub(crate) struct ManageFields {
 impl Call for ManageToken {
     type Fields = ManageFields;
 
+    const SHARE: Share = Share::Urgent;
+
     fn parse(_: &HeaderMap, body: &[u8]) -> Result<ManageFields, ApiError> {
         let body: ManageTokenRequest = parse_object(body)?;
         let mut fields = Fields::default();
@@ -79,8 +81,9 @@ impl Call for ManageToken {
         fields: ManageFields,
         address: IpAddr,
         state: &AppState,
+        _: &mut Admitted,
     ) -> Result<Identified<Self>, Refused> {
-        let caller = prove(&fields.secret, address, state).await?;
+        let caller = prove::<Self>(&fields.secret, address, state).await?;
         state
             .attempts
             .management(caller.site_id, state.clock.monotonic())?;

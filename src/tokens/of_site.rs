@@ -40,7 +40,7 @@ use crate::{
 /// The endpoints for those who run a site.
 pub(crate) fn router(state: &AppState) -> Router<AppState> {
     let reading = CallerLayer::new(state, Door::Scoped(Scope::TokensRead));
-    let writing = CallerLayer::new(state, Door::Scoped(Scope::TokensWrite));
+    let writing = CallerLayer::new(state, Door::Scoped(Scope::TokensWrite)).urgent();
     let list = get(list_site_tokens).route_layer(reading);
     let revoke = post(revoke_site_token).route_layer(writing.clone());
     let release = post(release_site_token).route_layer(writing);
@@ -163,7 +163,7 @@ pub(crate) async fn revoke_site_token(
     Path((id, token_id)): Path<(String, String)>,
 ) -> Result<Json<Done>, ApiError> {
     let token_id = token_id.parse().map_err(|_| ApiError::NotFound)?;
-    let mut tx = transactions.begin(&caller).await?;
+    let mut tx = transactions.begin_urgent(&caller).await?;
     let site = changeable(&sites, &mut tx, &caller, &id).await?;
     let by = caller.context();
     let is_of_site = tokens.revoke_of(&mut tx, by, site.id, token_id).await?;
@@ -196,7 +196,7 @@ pub(crate) async fn release_site_token(
     Path((id, token_id)): Path<(String, String)>,
 ) -> Result<Json<Done>, ApiError> {
     let token_id = token_id.parse().map_err(|_| ApiError::NotFound)?;
-    let mut tx = transactions.begin(&caller).await?;
+    let mut tx = transactions.begin_urgent(&caller).await?;
     let site = changeable(&sites, &mut tx, &caller, &id).await?;
     let by = caller.context();
     let is_of_site = tokens.release_of(&mut tx, by, site.id, token_id).await?;

@@ -12,7 +12,7 @@ use super::{
     memory::TokenMemory,
     record::{HeldToken, NotedRecord, TokenRecord, TokenState},
     store::{self, Idempotency, Inserted, KeyUse, NewBinding, NewToken, TokenFilter, TokenStore},
-    turns::{Subject, Turn, Turns},
+    turns::{AT_ONE_SUBJECT, Subject},
 };
 use crate::{
     keys::TokenClaims,
@@ -28,6 +28,7 @@ use crate::{
         clock::{Clock, Monotonic, Timestamp},
         ids::{MachineId, SiteId, TokenId, WpUserId},
         randomness::Randomness,
+        turnstile::Turnstile,
     },
 };
 
@@ -54,7 +55,7 @@ pub struct Tokens {
     pub(super) settings: TokenSettings,
     pub(super) clock: Clock,
     pub(super) randomness: Randomness,
-    turns: Turns,
+    pub(super) turns: Turnstile<Subject>,
     uses: PendingUses,
     /// Up to when this instance has removed idempotency keys, in microseconds.
     pub(super) keys_swept_to: Arc<AtomicI64>,
@@ -75,7 +76,7 @@ impl Tokens {
             settings,
             clock,
             randomness,
-            turns: Turns::default(),
+            turns: Turnstile::new(AT_ONE_SUBJECT),
             uses: PendingUses::default(),
             keys_swept_to: Arc::default(),
         }
@@ -103,12 +104,6 @@ impl Tokens {
         now: Monotonic,
     ) -> Option<HeldToken> {
         self.memory.get(token_id, sites, now)
-    }
-
-    /// Waits until no other request of this instance is about the same; none when it takes too
-    /// long.
-    pub(super) async fn turn(&self, subject: Subject) -> Option<Turn> {
-        self.turns.take(subject).await
     }
 
     /// A new record, not yet written; bound from birth when a machine is named.

@@ -21,7 +21,7 @@ use crate::{
     error::ApiError,
     extract::{Fields, Json, opaque, parse_object},
     keys::TokenClaims,
-    middleware::client_address::ClientAddress,
+    middleware::{admission::Admitted, client_address::ClientAddress},
     openapi::{ValidateTokenProblems, always},
     quota::{Answer, Outcome},
     state::{AppState, Rooms},
@@ -140,13 +140,14 @@ impl Call for ValidateToken {
         fields: ValidateFields,
         address: IpAddr,
         state: &AppState,
+        admitted: &mut Admitted,
     ) -> Result<Identified<Self>, Refused> {
         let ValidateFields { token, machine_id } = fields;
         let Judgement {
             mut verdict,
             at,
             turn,
-        } = Verdict::on(&token, &machine_id, state).await?;
+        } = Verdict::on(&token, &machine_id, state, admitted).await?;
         if let Some(claims) = verdict.claims()
             && let Err(used_up) = state.attempts.verdict(claims.token_id, at.monotonic)
         {

@@ -4,11 +4,12 @@ use std::sync::Arc;
 
 use super::{
     record::{Binding, HeldToken, Reason, judge},
-    turns::{Subject, Turn},
+    turns::{Place, Subject, Turn, turn_of},
 };
 use crate::{
     error::ApiError,
     keys::{Rejected, TokenClaims},
+    middleware::admission::Admitted,
     quota::{Charge, Disclosure, Meter, Payer},
     sites::{SiteState, SiteStatus},
     state::{AppState, Rooms},
@@ -54,6 +55,7 @@ impl Verdict {
         token: &str,
         machine_id: &MachineId,
         state: &AppState,
+        admitted: &mut Admitted,
     ) -> Result<Judgement, ApiError> {
         let verified = state.keys.verify(token).await?;
         // Not before: the keys may have been waited for.
@@ -63,12 +65,43 @@ impl Verdict {
             Ok(claims) => claims,
             Err(rejected) => return Ok(Self::from(rejected).judged_at(at)),
         };
-        let judgement = Self::now(claims, machine_id, at, state).await?;
+        if let Some(verdict) = Self::remembered(claims, machine_id, at, state)
+            && !verdict.is_to_bind()
+        {
+            return Ok(verdict.judged_at(at));
+        }
+        // On the heap, for it is large, and most tokens are remembered.
+        Box::pin(Self::unremembered(claims, machine_id, at, state, admitted)).await
+    }
+
+    /// Judges a token by what is remembered of it.
+    fn remembered(
+        claims: TokenClaims,
+        machine_id: &MachineId,
+        at: Moment,
+        state: &AppState,
+    ) -> Option<Self> {
+        let Rooms { tokens, sites, .. } = &**state;
+        let held = tokens.remembered(claims.token_id, sites, at.monotonic)?;
+        Some(Self::of(claims, Some(held), machine_id, at.wall))
+    }
+
+    /// Judges a token that the store is to be asked about, or to bind: one of not too many requests.
+    async fn unremembered(
+        claims: TokenClaims,
+        machine_id: &MachineId,
+        at: Moment,
+        state: &AppState,
+        admitted: &mut Admitted,
+    ) -> Result<Judgement, ApiError> {
+        let place = state.tokens.enter(Subject::Token(claims.token_id))?;
+        let judgement = Self::unknown(claims, machine_id, at, state).await?;
         if !judgement.verdict.is_to_bind() {
             return Ok(judgement);
         }
-        // On the heap, for it is large, and a token is seldom bound.
-        Box::pin(judgement.in_turn(claims, machine_id, state)).await
+        judgement
+            .in_turn(claims, machine_id, state, (place, admitted))
+            .await
     }
 
     const fn judged_at(self, at: Moment) -> Judgement {
@@ -86,15 +119,23 @@ impl Verdict {
         at: Moment,
         state: &AppState,
     ) -> Result<Judgement, ApiError> {
-        let Rooms { tokens, sites, .. } = &**state;
-        if let Some(held) = tokens.remembered(claims.token_id, sites, at.monotonic) {
-            return Ok(Self::of(claims, Some(held), machine_id, at.wall).judged_at(at));
+        match Self::remembered(claims, machine_id, at, state) {
+            Some(verdict) => Ok(verdict.judged_at(at)),
+            None => Self::unknown(claims, machine_id, at, state).await,
         }
+    }
+
+    /// Judges a token that nothing is remembered of.
+    async fn unknown(
+        claims: TokenClaims,
+        machine_id: &MachineId,
+        at: Moment,
+        state: &AppState,
+    ) -> Result<Judgement, ApiError> {
         if let Some(plan) = plan_of_unread(&claims, at, state) {
             return Ok(Self::Unread { claims, plan }.judged_at(at));
         }
-        // On the heap, for it is large, and most tokens are remembered.
-        let verdict = Box::pin(Self::stored(claims, machine_id, state)).await?;
+        let verdict = Self::stored(claims, machine_id, state).await?;
         Ok(verdict.judged_at(state.clock.moment()))
     }
 
@@ -187,11 +228,11 @@ impl Judgement {
         claims: TokenClaims,
         machine_id: &MachineId,
         state: &AppState,
+        (place, admitted): (Place, &mut Admitted),
     ) -> Result<Self, ApiError> {
         let Rooms { tokens, sites, .. } = &**state;
         // Only now: requests about a token that nobody binds need not wait for each other.
-        let turn = tokens.turn(Subject::Binding(claims.token_id)).await;
-        let turn = turn.ok_or(ApiError::Overloaded)?;
+        let turn = turn_of(place, admitted).await?;
         let now = state.clock.moment();
         let may_be_bound = turn.has_waited
             || tokens

@@ -8,3 +8,4 @@ pub mod randomness;
 pub mod secret;
 pub mod store_time;
 pub(crate) mod text;
+pub(crate) mod turnstile;

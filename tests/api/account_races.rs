@@ -62,6 +62,8 @@ async fn an_account_that_goes_and_what_is_made_of_it_exclude_each_other(store: S
 #[tokio::test]
 async fn who_is_deleted_between_proof_and_change_is_unauthorized() {
     let app = TestApp::start(Store::Postgres).await;
+    // Within an instance, one change of an account waits for the other.
+    let other = app.another().await;
     for (number, (path, body)) in made().into_iter().enumerate() {
         let ada = app.signed_in_as(&format!("ada{number}"), Role::Owner).await;
         let held = app.hold("UPDATE change_counter SET seq = seq").await;
@@ -71,7 +73,7 @@ async fn who_is_deleted_between_proof_and_change_is_unauthorized() {
             app.statements_that_wait().await == 1
         })
         .await;
-        let mut making = Box::pin(app.ask(&ada.session, "POST", path, body));
+        let mut making = Box::pin(other.ask(&ada.session, "POST", path, body));
         eventually(async || {
             assert!(making.as_mut().now_or_never().is_none(), "it waits");
             app.statements_that_wait().await == 2

@@ -15,6 +15,7 @@ use mirrory::{
     error::ApiError,
     middleware::edge::EdgeLayer,
     quota::{self, Charge, Disclosure, Meter, Metered, Outcome, Payer, QuotaLayer, SecondLook},
+    store::Share,
     telemetry::metrics::Metrics,
     types::{clock::Clock, randomness::Randomness},
 };
@@ -175,7 +176,7 @@ where
         let metered = Metered {
             request: Work,
             meter,
-            admitted: admission.admit().await?,
+            admitted: admission.admit(Share::Calls).await?,
         };
         let Ok(answer) = charged.oneshot(metered).await;
         Ok(answer.response)

@@ -2,6 +2,7 @@
 
 mod accounts;
 mod answer;
+mod crowd;
 mod database;
 mod managing;
 mod openapi;
@@ -40,6 +41,7 @@ use serde_json::{Value, json};
 pub use self::{
     accounts::{PASSWORD, Person, SignedIn},
     answer::Answer,
+    crowd::Crowd,
     database::eventually,
     managing::{Manager, next_page, resolve},
     request::Call,

@@ -45,6 +45,7 @@ mod clock;
 mod conventions;
 mod cors;
 mod edge;
+mod fairness;
 mod first_sight;
 mod forgeries;
 mod forwarded;

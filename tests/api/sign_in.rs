@@ -250,10 +250,7 @@ async fn a_failure_under_a_used_up_name_counts_for_its_address(store: Store) {
 
 async fn a_full_hashing_queue_is_told_before_the_look_up(store: Store) {
     let app = TestApp::start(store).await;
-    let mut turns = Vec::new();
-    while let Ok(turn) = app.state.passwords.enter() {
-        turns.push(turn);
-    }
+    let turns = app.fill_hashing_queue();
     app.break_store().await;
     let answer = app.try_sign_in("ada", PASSWORD).await;
     assert_eq!(answer.problem(), (503, "overloaded"));

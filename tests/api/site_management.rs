@@ -2,6 +2,7 @@
 
 mod access;
 mod changing;
+mod limits;
 mod paging;
 
 use serde_json::{Value, json};

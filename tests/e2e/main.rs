@@ -21,6 +21,7 @@ mod crash;
 mod doctor;
 mod drain;
 mod failover;
+mod fairness;
 mod first_start;
 mod full_disk;
 mod hangups;

@@ -28,17 +28,18 @@ use crate::{
 /// More than a call waits for its turn and for the store: these tests share their machine.
 const SOON: Duration = Duration::from_millis(1800);
 
-/// A server of its own, since the tests break it, and a pool of `connections`.
+/// A server of its own, since the tests break it, and a pool with `connections` for calls: five
+/// eighths of few, rounded up.
 async fn breakable(connections: u32) -> (Cluster, Store, Instance) {
     let cluster = Cluster::start();
     let mut store = Store::new(&cluster.create_database().await, None);
-    store.config.database.max_connections = connections;
+    store.config.database.max_connections = connections * 8 / 5;
     let database = store.open_with(SERVING_DEADLINE).await;
     let instance = Instance::new(&store, database);
     (cluster, store, instance)
 }
 
-/// Opens as many connections as there may be.
+/// Opens as many connections as there may be for calls.
 async fn warm(database: &Database, connections: usize) {
     let held = join_all((0..connections).map(|_| database.begin())).await;
     for tx in held {

@@ -50,6 +50,29 @@ fn failures_after_the_thirtieth_are_refused_until_the_minute_of_the_first_has_pa
 }
 
 #[test]
+fn changes_are_counted_by_account_and_0_is_no_limit() {
+    let account = |number| AccountId::from_uuid(Uuid::from_u128(number));
+    let with = |changes_per_minute| {
+        let limits = Config::load(None, []).unwrap().limits;
+        Attempts::new(&Limits {
+            changes_per_minute,
+            ..limits
+        })
+    };
+    let attempts = with(2);
+    for second in [0, 10] {
+        assert_eq!(attempts.change(account(1), at(second)), Ok(()));
+    }
+    assert_eq!(attempts.change(account(1), at(20)), refused_for(40));
+    assert_eq!(attempts.change(account(2), at(20)), Ok(()));
+    assert_eq!(attempts.change(account(1), at(60)), Ok(()));
+    let unlimited = with(0);
+    for _ in 0..1000 {
+        assert_eq!(unlimited.change(account(1), at(0)), Ok(()));
+    }
+}
+
+#[test]
 fn one_address_is_not_refused_for_anothers_failures() {
     let attempts = attempts(1, 1);
     let six = |text: &str| text.parse::<IpAddr>().unwrap();

@@ -37,6 +37,8 @@ cache_capacity = 100000
 failures_per_minute = 30
 validations_per_token_per_hour = 30
 connections_per_address = 512
+sites_per_owner = 100
+changes_per_minute = 120
 
 [bootstrap]
 plan = "free"

@@ -5,7 +5,7 @@ use aws_lc_rs::hmac;
 use data_encoding::BASE32_NOPAD;
 use mirrory::{
     accounts::{EmailAddress, NewAccount, Role, Username},
-    passwords::NewPassword,
+    passwords::{NewPassword, Turn, Whose},
     store::changes::Actor,
     types::ids::AccountId,
 };
@@ -42,7 +42,7 @@ impl TestApp {
             role,
         };
         let password = NewPassword::parse(PASSWORD.to_owned()).unwrap();
-        let turn = self.state.passwords.enter().unwrap();
+        let turn = self.state.passwords.enter(Whose::Operator).unwrap();
         let hash = turn.hash(&password).await.unwrap();
         let mut tx = self.state.database.begin().await.unwrap();
         let accounts = &self.state.accounts;
@@ -54,6 +54,14 @@ impl TestApp {
             email,
             username: username.to_owned(),
         }
+    }
+
+    /// Takes every place of the hashing queue.
+    pub fn fill_hashing_queue(&self) -> Vec<Turn> {
+        let names = (0..).map(|number| Whose::Named(format!("stranger {number}")));
+        names
+            .map_while(|whose| self.state.passwords.enter(whose).ok())
+            .collect()
     }
 
     /// Keeps the password of an account as it would have been hashed long ago; the hash.

@@ -7,6 +7,7 @@ use crate::harness::{Place, on_both_stores};
 
 on_both_stores! {
     a_site_is_given_to_an_account_and_the_log_tells,
+    no_owner_is_given_one_site_too_many,
 }
 
 const ROW: &[&str] = &[
@@ -23,6 +24,24 @@ const ROW: &[&str] = &[
     "detail",
     "count",
 ];
+
+async fn no_owner_is_given_one_site_too_many(place: Place) {
+    let place = place.with("MIRRORY__LIMITS__SITES_PER_OWNER", "1");
+    let _server = place.start().await;
+    let [first, second] = [place.create_site("free"), place.create_site("free")];
+    let account = create(&place, &["--email", "ada@shop.example"]);
+    let account = account["id"].as_str().unwrap();
+    place.ask(["site", "assign", &first.id, account]);
+    let done = place.run(["site", "assign", &second.id, account]);
+    assert_eq!(done.code, Some(1));
+    assert!(
+        done.complaint().contains("limits.sites_per_owner"),
+        "{done:?}"
+    );
+    place.ask(["site", "assign", &first.id, account]);
+    place.ask(["site", "delete", &first.id]);
+    place.ask(["site", "assign", &second.id, account]);
+}
 
 async fn a_site_is_given_to_an_account_and_the_log_tells(place: Place) {
     let _server = place.start().await;
