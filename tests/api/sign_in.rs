@@ -419,10 +419,10 @@ async fn no_secret_of_an_account_is_in_the_store(store: Store) {
     let app = TestApp::start(store).await;
     let ada = app.owner("ada").await;
     let session = app.sign_in(&ada).await;
-    let (secret, codes) = app.enrol(&session).await;
     let body = json!({"name": "n", "scopes": ["sites:read"], "password": PASSWORD});
     let token = app.ask(&session, "POST", "/api/v1/api-tokens", body).await;
     let token = token.body["token"].as_str().unwrap().to_owned();
+    let (secret, codes) = app.enrol(&session).await;
     let rows = app.everything().await;
     assert!(rows.contains("ada@shop.example"), "it was looked at");
     let plain = codes[0].replace('-', "");
