@@ -353,7 +353,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_password_is_the_same_however_its_accents_are_typed() {
-        let turn = passwords(1, 0).enter().unwrap();
+        let turn = passwords(1, 0).enter(named("ada")).unwrap();
         let hash = turn.hash(&new_password("cafe\u{301} au lait")).await;
         let hash = hash.unwrap();
         for typed in [
@@ -370,7 +370,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_hash_of_what_was_typed_is_taken_and_renewed() {
-        let turn = passwords(1, 0).enter().unwrap();
+        let turn = passwords(1, 0).enter(named("ada")).unwrap();
         let decomposed = password("cafe\u{301} au lait");
         let old = turn.make(decomposed.typed().unwrap()).await.unwrap();
         let verdict = turn.verify(&decomposed, Some(&old)).await.unwrap();
@@ -385,7 +385,7 @@ mod tests {
     #[tokio::test]
     async fn the_work_tells_nothing_of_the_account() {
         let passwords = passwords(1, 0);
-        let turn = passwords.enter().unwrap();
+        let turn = passwords.enter(named("ada")).unwrap();
         let hash = turn.hash(&new_password("caf\u{e9} au lait")).await.unwrap();
         let runs = async |typed: &str, hash: Option<&PasswordHash>| {
             let before = passwords.runs();

@@ -88,7 +88,7 @@ impl TestApp {
     /// Gives an account another password, as the command line does.
     pub async fn reset_password(&self, person: &Person, password: &str) {
         let password = NewPassword::parse(password.to_owned()).unwrap();
-        let turn = self.state.passwords.enter().unwrap();
+        let turn = self.state.passwords.enter(Whose::Operator).unwrap();
         let hash = turn.hash(&password).await.unwrap();
         let mut tx = self.state.database.begin().await.unwrap();
         let accounts = &self.state.accounts;
