@@ -9,6 +9,7 @@ use uuid::Uuid;
 use crate::{
     api_tokens::ApiTokens,
     audit,
+    error::Chain,
     keys::Keys,
     quota::Ledger,
     sessions::Sessions,
@@ -128,7 +129,7 @@ impl Janitor {
             }
             let removed = self.sweep(kind).await?;
             self.metrics.removed(kind.table(), removed);
-            self.watch(kind, &mut share, removed).await?;
+            self.watch(kind, &mut share, removed).await;
             if removed < BATCH.unsigned_abs() {
                 break;
             }
@@ -146,18 +147,29 @@ impl Janitor {
 
     /// Says once a round that more than a tenth of a table goes, which is unusual. Counted are no more
     /// rows than decide it, and anew only when twice as many went.
-    async fn watch(&self, kind: Kind, share: &mut Share, removed: u64) -> Result<(), StoreError> {
+    async fn watch(&self, kind: Kind, share: &mut Share, removed: u64) {
         share.removed += removed;
         let Some(count) = kind.count() else {
-            return Ok(());
+            return;
         };
         if share.removed < share.next_look.max(FEW) {
-            return Ok(());
+            return;
         }
         let nine_times = share.removed.saturating_mul(9);
-        let (left,): (i64,) = read!(self.database, |connection| sqlx::query_as(count)
-            .bind(nine_times.cast_signed())
-            .fetch_one(connection))?;
+        let counted: Result<(i64,), StoreError> =
+            read!(self.database, |connection| sqlx::query_as(count)
+                .bind(nine_times.cast_signed())
+                .fetch_one(connection));
+        let left = match counted {
+            Ok((left,)) => left,
+            // What is only told must not keep the rest from being removed.
+            Err(error) => {
+                share.next_look = u64::MAX;
+                let table = kind.table();
+                tracing::debug!(table, error = %Chain(&error), "what is left was not counted");
+                return;
+            }
+        };
         share.next_look = share.removed.saturating_mul(2);
         if left.unsigned_abs() < nine_times {
             share.next_look = u64::MAX;
@@ -168,7 +180,6 @@ impl Janitor {
                 "the clean-up removes more than a tenth of a table"
             );
         }
-        Ok(())
     }
 
     async fn sweep(&self, kind: Kind) -> Result<u64, StoreError> {

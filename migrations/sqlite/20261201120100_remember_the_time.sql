@@ -5,9 +5,4 @@ CREATE TABLE store_clock (
     seen_at INTEGER NOT NULL,
     beats   INTEGER NOT NULL
 ) STRICT;
-INSERT INTO store_clock (id, seen_at, beats)
-SELECT 1, max(
-    coalesce((SELECT happened_at FROM audit_log ORDER BY audit_id DESC LIMIT 1), 0),
-    coalesce((SELECT changed_at FROM changes ORDER BY seq DESC LIMIT 1), 0),
-    coalesce((SELECT issued_at FROM tokens ORDER BY token_id DESC LIMIT 1), 0)
-), 0;
+INSERT INTO store_clock (id, seen_at, beats) VALUES (1, 0, 0);

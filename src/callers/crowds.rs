@@ -14,7 +14,11 @@ use crate::{
 };
 
 /// How many requests of one client address (IPv6: /64) may be worked on before it is known who asks.
-const AT_ONE_ADDRESS: usize = 256;
+const AT_ONE_ADDRESS: usize = 512;
+
+/// How many of them may want to take something back, for which there are few places: else strangers
+/// could have them all.
+const URGENT_AT_ONE_ADDRESS: usize = 16;
 
 /// How many requests of one account may be worked on, so that others of the management API come by.
 const AT_ONE_ACCOUNT: usize = 256;
@@ -27,6 +31,7 @@ const AT_THE_LOCK: usize = 1024;
 #[derive(Clone, Debug)]
 pub struct Crowds {
     addresses: Turnstile<(Share, AddressKey)>,
+    urgent_addresses: Turnstile<(Share, AddressKey)>,
     accounts: Turnstile<(Share, AccountId)>,
     changes: Turnstile<(Share, AccountId)>,
     lock: Turnstile<Share>,
@@ -36,6 +41,7 @@ impl Default for Crowds {
     fn default() -> Self {
         Self {
             addresses: Turnstile::new(AT_ONE_ADDRESS),
+            urgent_addresses: Turnstile::new(URGENT_AT_ONE_ADDRESS),
             accounts: Turnstile::new(AT_ONE_ACCOUNT),
             changes: Turnstile::new(AT_ONE_ACCOUNT),
             lock: Turnstile::new(AT_THE_LOCK),
@@ -73,7 +79,11 @@ impl Crowds {
         address: IpAddr,
         share: Share,
     ) -> Result<AddressPlace, Crowded> {
-        self.addresses.enter((share, address.into()))
+        let addresses = match share {
+            Share::Urgent => &self.urgent_addresses,
+            _ => &self.addresses,
+        };
+        addresses.enter((share, address.into()))
     }
 
     /// A place among the requests of an account.

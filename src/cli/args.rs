@@ -32,7 +32,7 @@ pub(super) struct Args {
 
 #[derive(Debug, Subcommand)]
 pub(super) enum Command {
-    /// Apply the migrations and serve until SIGTERM or SIGINT. Also without a command.
+    /// Apply the migrations and serve until SIGTERM, SIGINT, SIGQUIT or SIGHUP. Also without a command.
     Serve,
     /// Apply the migrations and end.
     Migrate,

@@ -154,7 +154,13 @@ async fn wait_for_right_clock(
     hold(Health::new(database.clone(), clock.clone()));
     while database.time().is_wrong() {
         sleep(POLL_INTERVAL).await;
-        database.check_clock(clock).await?;
+        let look = async {
+            database.choose_server().await?;
+            database.check_clock(clock).await
+        };
+        if let Err(error) = look.await {
+            tracing::warn!(error = %Chain(&error), "the store did not tell its time");
+        }
     }
     Ok(())
 }

@@ -2,6 +2,7 @@
 
 use std::{
     fmt,
+    net::IpAddr,
     sync::{
         Arc, OnceLock,
         atomic::{AtomicU64, Ordering},
@@ -22,6 +23,7 @@ use tokio::{
 
 use super::password::{NewPassword, Password};
 use crate::{
+    attempts::AddressKey,
     telemetry::metrics::Metrics,
     types::{
         ids::AccountId,
@@ -74,11 +76,20 @@ pub enum HashError {
 /// For whom a password is hashed.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum Whose {
-    /// Who gives this name to sign in, whether there is such an account or not.
-    Named(String),
+    /// Who gives this name to sign in from this address, whether there is such an account or not.
+    Named(String, IpAddr),
     /// An account that is signed in.
     Account(AccountId),
     /// The operator, at the command line.
+    Operator,
+}
+
+/// Who has a share of the queue.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+enum Subject {
+    Name(String),
+    NameFrom(String, AddressKey),
+    Account(AccountId),
     Operator,
 }
 
@@ -103,7 +114,10 @@ struct Shared {
     /// One for each who waits or is served.
     places: Arc<Semaphore>,
     /// Who has how many of them.
-    shares: Turnstile<Whose>,
+    shares: Turnstile<Subject>,
+    /// One for each address that finds the share of a name used up: who tries passwords for a name
+    /// from elsewhere must not keep its account out.
+    last_places: Turnstile<Subject>,
     /// One for each thread that hashes.
     threads: Arc<Semaphore>,
     most_threads: usize,
@@ -135,6 +149,7 @@ impl Passwords {
         Self(Arc::new(Shared {
             places: Arc::new(Semaphore::new(threads + waiting)),
             shares: Turnstile::new((threads + waiting).div_ceil(SHARE)),
+            last_places: Turnstile::new(1),
             threads: Arc::new(Semaphore::new(threads)),
             most_threads: threads,
             most_places: threads + waiting,
@@ -179,7 +194,16 @@ impl Passwords {
     }
 
     fn place(&self, whose: Whose) -> Result<QueuePlace, Overloaded> {
-        let share = self.0.shares.enter(whose).map_err(|_| Overloaded)?;
+        let share = match whose {
+            Whose::Named(name, address) => {
+                let share = self.0.shares.enter(Subject::Name(name.clone()));
+                let last = Subject::NameFrom(name, address.into());
+                share.or_else(|_| self.0.last_places.enter(last))
+            }
+            Whose::Account(account_id) => self.0.shares.enter(Subject::Account(account_id)),
+            Whose::Operator => self.0.shares.enter(Subject::Operator),
+        };
+        let share = share.map_err(|_| Overloaded)?;
         let permit = Arc::clone(&self.0.places).try_acquire_owned();
         Ok(QueuePlace {
             _share: share,
@@ -203,7 +227,7 @@ pub struct Turn {
 
 #[derive(Debug)]
 struct QueuePlace {
-    _share: Place<Whose>,
+    _share: Place<Subject>,
     _permit: OwnedSemaphorePermit,
 }
 
@@ -332,7 +356,7 @@ mod tests {
     }
 
     fn named(name: &str) -> Whose {
-        Whose::Named(name.to_owned())
+        Whose::Named(name.to_owned(), IpAddr::from([127, 0, 0, 1]))
     }
 
     fn passwords(threads: usize, waiting: usize) -> Passwords {
@@ -428,12 +452,35 @@ mod tests {
             let turns: Vec<_> = (0..8)
                 .map(|_| passwords.enter(whose.clone()).unwrap())
                 .collect();
+            let last =
+                matches!(whose, Whose::Named(..)).then(|| passwords.enter(whose.clone()).unwrap());
             assert_eq!(passwords.enter(whose.clone()).unwrap_err(), Overloaded);
-            assert_eq!(passwords.queue().waiting, 8, "it took no place");
+            let taken = turns.len() + usize::from(last.is_some());
+            assert_eq!(passwords.queue().waiting, taken, "it took no place");
             assert!(passwords.enter(named("admin")).is_ok());
             drop(turns);
             assert!(passwords.enter(whose).is_ok());
         }
+    }
+
+    #[tokio::test]
+    async fn who_tries_a_name_from_elsewhere_does_not_keep_its_account_out() {
+        let passwords = passwords(1, 31);
+        let from = |address: [u8; 4]| Whose::Named("ada".to_owned(), IpAddr::from(address));
+        let _tried: Vec<_> = (0..9)
+            .map(|_| passwords.enter(from([192, 0, 2, 1])).unwrap())
+            .collect();
+        assert_eq!(
+            passwords.enter(from([192, 0, 2, 1])).unwrap_err(),
+            Overloaded
+        );
+        let hers = passwords.enter(from([192, 0, 2, 2])).unwrap();
+        assert_eq!(
+            passwords.enter(from([192, 0, 2, 2])).unwrap_err(),
+            Overloaded
+        );
+        drop(hers);
+        assert!(passwords.enter(from([192, 0, 2, 2])).is_ok());
     }
 
     #[tokio::test]

@@ -82,7 +82,7 @@ impl SignIn {
         kind: SessionKind,
     ) -> Result<Opened, SignInError> {
         let attempt = self.limited_by_address(client, async || {
-            let whose = Whose::Named(credentials.name.as_str().to_owned());
+            let whose = Whose::Named(credentials.name.as_str().to_owned(), client.address);
             let turn = self.0.passwords.enter(whose)?;
             // Another sign-in may have renewed the hash meanwhile, which is then read again.
             for _ in 0..2 {

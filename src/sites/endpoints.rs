@@ -230,7 +230,7 @@ pub(crate) async fn update_site(
     Path(id): Path<String>,
     Body(update): Body<SiteUpdate>,
 ) -> Result<Json<Site>, ApiError> {
-    let mut tx = if update.only_suspends() {
+    let mut tx = if update.only_suspends() && caller.require_admin().is_ok() {
         transactions.begin_urgent(&caller).await?
     } else {
         transactions.begin(&caller).await?

@@ -1,5 +1,7 @@
 //! Work that one instance at a time does.
 
+use std::time::Duration;
+
 use uuid::Uuid;
 
 use super::{Database, StoreError, Tx, affected, in_tx, read, write};
@@ -8,7 +10,11 @@ use crate::types::clock::Timestamp;
 const CLAIM: &str = "\
 INSERT INTO leases (name, holder, held_until) VALUES ($1, $2, $3) \
 ON CONFLICT (name) DO UPDATE SET holder = excluded.holder, held_until = excluded.held_until \
-WHERE leases.holder = excluded.holder OR leases.held_until <= $4";
+WHERE leases.holder = excluded.holder OR leases.held_until <= $4 OR leases.held_until > $5";
+
+/// How much longer than asked for now another's claim may last. One that lasts longer was made by a
+/// clock that was wrong.
+const LONGER: Duration = Duration::from_mins(1);
 
 const BEGIN: &str = "\
 INSERT INTO leases (name, holder, held_until) VALUES ($1, $2, $3) ON CONFLICT (name) DO NOTHING";
@@ -17,7 +23,8 @@ const FINISH: &str = "DELETE FROM leases WHERE name = $1";
 
 const IS_BEGUN: &str = "SELECT count(*) FROM leases WHERE name = $1";
 
-/// Claims a piece of work until `until`, or prolongs a claim; whether it is this holder's now.
+/// Claims a piece of work until `until`, or prolongs a claim; whether it is this holder's now. All
+/// claim the same work for about the same time.
 ///
 /// # Errors
 /// When the store fails.
@@ -34,6 +41,7 @@ pub async fn claim(
             .bind(holder)
             .bind(until)
             .bind(now)
+            .bind(until.after(LONGER))
             .execute(connection)
     ))?;
     Ok(claimed == 1)

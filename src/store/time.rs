@@ -76,7 +76,9 @@ impl Database {
     fn compare(&self, clock: &Clock, began: Moment, now: Moment, told: Timestamp) -> ClockState {
         match self.kind() {
             DatabaseKind::Postgres => {
-                ClockState::beside(clock.store_time(told), began.wall, now.wall)
+                // By the monotonic clock: the other may have been set meanwhile.
+                let began = now.wall.before(now.monotonic.since(began.monotonic));
+                ClockState::beside(clock.store_time(told), began, now.wall)
             }
             DatabaseKind::Sqlite => ClockState::since(seen(told), self.least_time(), now.wall),
         }

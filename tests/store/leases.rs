@@ -12,6 +12,7 @@ on_both_stores!(
     a_claim_lasts_until_its_end_and_not_longer,
     a_holder_prolongs_its_claim,
     claims_of_other_work_do_not_meet,
+    a_claim_that_a_wrong_clock_made_keeps_nobody_out,
 );
 
 const MINUTE: Duration = Duration::from_mins(1);
@@ -68,6 +69,23 @@ async fn claims_of_other_work_do_not_meet(store: Store) {
     assert!(claim(&database, "work", first, NOON, end).await.unwrap());
     assert!(
         claim(&database, "other work", second, NOON, end)
+            .await
+            .unwrap()
+    );
+}
+
+async fn a_claim_that_a_wrong_clock_made_keeps_nobody_out(store: Store) {
+    let database = store.open().await;
+    let [ahead, right] = [(); 2].map(|()| store.randomness.uuid_v7(NOON));
+    let years_later = NOON.after(400 * 24 * 60 * MINUTE);
+    let end = years_later.after(MINUTE);
+    assert!(
+        claim(&database, "work", ahead, years_later, end)
+            .await
+            .unwrap()
+    );
+    assert!(
+        claim(&database, "work", right, NOON, NOON.after(MINUTE))
             .await
             .unwrap()
     );

@@ -1,5 +1,7 @@
 //! People who sign in.
 
+use std::net::Ipv4Addr;
+
 use argon2::{Argon2, Params, PasswordHasher, password_hash::phc::PasswordHash};
 use aws_lc_rs::hmac;
 use data_encoding::BASE32_NOPAD;
@@ -58,7 +60,8 @@ impl TestApp {
 
     /// Takes every place of the hashing queue.
     pub fn fill_hashing_queue(&self) -> Vec<Turn> {
-        let names = (0..).map(|number| Whose::Named(format!("stranger {number}")));
+        let names = (0..)
+            .map(|number| Whose::Named(format!("stranger {number}"), Ipv4Addr::LOCALHOST.into()));
         names
             .map_while(|whose| self.state.passwords.enter(whose).ok())
             .collect()
