@@ -36,6 +36,8 @@ async fn two_instances_work_behind_a_pooler_that_leaves_them_their_sessions() {
     let cluster = Cluster::start();
     let (_pooler, url) = pooled(&cluster, "session").await;
     let place = Place::on_database(&url).with("MIRRORY__DATABASE__MAX_CONNECTIONS", "4");
+    // Who makes a store says so with a warning.
+    assert_eq!(place.run(["migrate"]).code, Some(0));
     let [one, other] = [place.start().await, place.start().await];
     let site = place.create_site("developer");
     let issued = one.client().generate(&site.secret, 1).await.ok();
