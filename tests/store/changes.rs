@@ -10,7 +10,7 @@ use futures_util::future::join_all;
 use mirrory::{
     sites::NewSite,
     store::{
-        StoreError,
+        Database, StoreError,
         changes::{self, Actor, SeenChange},
         follower::{Follower, Follows},
         freshness::Freshness,
@@ -56,7 +56,12 @@ impl Follows for Recorder {
 }
 
 /// Changes a site again and again, now and then without a commit; what was committed, in order.
-async fn write(instance: Instance, site_id: SiteId, seed: u64) -> Vec<(&'static str, String)> {
+async fn write(
+    instance: Instance,
+    elsewhere: Database,
+    site_id: SiteId,
+    seed: u64,
+) -> Vec<(&'static str, String)> {
     let mut random = StdRng::seed_from_u64(seed);
     let mut committed = Vec::new();
     let mut is_suspended = false;
@@ -78,8 +83,9 @@ async fn write(instance: Instance, site_id: SiteId, seed: u64) -> Vec<(&'static 
                 .await
                 .unwrap();
         }
-        // A round trip between the number and the commit: other numbers are asked for meanwhile.
-        instance.database.now().await.unwrap();
+        // A round trip between the number and the commit: other numbers are asked for meanwhile, on
+        // all connections that the instance has for it.
+        elsewhere.now().await.unwrap();
         if random.random_bool(0.8) {
             tx.commit().await.unwrap();
             is_suspended = suspends;
@@ -118,9 +124,10 @@ async fn follower_misses_nothing_while_eight_writers_race(store: Store) {
         follower.tick().await.unwrap();
         ticks
     });
+    let elsewhere = store.open().await;
     let writers = (0_u64..).zip(&sites).map(|(seed, site_id)| {
         let instance = instances[usize::try_from(seed).unwrap() % 2].clone();
-        tokio::spawn(write(instance, *site_id, seed))
+        tokio::spawn(write(instance, elsewhere.clone(), *site_id, seed))
     });
     let written = join_all(writers).await;
     stop.send(true).unwrap();
