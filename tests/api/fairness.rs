@@ -23,6 +23,9 @@ const FEW: [(&str, &str); 3] = [
 /// How many requests may be at one subject.
 const MOST: usize = 256;
 
+/// And from one address, before it is known who asks.
+const MOST_AT_ONE_ADDRESS: usize = 512;
+
 /// Of eight connections, how many are for calls.
 const FOR_CALLS: i64 = 4;
 
@@ -229,9 +232,9 @@ async fn secrets_that_are_looked_up_are_only_so_many_an_address() {
         let secret = ProxySecret::generate(secret_id, &randomness);
         json!({"wp_user_id": 1, "proxy_secret": secret.reveal()})
     };
-    let mut crowd = Crowd::of((1..=300).map(|number| app.generate(forged(number))));
+    let mut crowd = Crowd::of((1..=600).map(|number| app.generate(forged(number))));
     crowd.go_on();
-    assert_eq!(crowd.answers.len(), 300 - MOST);
+    assert_eq!(crowd.answers.len(), 600 - MOST_AT_ONE_ADDRESS);
     crowd.answers.iter().for_each(assert_overloaded);
     held.release().await;
     crowd.end().await;
