@@ -117,7 +117,10 @@ impl Client {
         let response = connection.send_request(request).await?;
         let (parts, body) = response.into_parts();
         let bytes = body.collect().await?.to_bytes();
-        self.connection = Some(connection);
+        let ends = parts.headers.get(header::CONNECTION);
+        if ends.is_none_or(|value| value != "close") {
+            self.connection = Some(connection);
+        }
         Ok(Answer {
             status: parts.status.as_u16(),
             headers: parts.headers,
